@@ -1,0 +1,214 @@
+/*
+ * Row types of the HTTP API.  An endpoint is one const row; routing,
+ * authorization, limits, validation, OpenAPI, metrics, prepared statements
+ * and generated tests are derived from it.  Enumerators start at 1: zero is
+ * "not declared", and stoa_api_check() refuses to start.
+ */
+
+#ifndef STOA_API_H_INCLUDED
+#define STOA_API_H_INCLUDED
+
+#include "../stoa_jwt.h"
+
+typedef struct stoa_endpoint_s stoa_endpoint_t;
+typedef struct stoa_field_s    stoa_field_t;
+
+typedef enum {
+    STOA_GET = 1,
+    STOA_POST,
+    STOA_PUT,
+    STOA_PATCH,
+    STOA_DELETE,
+    STOA_METHOD_COUNT
+} stoa_method_e;
+
+/* Limit classes; the numbers are directives (decision 24). */
+typedef enum {
+    STOA_RATE_AUTH = 1,
+    STOA_RATE_READ,
+    STOA_RATE_WRITE,
+    STOA_RATE_SCAN,
+    STOA_RATE_NONE,
+    STOA_RATE_COUNT
+} stoa_rate_e;
+
+/* Connection pools. */
+typedef enum {
+    STOA_POOL_FAST = 1,
+    STOA_POOL_WRITE,
+    STOA_POOL_SLOW,
+    STOA_POOL_COUNT
+} stoa_pool_e;
+
+/* ---- fields ---- */
+
+typedef enum {
+    STOA_T_TEXT = 1, /* min..max code points; trimmed of nothing */
+    STOA_T_EMAIL,    /* RFC 5321 length, one @, lower-cased by SQL citext */
+    STOA_T_SECRET,   /* text never logged, never echoed */
+    STOA_T_INT,      /* min..max */
+    STOA_T_BOOL,
+    STOA_T_UUID,
+    STOA_T_TIME,     /* RFC 3339 */
+    STOA_T_TIMEZONE, /* IANA name by form; SQL knows whether it exists */
+    STOA_T_CURRENCY, /* three capital letters */
+    STOA_T_URL,      /* http(s) absolute */
+    STOA_T_ENUM,     /* .values */
+    STOA_T_LIST,     /* min..max items of .items (one nameless field, or the
+                        members of an object when .object is set) */
+    STOA_T_OBJECT,   /* members .items */
+    STOA_T_CODE      /* ticket code or any opaque text, 1..max bytes */
+} stoa_type_e;
+
+#define STOA_REQUIRED 1 /* must be present and not null */
+#define STOA_NULLABLE 2 /* null is a value of its own */
+
+struct stoa_field_s {
+    const char         *name; /* snake_case; both spellings on the wire */
+    stoa_type_e         type;
+    unsigned            flags;
+    int64_t             min;
+    int64_t             max;
+    const char *const  *values; /* ENUM: NULL-terminated */
+    const stoa_field_t *items;  /* LIST, OBJECT: ends with stoa_end_field */
+    bool                object; /* LIST of objects */
+    const char         *summary;
+    const char         *example; /* JSON text */
+};
+
+#define stoa_end_field { .name = NULL }
+
+/* ---- lists (decision 14) ---- */
+
+typedef struct {
+    const char *name; /* wire, e.g. "startsAt" */
+    const char *expr; /* SQL over .from */
+    const char *type; /* SQL type of expr, for the cursor */
+    bool        desc;
+} stoa_sort_t;
+
+typedef struct {
+    const char *field; /* a query field of the row, snake_case */
+    const char *where; /* SQL that uses $field; ANDed when $field is given,
+                          compiled as (($field is null) or (where)) */
+} stoa_filter_t;
+
+/*
+ * Compiled, per sort, to a page and a cursor statement that answer
+ * status, body (json array of .item), total (page), next (cursor).
+ */
+typedef struct {
+    const char          *from;  /* "api.events_list e" */
+    const char          *item;  /* one json expression */
+    const char          *id;    /* unique key that ends every sort: "e.id" */
+    const char          *where; /* always applied, may use $actor and path */
+    const stoa_sort_t   *sorts; /* the first is the default; ends { NULL } */
+    const stoa_filter_t *filters; /* ends { NULL }; may be NULL */
+    uint16_t             limit;   /* default page size, 20 */
+    uint16_t             max;     /* 100 */
+} stoa_list_t;
+
+/* ---- who and whose (decision 10) ---- */
+
+typedef struct {
+    const char *resource; /* has the view api.acl_<resource> */
+    const char *field;    /* path parameter that names it */
+    const char *relation; /* "owner", "manage", "scan", ... */
+} stoa_of_t;
+
+/* The row has no owner: it reads or makes the caller's own, or public data.
+   Written out, since an undeclared .of refuses to start. */
+#define STOA_OF_NONE { "-", NULL, NULL }
+
+/* ---- endpoints ---- */
+
+typedef enum {
+    STOA_BODY_NONE = 1,
+    STOA_BODY_JSON,
+    STOA_BODY_FORM, /* application/x-www-form-urlencoded, flat text fields */
+    STOA_BODY_RAW   /* bytes as they are: $raw */
+} stoa_body_e;
+
+typedef enum {
+    STOA_MEDIA_JSON = 1, /* the envelope */
+    STOA_MEDIA_CSV,      /* column "csv" text of one row */
+    STOA_MEDIA_BYTES,    /* columns "type" text and "bytes" bytea */
+    STOA_MEDIA_BARE      /* the body column as it is, no envelope */
+} stoa_media_e;
+
+/* Named work that one statement cannot do; steps in ngx_http_stoa_flows.c. */
+typedef enum {
+    STOA_FLOW_NONE = 0,
+#define STOA_FLOWS(X)                                                         \
+    X(AUTH_CHECK) X(AUTH_REGISTER) X(AUTH_LOGIN) X(AUTH_REFRESH)              \
+    X(AUTH_LOGOUT) X(AUTH_RESET) X(DEVICE_PAIR) X(DEVICE_LOGIN)               \
+    X(TICKET_SVG) X(TICKET_CHANGE) X(PAY_FORM) X(ERRORS) X(OPENAPI) X(DOCS)
+#define STOA_FLOW_ENUM(name) STOA_FLOW_##name,
+    STOA_FLOWS(STOA_FLOW_ENUM)
+#undef STOA_FLOW_ENUM
+    STOA_FLOW_COUNT
+} stoa_flow_e;
+
+typedef enum { STOA_VERIFY_NONE = 0, STOA_VERIFY_STRIPE } stoa_verify_e;
+
+#define STOA_MAX_ERRORS 12
+
+struct stoa_endpoint_s {
+    const char         *id;      /* "events.create": stable for ever */
+    stoa_method_e       method;
+    const char         *path;    /* "/api/v1/events/:id" */
+    uint32_t            who;     /* set of STOA_PUBLIC, STOA_MEMBER, ... */
+    stoa_of_t           of;
+    stoa_rate_e         rate;
+    stoa_pool_e         pool;    /* not with flows that need none */
+    const char         *sql;     /* exactly one of sql, list, flow */
+    const stoa_list_t  *list;
+    stoa_flow_e         flow;
+    stoa_body_e         body_kind;
+    const stoa_field_t *path_fields; /* types of :params; uuid when NULL */
+    const stoa_field_t *query;
+    const stoa_field_t *body;
+    uint32_t            body_max;  /* bytes; 0: 65536 */
+    uint16_t            status;    /* of success, for OpenAPI: 200, 201, 204 */
+    uint16_t            batch;     /* 0: one statement per request */
+    uint32_t            cache_ms;  /* micro-cache; public GET rows only */
+    uint32_t            wait_ms;   /* park for a worker, at most 4000 */
+    uint32_t            timeout_ms; /* 0: the pool's */
+    bool                keyed;     /* honours Idempotency-Key */
+    bool                if_match;  /* 428 without If-Match */
+    bool                development; /* 404 when environment = production */
+    stoa_verify_e       verify;
+    stoa_media_e        media;     /* 0: JSON */
+    stoa_err_e          errors[STOA_MAX_ERRORS]; /* beyond the usual ones */
+    const char         *summary;   /* one sentence */
+    const char         *tag;       /* "auth", "events", ... */
+};
+
+/* An older or foreign path of a row; never a redirect. */
+typedef struct {
+    stoa_method_e method;
+    const char   *path;
+    const char   *id; /* of the row */
+} stoa_alias_t;
+
+/* Everything together; built in stoa_api.c from the tables. */
+typedef struct {
+    const stoa_endpoint_t *const *rows;
+    size_t                        nrows;
+    const stoa_alias_t           *aliases;
+    size_t                        naliases;
+} stoa_api_t;
+
+const stoa_api_t *stoa_api(void);
+
+/* Refuses a row that is not whole: *why says row and column, in mem. */
+bool stoa_api_check(const stoa_api_t *api, stoa_mem_t *mem, const char **why);
+
+/* OpenAPI 3.1 document and the list of all error rows, as JSON. */
+bool stoa_api_openapi(const stoa_api_t *api, stoa_buf_t *out);
+
+const char *stoa_method_name(stoa_method_e m);
+/* "1234567890abcdef": one bit set in who, as a name, for listings. */
+void stoa_who_print(stoa_buf_t *b, uint32_t who);
+
+#endif /* STOA_API_H_INCLUDED */

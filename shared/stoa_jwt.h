@@ -1,0 +1,96 @@
+/*
+ * Tokens.  Verification is OpenSSL with keys parsed once (nginx.md 3);
+ * libjwt (stoa_jwt_mint.c, the only includer of jwt.h) signs what is rare.
+ * One algorithm per key; kid selects the key; typ, iss, aud, exp, sub are
+ * required (RFC 9068, RFC 8725).  "none" does not exist here.
+ */
+
+#ifndef STOA_JWT_H_INCLUDED
+#define STOA_JWT_H_INCLUDED
+
+#include "stoa_buf.h"
+
+typedef enum { STOA_ALG_HS256 = 1, STOA_ALG_RS256, STOA_ALG_ES256 } stoa_alg_e;
+
+typedef struct stoa_jwt_keys_s stoa_jwt_keys_t;
+
+#define STOA_JWT_MAX 4096 /* bytes of a token */
+
+/* Bits of claims.roles and of stoa_endpoint_t.who; strength falls downward. */
+#define STOA_ROLES(X)                                                         \
+    X(ADMIN, "admin") X(MODERATOR, "moderator") X(SUPPORT, "support")         \
+    X(ORGANIZER, "organizer") X(PRACTITIONER, "practitioner")                 \
+    X(WORKER, "worker") X(DRIVER, "driver") X(SCANNER, "scanner")             \
+    X(MEMBER, "member")
+
+enum {
+#define STOA_ROLE_NUMBER(name, text) STOA_ROLE_N_##name,
+    STOA_ROLES(STOA_ROLE_NUMBER)
+#undef STOA_ROLE_NUMBER
+    STOA_ROLE_COUNT
+};
+
+typedef enum {
+#define STOA_ROLE_BIT(name, text) STOA_##name = 1 << STOA_ROLE_N_##name,
+    STOA_ROLES(STOA_ROLE_BIT)
+#undef STOA_ROLE_BIT
+    STOA_DEVICE = 1 << STOA_ROLE_COUNT,        /* paired scanner device */
+    STOA_PUBLIC = 1 << (STOA_ROLE_COUNT + 1)   /* anyone, no token needed */
+} stoa_role_e;
+
+typedef struct {
+    stoa_uuid_t sub;
+    stoa_uuid_t sid;   /* session; of a device token: the device */
+    stoa_uuid_t event; /* device tokens only ("evt") */
+    stoa_uuid_t jti;
+    int64_t     iat;   /* seconds */
+    int64_t     exp;
+    uint32_t    epoch; /* "ep" */
+    uint32_t    roles; /* STOA_* bits; STOA_DEVICE for typ stoa-device+jwt */
+} stoa_claims_t;
+
+typedef struct {
+    const char *issuer;
+    const char *audience;
+    uint32_t    leeway_s; /* 0..300 */
+} stoa_jwt_rules_t;
+
+stoa_jwt_keys_t *stoa_jwt_keys_create(void);
+void             stoa_jwt_keys_destroy(stoa_jwt_keys_t *keys); /* wipes */
+
+/* HS256: key bytes, 32 at least.  RS256 (2048 bits at least), ES256 (P-256):
+   PEM, public or private.  sign: used by stoa_jwt_sign().  *why is static. */
+stoa_err_e stoa_jwt_keys_add(stoa_jwt_keys_t *keys, stoa_alg_e alg,
+                             stoa_str_t kid, stoa_str_t key, bool sign,
+                             const char **why) STOA_MUSTCHECK;
+
+/* UNAUTHENTICATED or TOKEN_EXPIRED; *why (static) is for the log only. */
+stoa_err_e stoa_jwt_verify(stoa_jwt_keys_t *keys,
+                           const stoa_jwt_rules_t *rules, stoa_str_t token,
+                           int64_t now_ms, stoa_claims_t *claims,
+                           const char **why) STOA_MUSTCHECK;
+
+/* Access or device token from claims with the signing key (OpenSSL). */
+stoa_err_e stoa_jwt_sign(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
+                         const stoa_claims_t *claims, stoa_buf_t *out)
+    STOA_MUSTCHECK;
+
+/*
+ * Refresh token: base64url of version 1, session id 16, counter 8 (network
+ * order), HMAC-SHA-256 of these cut to 16.  Garbage is refused without a
+ * query.
+ */
+#define STOA_REFRESH_LEN stoa_base64url_len(1 + 16 + 8 + 16)
+
+bool stoa_refresh_make(stoa_str_t secret, const stoa_uuid_t *sid,
+                       uint64_t counter, stoa_buf_t *out);
+bool stoa_refresh_open(stoa_str_t secret, stoa_str_t token, stoa_uuid_t *sid,
+                       uint64_t *counter);
+
+const char *stoa_role_name(uint32_t bit);           /* one bit */
+uint32_t    stoa_role_by_name(stoa_str_t name);     /* 0: unknown */
+/* "{admin,member}" of PostgreSQL to bits and back. */
+uint32_t stoa_roles_parse(stoa_str_t pg_array);
+void     stoa_roles_print(stoa_buf_t *b, uint32_t roles);
+
+#endif /* STOA_JWT_H_INCLUDED */
