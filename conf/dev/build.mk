@@ -1,0 +1,157 @@
+# The rules that compile; called by the Makefile with VARIANT set, one
+# variant at a time, so that variables need no suffix:
+#
+#   release   build/stoa       build/ngx_http_stoa_module.so
+#   test      build/test/...   with -DSTOA_TEST: clock, pauses, crash points
+#   asan      build/asan/...   the same with ASan and UBSan, and an nginx built
+#                              from source whose pools are plain mallocs
+#   fuzz      build/fuzz/...   clang's libFuzzer; only t/fuzz and what it needs
+#
+# The module's sources and libraries stand in one place, ./config: nginx's own
+# configure reads it, and the Makefile that it writes is used.  -MMD adds the
+# headers that each object needs, which that Makefile does not know.
+
+VARIANT ?= release
+MAKEFLAGS += --no-builtin-rules
+
+OUT_release := build
+OUT_test := build/test
+OUT_asan := build/asan
+OUT_fuzz := build/fuzz
+OUT := $(OUT_$(VARIANT))
+OBJ := $(OUT)/obj
+
+CC_release := gcc
+CC_test := gcc
+CC_asan := gcc
+CC_fuzz := clang
+CC := $(CC_$(VARIANT))
+
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+	-fno-omit-frame-pointer
+
+OPT_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-clash-protection \
+	-fcf-protection=full -ftrivial-auto-var-init=zero
+OPT_test := -O1 -DSTOA_TEST=1
+OPT_asan := -O1 -DSTOA_TEST=1 $(SANITIZE)
+OPT_fuzz := -O1 -DSTOA_TEST=1 -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=undefined -Wno-unknown-warning-option
+LDOPT_asan := $(SANITIZE)
+LDOPT_fuzz := -fsanitize=address,undefined
+
+WARN := -Wall -Wextra -Wno-unused-parameter -Wshadow -Wstrict-prototypes \
+	-Wmissing-prototypes -Wwrite-strings -Wformat=2 -Wvla \
+	-Wimplicit-fallthrough -Werror
+WARN_OWN := $(WARN) -Wconversion -Wsign-conversion
+
+HARDEN := -fstack-protector-strong -fno-strict-aliasing \
+	-fno-delete-null-pointer-checks -fno-strict-overflow
+
+PKGS := libpq hiredis jansson libjwt openssl libsodium libuv libcurl \
+	libqrencode libpng cairo pangocairo
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) | sed 's/-I/-isystem /g')
+PKG_LIBS := $(shell pkg-config --libs $(PKGS))
+
+CFLAGS := -std=gnu11 -g $(OPT_$(VARIANT)) $(HARDEN) -fPIC \
+	-D_GNU_SOURCE -Ishared $(PKG_CFLAGS)
+LDFLAGS := -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(LDOPT_$(VARIANT))
+
+LIB_SRCS := $(sort $(wildcard shared/*.c shared/api/*.c shared/tasks/*.c))
+WORKER_SRCS := $(sort $(wildcard workers/*.c))
+UNIT_SRCS := $(sort $(wildcard t/unit/test_*.c))
+FUZZ_SRCS := $(sort $(wildcard t/fuzz/fuzz_*.c))
+
+LIB_OBJS := $(LIB_SRCS:%.c=$(OBJ)/%.o)
+WORKER_OBJS := $(WORKER_SRCS:%.c=$(OBJ)/%.o)
+UNITS := $(UNIT_SRCS:t/unit/%.c=$(OUT)/unit/%)
+FUZZERS := $(FUZZ_SRCS:t/fuzz/%.c=$(OUT)/%)
+
+LIB := $(OUT)/libstoa.a
+STOA := $(OUT)/stoa
+MODULE := $(OUT)/ngx_http_stoa_module.so
+
+.PHONY: all stoa module units fuzzers nginx lib
+all: stoa module
+stoa: $(STOA)
+module: $(MODULE)
+units: $(UNITS)
+fuzzers: $(FUZZERS)
+lib: $(LIB)
+
+# ---- shared/, workers/, units, fuzzers ----
+
+$(OBJ)/%.o: %.c conf/dev/build.mk
+	@mkdir -p $(@D)
+	@echo "  cc      $<"
+	@$(CC) $(CFLAGS) $(WARN_OWN) -MMD -MP -c -o $@ $<
+
+# cmocka and libFuzzer's own idioms do not survive the conversion warnings
+$(OBJ)/t/%.o: t/%.c conf/dev/build.mk
+	@mkdir -p $(@D)
+	@echo "  cc      $<"
+	@$(CC) $(CFLAGS) $(WARN) -Wno-missing-prototypes -I. -MMD -MP -c -o $@ $<
+
+# a list that changes when a source comes or goes, so that objects of
+# deleted sources leave the archive
+$(OUT)/sources: FORCE
+	@mkdir -p $(@D)
+	@echo "$(LIB_SRCS) $(WORKER_SRCS)" | cmp -s - $@ \
+	    || echo "$(LIB_SRCS) $(WORKER_SRCS)" > $@
+.PHONY: FORCE
+
+$(LIB): $(LIB_OBJS) $(OUT)/sources
+	@rm -f $@
+	@ar rcs $@ $(LIB_OBJS)
+
+$(STOA): $(WORKER_OBJS) $(LIB) $(OUT)/sources
+	@echo "  link    $@"
+	@$(CC) -pie $(LDFLAGS) -o $@.new $(WORKER_OBJS) $(LIB) $(PKG_LIBS) \
+	    -lpthread -lm
+	@mv $@.new $@
+
+# what units share (t/unit/*.c that are not tests) is linked into each
+UNIT_HELP := $(filter-out $(UNIT_SRCS),$(wildcard t/unit/*.c))
+UNIT_HELP_OBJS := $(UNIT_HELP:%.c=$(OBJ)/%.o)
+
+$(OUT)/unit/%: $(OBJ)/t/unit/%.o $(UNIT_HELP_OBJS) $(LIB)
+	@mkdir -p $(@D)
+	@$(CC) $(LDFLAGS) -o $@ $< $(UNIT_HELP_OBJS) $(LIB) $(PKG_LIBS) \
+	    -lcmocka -lpthread -lm
+
+$(OUT)/fuzz_%: $(OBJ)/t/fuzz/fuzz_%.o $(LIB)
+	@echo "  link    $@"
+	@$(CC) -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $(LIB) $(PKG_LIBS) \
+	    -lpthread -lm
+
+# ---- the nginx module ----
+
+NGX_SRC := /usr/share/nginx/src
+NGX_BUILD := $(CURDIR)/$(OUT)/ngx
+NGX_CC_OPT := -g $(OPT_$(VARIANT)) $(HARDEN) -std=gnu11 -fPIC \
+	-Wdate-time $(WARN) -MMD -MP
+NGX_LD_OPT := -Wl,-z,relro -Wl,-z,now -fPIC $(LDOPT_$(VARIANT))
+
+# once per nginx-dev and per ./config; conf_flags is a bash array and gives
+# the flags of the packaged nginx, without which it refuses the module
+$(NGX_BUILD)/Makefile: config conf/dev/build.mk $(NGX_SRC)/conf_flags
+	@echo "  config  nginx module ($(VARIANT))"
+	@rm -rf $(NGX_BUILD) && mkdir -p $(NGX_BUILD)
+	@cd $(NGX_SRC) && . ./conf_flags \
+	    && ./configure --with-cc-opt="$(NGX_CC_OPT)" \
+	        --with-ld-opt="$(NGX_LD_OPT)" "$${NGX_CONF_FLAGS[@]}" \
+	        --add-dynamic-module=$(CURDIR) --builddir=$(NGX_BUILD) \
+	        > $(NGX_BUILD)/configure.log 2>&1 \
+	    || { tail -n 15 $(NGX_BUILD)/configure.log >&2; \
+	         rm -f $(NGX_BUILD)/Makefile; exit 1; }
+	@echo '-include $$(wildcard $(NGX_BUILD)/addon/*/*.d)' >> $@
+
+$(MODULE): $(NGX_BUILD)/Makefile FORCE
+	@$(MAKE) -s --no-print-directory -f $(NGX_BUILD)/Makefile \
+	    -C $(NGX_SRC) modules
+	@cmp -s $(NGX_BUILD)/$(@F) $@ \
+	    || { echo "  link    $@"; cp $(NGX_BUILD)/$(@F) $@.new; \
+	         mv $@.new $@; }
+
+SHELL := /bin/bash
+
+-include $(wildcard $(OBJ)/*/*.d $(OBJ)/*/*/*.d)
