@@ -1,0 +1,145 @@
+/* Sign in, register, ask for a new password; and the signed-in view. */
+
+import { call, keep, signedIn } from "/kit/api.js";
+import { start, t, el, note, field, showError, param, explain }
+    from "/kit/page.js";
+
+/* Only a path of this origin may be the next page. */
+function next() {
+    const to = param("next") || "/events/";
+
+    return /^\/(?![/\\])/.test(to) ? to : "/events/";
+}
+
+function form(title, fields, button, send, extra = []) {
+    const slot = el("div");
+    const submit = el("button", { type: "submit", class: "wide" }, button);
+    const node = el("form", { class: "card" }, el("h1", {}, title),
+        Object.values(fields), slot, submit, extra);
+
+    node.addEventListener("submit", async (e) => {
+        e.preventDefault();
+        submit.disabled = true;
+        slot.replaceChildren();
+        try {
+            await send(slot);
+        } catch (err) {
+            showError(err, slot, fields);
+        } finally {
+            submit.disabled = false;
+        }
+    });
+    return node;
+}
+
+function swap(main, node) {
+    main.replaceChildren(node);
+    const first = node.querySelector("input");
+    if (first) {
+        first.focus();
+    }
+}
+
+function link(text, go) {
+    return el("button", { type: "button", class: "second wide",
+        onclick: go }, text);
+}
+
+function signIn(main) {
+    const fields = {
+        email: field("email", t("email"), { type: "email", required: true,
+            autocomplete: "username", maxlength: 254 }),
+        password: field("password", t("password"), { type: "password",
+            required: true, autocomplete: "current-password",
+            maxlength: 128 }),
+    };
+    const remember = el("input", { type: "checkbox", id: "remember" });
+
+    swap(main, form(t("sign.in"), fields, t("sign.in"), async () => {
+        const { data } = await call("POST", "/auth/login", { open: true,
+            body: { email: fields.email.input.value.trim(),
+                password: fields.password.input.value,
+                remember: remember.checked } });
+        keep(data);
+        location.assign(next());
+    }, [
+        el("label", { class: "check", for: "remember" }, remember,
+            t("remember")),
+        link(t("register"), () => register(main)),
+        link(t("forgot"), () => forgot(main)),
+    ]));
+}
+
+function register(main) {
+    const fields = {
+        firstName: field("firstName", t("first.name"), { required: true,
+            autocomplete: "given-name", maxlength: 100 }),
+        lastName: field("lastName", t("last.name"), { required: true,
+            autocomplete: "family-name", maxlength: 100 }),
+        email: field("email", t("email"), { type: "email", required: true,
+            autocomplete: "username", maxlength: 254 }),
+        password: field("password", t("password"), { type: "password",
+            required: true, minlength: 8, maxlength: 128,
+            autocomplete: "new-password" }, t("password.hint")),
+    };
+
+    swap(main, form(t("register"), fields, t("register"), async () => {
+        const body = {};
+        for (const [name, node] of Object.entries(fields)) {
+            body[name] = name === "password" ? node.input.value
+                : node.input.value.trim();
+        }
+        const { data } = await call("POST", "/auth/register",
+            { open: true, body });
+        keep(data);
+        location.assign(next());
+    }, [link(t("have.account"), () => signIn(main))]));
+}
+
+function forgot(main) {
+    const fields = {
+        email: field("email", t("email"), { type: "email", required: true,
+            autocomplete: "username", maxlength: 254 }),
+    };
+
+    swap(main, form(t("forgot"), fields, t("send.link"), async (slot) => {
+        await call("POST", "/auth/forgot-password", { open: true,
+            body: { email: fields.email.input.value.trim() } });
+        slot.replaceChildren(note("good", t("forgot.sent")));
+    }, [link(t("sign.in"), () => signIn(main))]));
+}
+
+async function profile(main) {
+    const { data } = await call("GET", "/users/me");
+    const me = data.user || data;
+    const fields = {
+        firstName: field("firstName", t("first.name"), { maxlength: 100,
+            value: me.firstName, autocomplete: "given-name" }),
+        lastName: field("lastName", t("last.name"), { maxlength: 100,
+            value: me.lastName, autocomplete: "family-name" }),
+    };
+
+    main.replaceChildren(form(t("account"), fields, t("save"),
+        async (slot) => {
+            await call("PATCH", "/users/me", { body: {
+                firstName: fields.firstName.input.value.trim(),
+                lastName: fields.lastName.input.value.trim() } });
+            slot.replaceChildren(note("good", t("saved")));
+        }, [el("p", { class: "soft" }, me.email)]));
+}
+
+start("account", async (main) => {
+    if (!signedIn()) {
+        signIn(main);
+        return;
+    }
+    try {
+        await profile(main);
+    } catch (err) {
+        if (err.status !== 401) {
+            throw err;
+        }
+        signIn(main);
+        main.append(note("warn", explain(err)));
+    }
+}, { narrow: true });

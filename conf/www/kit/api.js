@@ -1,0 +1,202 @@
+/*
+ * The API client of every page: envelope, sign-in state, refresh, retry,
+ * Idempotency-Key.
+ *
+ * The access token lives in memory only.  The refresh token lives in
+ * localStorage, so that tabs share one login; one tab at a time refreshes
+ * (Web Locks), and the server gives racing tabs the same successor anyway.
+ */
+
+const BASE = "/api/v1";
+const STORE = "stoa.refresh";
+const RETRIES = 3;
+
+let access = null;
+let accessUntil = 0;
+
+export class ApiError extends Error {
+    constructor(status, problem) {
+        super(problem.detail || problem.title || "error");
+        this.status = status;
+        this.code = problem.code || "INTERNAL";
+        this.problem = problem;
+        this.fields = new Map();
+        for (const fault of problem.errors || []) {
+            this.fields.set(String(fault.pointer || "").replace(/^\//, ""),
+                fault);
+        }
+    }
+}
+
+export function signedIn() {
+    return localStorage.getItem(STORE) !== null;
+}
+
+export function keep(grant) {
+    access = grant.accessToken;
+    accessUntil = Date.now() + ((grant.expiresIn || 900) - 20) * 1000;
+    if (grant.refreshToken) {
+        localStorage.setItem(STORE, grant.refreshToken);
+    }
+}
+
+export function forget() {
+    access = null;
+    accessUntil = 0;
+    localStorage.removeItem(STORE);
+}
+
+function pause(ms) {
+    return new Promise((done) => setTimeout(done, ms));
+}
+
+async function once(method, path, { body, token, headers }) {
+    const h = { Accept: "application/json", ...headers };
+
+    if (token) {
+        h.Authorization = `Bearer ${token}`;
+    }
+    if (body !== undefined) {
+        h["Content-Type"] = "application/json";
+    }
+    if (document.documentElement.lang) {
+        h["Accept-Language"] = document.documentElement.lang;
+    }
+    const answer = await fetch(BASE + path, {
+        method,
+        headers: h,
+        body: body === undefined ? undefined : JSON.stringify(body),
+        cache: "no-store",
+        credentials: "omit",
+    });
+    const text = await answer.text();
+    let json = null;
+    try {
+        json = text === "" ? null : JSON.parse(text);
+    } catch {
+        json = null;
+    }
+    return { answer, json };
+}
+
+async function refreshed(force) {
+    const turn = async () => {
+        const stored = localStorage.getItem(STORE);
+        if (stored === null) {
+            return null;
+        }
+        if (!force && access !== null && Date.now() < accessUntil) {
+            return access;
+        }
+        const { answer, json } = await once("POST", "/auth/refresh",
+            { body: { refreshToken: stored } });
+        if (answer.ok && json) {
+            keep(json.data);
+            return access;
+        }
+        if (answer.status === 400 || answer.status === 401) {
+            forget();
+            return null;
+        }
+        throw new ApiError(answer.status, (json && json.error) || {});
+    };
+    if (navigator.locks) {
+        return navigator.locks.request("stoa.refresh", turn);
+    }
+    return turn();
+}
+
+/*
+ * options: body; key: true adds an Idempotency-Key, so that a repeat after a
+ * lost answer has one effect; open: true sends no token.
+ * Answers {data, meta, status}; throws ApiError, or TypeError when offline.
+ */
+export async function call(method, path, options = {}) {
+    const headers = { ...options.headers };
+    const safe = method === "GET" || options.key;
+    let token = null;
+    let renewed = false;
+
+    if (options.key) {
+        headers["Idempotency-Key"] = typeof options.key === "string"
+            ? options.key : crypto.randomUUID();
+    }
+    if (!options.open && signedIn()) {
+        token = access !== null && Date.now() < accessUntil
+            ? access : await refreshed(false);
+    }
+    for (let attempt = 1; ; attempt++) {
+        let got;
+        try {
+            got = await once(method, path,
+                { body: options.body, token, headers });
+        } catch (err) {
+            if (!safe || attempt >= RETRIES) {
+                throw err;
+            }
+            await pause(300 * 2 ** attempt * (0.5 + Math.random()));
+            continue;
+        }
+        const { answer, json } = got;
+        if (answer.ok) {
+            return {
+                data: json ? json.data : null,
+                meta: json ? json.meta : null,
+                status: answer.status,
+                location: answer.headers.get("Location"),
+                etag: answer.headers.get("ETag"),
+            };
+        }
+        const problem = (json && json.error) || {};
+        if (answer.status === 401 && token && !renewed) {
+            renewed = true;
+            token = await refreshed(true);
+            if (token) {
+                continue;
+            }
+        }
+        const busy = answer.status === 503 || answer.status === 429
+            || problem.code === "IN_FLIGHT";
+        if (busy && (safe || problem.code !== "COMMIT_UNKNOWN")
+            && attempt < RETRIES) {
+            const wait = Number(answer.headers.get("Retry-After") || 1);
+            if (wait <= 5) {
+                await pause(wait * 1000 * (0.8 + 0.4 * Math.random()));
+                continue;
+            }
+        }
+        throw new ApiError(answer.status, problem);
+    }
+}
+
+/* A protected file (QR, PDF) as an object URL; the caller revokes it. */
+export async function file(path) {
+    for (let attempt = 1; ; attempt++) {
+        const token = access !== null && Date.now() < accessUntil
+            ? access : await refreshed(false);
+        const answer = await fetch(BASE + path, {
+            headers: token ? { Authorization: `Bearer ${token}` } : {},
+            credentials: "omit",
+        });
+        if (answer.status === 202 && attempt < 5) {
+            await pause(1000);
+            continue;
+        }
+        if (!answer.ok || answer.status === 202) {
+            let problem = {};
+            try {
+                problem = (await answer.json()).error || {};
+            } catch { /* not JSON: the status must do */ }
+            throw new ApiError(answer.status, problem);
+        }
+        return URL.createObjectURL(await answer.blob());
+    }
+}
+
+export async function signOut() {
+    try {
+        await call("POST", "/auth/logout", { body: {} });
+    } finally {
+        forget();
+    }
+}
