@@ -63,6 +63,7 @@ typedef struct {
     stoa_str_t         refresh_secret; /* derived from JWT_SECRET */
     stoa_str_t         cursor_secret;
     ngx_array_t       *webhook_secrets; /* of stoa_str_t, test + stripe */
+    void              *pipeline;  /* made by ngx_http_stoa_flows_init() */
 } ngx_http_stoa_main_conf_t;
 
 typedef struct {
@@ -84,7 +85,7 @@ typedef struct {
     stoa_log_t        log;
     stoa_pg_pool_t   *pool[STOA_POOL_COUNT];
     stoa_redis_t     *redis;
-    stoa_redis_sub_t *sub;
+    stoa_redis_sub_t *sub;    /* its callback: ngx_http_stoa_wait_message */
     stoa_id_t         ids;
     u_char            reply_to[64]; /* "<host>.<slot>.<generation>" */
     size_t            reply_to_len;
@@ -139,6 +140,31 @@ struct ngx_http_stoa_ctx_s {
     ngx_uint_t            suspended;   /* count++ was done */
     ngx_uint_t            db_wait_us, db_run_us, db_queries;
     stoa_err_e            error;       /* of the answer, for log variables */
+
+    /* the pipeline's own */
+    struct ngx_http_stoa_row_s *row;
+    ngx_int_t           (*resume)(ngx_http_stoa_ctx_t *q, stoa_err_e err);
+    struct ngx_http_stoa_element_s *element; /* waits in or rides a batch */
+    struct ngx_http_stoa_parked_s  *parked;  /* waits for a worker */
+    struct ngx_http_stoa_hash_s    *hashing; /* waits for the threads */
+    stoa_str_t            accept, origin, lang;
+    stoa_str_t            ctx_literal; /* api.ctx as text, made once */
+    stoa_str_t            cursor;      /* opened: the last keys, JSON */
+    stoa_str_t            filters;     /* what a cursor is bound to */
+    stoa_str_t            at;          /* stored time of a keyed answer */
+    stoa_str_t            detail;      /* of an error */
+    stoa_str_t            errors;      /* of an error: JSON list */
+    stoa_str_t            extra;       /* of an error: ",\"name\":value"... */
+    stoa_str_t            location;    /* header of the answer */
+    ngx_uint_t            page, limit, sort; /* of a list row */
+    unsigned              head:1;      /* no body goes out */
+    unsigned              keyed:1;     /* carries a usable Idempotency-Key */
+    unsigned              replayed:1;
+    unsigned              body_read:1;
+    unsigned              filling:1;   /* flies for the micro-cache */
+    unsigned              cursored:1;  /* list by cursor, not by page */
+    unsigned              waited:1;    /* was parked once already */
+    unsigned              faulted:1;   /* .faults go into the answer */
 };
 
 /* ---- host (ngx_http_stoa_host.c) ---- */
@@ -211,6 +237,24 @@ ngx_int_t ngx_http_stoa_suspend(ngx_http_stoa_ctx_t *q);
 ngx_int_t ngx_http_stoa_sql_run(ngx_http_stoa_ctx_t *q); /* row's statement */
 ngx_int_t ngx_http_stoa_batch_run(ngx_http_stoa_ctx_t *q);
 ngx_int_t ngx_http_stoa_flow_run(ngx_http_stoa_ctx_t *q);
+
+/* Hands out the slots of the pipeline's own statements; called once rows are
+   bound (mcf->api, bound, nstmts are set), before pools learn nstmts. */
+ngx_int_t ngx_http_stoa_flows_init(ngx_conf_t *cf,
+                                   ngx_http_stoa_main_conf_t *mcf);
+/* Process start (loop, pools, ids are made) and end (before they go). */
+ngx_int_t ngx_http_stoa_pipeline_init_process(ngx_cycle_t *cycle);
+void ngx_http_stoa_pipeline_exit_process(ngx_cycle_t *cycle);
+
+/* The row's work without the micro-cache; what a flight runs, and those that
+   were parked behind one that failed.  NGX_DONE: it goes on later. */
+ngx_int_t ngx_http_stoa_work(ngx_http_stoa_ctx_t *q);
+/* Ends a suspended request from an event: finalizes unless rc is NGX_DONE,
+   runs posted requests.  q is gone afterwards. */
+void ngx_http_stoa_finish(ngx_http_stoa_ctx_t *q, ngx_int_t rc);
+
+/* Messages of the subscriber: "<prefix>reply:<reply_to>" channels. */
+void ngx_http_stoa_wait_message(stoa_str_t channel, stoa_str_t message);
 
 /* The only file that sends: ngx_http_stoa_reply.c.  Each returns what a
    content handler may return; for suspended requests it finalizes. */
