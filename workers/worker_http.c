@@ -1,0 +1,872 @@
+/*
+ * The libcurl door: multi_socket_action() driven by a stoa_loop_t, for
+ * HTTP(S) and SMTP(S).
+ *
+ * A lane is one multi handle with its timer; there is one for HTTP and one
+ * for mail.  A socket record lives from libcurl's first word about the socket
+ * until CURL_POLL_REMOVE, then waits on a list until the turn ends, because
+ * the loop may still stand inside its callback.  An operation lives in its
+ * caller's memory; its easy handle is the only foreign thing and is freed
+ * when the operation ends, is canceled, or its memory goes.
+ *
+ * Not here: retries, what a status means, redirects (never followed).
+ */
+
+#include "worker_http.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+#include <curl/curl.h>
+
+#include "../shared/stoa_str.h"
+
+#define WORKER_HTTP_MAGIC 0x77687470u
+#define WORKER_HTTP_OP_MAGIC 0x77686f70u
+
+#define WORKER_HTTP_HEADERS_MAX 32768
+#define WORKER_HTTP_CONNECT_MS 10000
+#define WORKER_HTTP_PER_HOST 16
+#define WORKER_SMTP_PER_HOST 5
+
+typedef struct worker_http_lane_s worker_http_lane_t;
+typedef struct worker_http_sock_s worker_http_sock_t;
+
+struct worker_http_sock_s {
+    stoa_watch_t        watch;
+    worker_http_lane_t *lane;
+    worker_http_sock_t *next; /* of .open or .gone of the lane */
+};
+
+struct worker_http_lane_s {
+    CURLM              *multi;
+    worker_http_t      *http;
+    stoa_timer_t        timer;
+    stoa_defer_t        sweep;
+    worker_http_sock_t *open;
+    worker_http_sock_t *gone;
+};
+
+struct worker_http_s {
+    uint32_t           magic;
+    stoa_loop_t       *loop;
+    worker_http_lane_t web;
+    worker_http_lane_t mail;
+    worker_http_op_t  *ops; /* in flight */
+};
+
+struct worker_http_op_s {
+    uint32_t            magic;
+    worker_http_t      *http;
+    worker_http_lane_t *lane;
+    worker_http_op_t   *next, **link; /* NULL link: ended */
+    stoa_mem_t         *mem;
+    CURL               *easy;
+    struct curl_slist  *lines; /* request headers, or recipients */
+    stoa_buf_t          body;
+    stoa_buf_t          headers;
+    stoa_str_t          upload; /* SMTP: what is not yet read */
+    worker_smtp_step_e  step;
+    bool                smtp;
+    bool                all_read; /* SMTP: the last byte was handed over */
+    char                error[CURL_ERROR_SIZE];
+    worker_http_done_pt done;
+    void               *data;
+};
+
+
+static bool worker_http_lane_init(worker_http_t *http,
+                                  worker_http_lane_t *lane, long per_host);
+static void worker_http_lane_deinit(worker_http_lane_t *lane);
+static void worker_http_act(worker_http_lane_t *lane, curl_socket_t fd,
+                            int events);
+static worker_http_op_t *worker_http_op_create(worker_http_t *http,
+                                               stoa_mem_t *mem,
+                                               worker_http_done_pt done,
+                                               void *data);
+static void worker_http_op_close(worker_http_op_t *op);
+static void worker_http_op_gone(void *data);
+static bool worker_http_common(worker_http_op_t *op, uint32_t timeout_ms,
+                               const char *ca_file);
+static worker_http_op_t *worker_http_submit(worker_http_op_t *op,
+                                            worker_http_lane_t *lane);
+
+
+worker_http_t *
+worker_http_create(stoa_loop_t *loop)
+{
+    worker_http_t *http;
+
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+        return NULL;
+    }
+
+    http = calloc(1, sizeof(worker_http_t));
+    if (http == NULL) {
+        curl_global_cleanup();
+        return NULL;
+    }
+
+    http->magic = WORKER_HTTP_MAGIC;
+    http->loop = loop;
+
+    if (!worker_http_lane_init(http, &http->web, WORKER_HTTP_PER_HOST)
+        || !worker_http_lane_init(http, &http->mail, WORKER_SMTP_PER_HOST))
+    {
+        worker_http_destroy(http);
+        return NULL;
+    }
+
+    return http;
+}
+
+
+void
+worker_http_destroy(worker_http_t *http)
+{
+    while (http->ops != NULL) {
+        worker_http_op_close(http->ops);
+    }
+
+    worker_http_lane_deinit(&http->web);
+    worker_http_lane_deinit(&http->mail);
+
+    http->magic = 0;
+    free(http);
+    curl_global_cleanup();
+}
+
+
+/* The loop */
+
+
+static worker_http_sock_t *
+worker_http_sock_create(worker_http_lane_t *lane, curl_socket_t fd);
+
+
+static void
+worker_http_sock_ready(stoa_watch_t *w, bool readable, bool writable)
+{
+    worker_http_sock_t *s = w->data;
+
+    worker_http_act(s->lane, w->fd,
+                    (readable ? CURL_CSELECT_IN : 0)
+                        | (writable ? CURL_CSELECT_OUT : 0));
+}
+
+
+static void
+worker_http_sock_remove(worker_http_lane_t *lane, worker_http_sock_t *s)
+{
+    stoa_loop_t         *loop = lane->http->loop;
+    worker_http_sock_t **p;
+
+    loop->watch_close(loop, &s->watch, true);
+
+    for (p = &lane->open; *p != NULL; p = &(*p)->next) {
+        if (*p == s) {
+            *p = s->next;
+            break;
+        }
+    }
+
+    s->next = lane->gone;
+    lane->gone = s;
+    loop->defer(loop, &lane->sweep);
+}
+
+
+static int
+worker_http_socket(CURL *easy, curl_socket_t fd, int what, void *data,
+                   void *sockp)
+{
+    worker_http_lane_t *lane = data;
+    worker_http_sock_t *s = sockp;
+    stoa_loop_t        *loop = lane->http->loop;
+
+    if (what == CURL_POLL_REMOVE) {
+        if (s != NULL) {
+            (void) curl_multi_assign(lane->multi, fd, NULL);
+            worker_http_sock_remove(lane, s);
+        }
+
+        return 0;
+    }
+
+    if (s == NULL) {
+        s = worker_http_sock_create(lane, fd);
+        if (s == NULL) {
+            return -1;
+        }
+
+        if (curl_multi_assign(lane->multi, fd, s) != CURLM_OK) {
+            worker_http_sock_remove(lane, s);
+            return -1;
+        }
+    }
+
+    loop->watch_want(loop, &s->watch, (what & CURL_POLL_IN) != 0,
+                     (what & CURL_POLL_OUT) != 0);
+    return 0;
+}
+
+
+static worker_http_sock_t *
+worker_http_sock_create(worker_http_lane_t *lane, curl_socket_t fd)
+{
+    stoa_loop_t        *loop = lane->http->loop;
+    worker_http_sock_t *s;
+
+    s = calloc(1, sizeof(worker_http_sock_t));
+    if (s == NULL) {
+        return NULL;
+    }
+
+    s->lane = lane;
+    s->watch.data = s;
+    s->watch.ready = worker_http_sock_ready;
+
+    if (loop->watch_open(loop, &s->watch, fd) != STOA_OK) {
+        free(s);
+        return NULL;
+    }
+
+    s->next = lane->open;
+    lane->open = s;
+
+    return s;
+}
+
+
+static void
+worker_http_sweep(stoa_defer_t *d)
+{
+    worker_http_lane_t *lane = d->data;
+    worker_http_sock_t *s;
+
+    while ((s = lane->gone) != NULL) {
+        lane->gone = s->next;
+        free(s);
+    }
+}
+
+
+static int
+worker_http_timer(CURLM *multi, long ms, void *data)
+{
+    worker_http_lane_t *lane = data;
+    stoa_loop_t        *loop = lane->http->loop;
+
+    if (ms < 0) {
+        loop->timer_cancel(loop, &lane->timer);
+
+    } else {
+        loop->timer_set(loop, &lane->timer, (uint64_t) ms);
+    }
+
+    return 0;
+}
+
+
+static void
+worker_http_fire(stoa_timer_t *t)
+{
+    worker_http_act(t->data, CURL_SOCKET_TIMEOUT, 0);
+}
+
+
+static bool
+worker_http_lane_init(worker_http_t *http, worker_http_lane_t *lane,
+                      long per_host)
+{
+    lane->http = http;
+    lane->timer.data = lane;
+    lane->timer.fire = worker_http_fire;
+    lane->sweep.data = lane;
+    lane->sweep.run = worker_http_sweep;
+
+    lane->multi = curl_multi_init();
+
+    return lane->multi != NULL
+        && curl_multi_setopt(lane->multi, CURLMOPT_SOCKETFUNCTION,
+                             worker_http_socket)
+               == CURLM_OK
+        && curl_multi_setopt(lane->multi, CURLMOPT_SOCKETDATA, lane)
+               == CURLM_OK
+        && curl_multi_setopt(lane->multi, CURLMOPT_TIMERFUNCTION,
+                             worker_http_timer)
+               == CURLM_OK
+        && curl_multi_setopt(lane->multi, CURLMOPT_TIMERDATA, lane) == CURLM_OK
+        && curl_multi_setopt(lane->multi, CURLMOPT_MAX_HOST_CONNECTIONS,
+                             per_host)
+               == CURLM_OK
+        && curl_multi_setopt(lane->multi, CURLMOPT_MAXCONNECTS, per_host)
+               == CURLM_OK;
+}
+
+
+static void
+worker_http_lane_deinit(worker_http_lane_t *lane)
+{
+    stoa_loop_t *loop;
+
+    if (lane->http == NULL) {
+        return;
+    }
+
+    loop = lane->http->loop;
+
+    if (lane->multi != NULL) {
+        (void) curl_multi_cleanup(lane->multi);
+    }
+
+    while (lane->open != NULL) {
+        worker_http_sock_remove(lane, lane->open);
+    }
+
+    loop->timer_close(loop, &lane->timer);
+    loop->defer_close(loop, &lane->sweep);
+    worker_http_sweep(&lane->sweep);
+}
+
+
+/* Ending */
+
+
+static worker_http_end_e
+worker_http_end(worker_http_op_t *op, CURLcode code, long status)
+{
+    long sent = 0;
+
+    if (op->smtp) {
+        if (code == CURLE_OK || status >= 400) {
+            return WORKER_HTTP_ANSWERED;
+        }
+
+        return op->all_read ? WORKER_HTTP_UNKNOWN : WORKER_HTTP_UNREACHED;
+    }
+
+    if (code == CURLE_OK) {
+        return WORKER_HTTP_ANSWERED;
+    }
+
+    if (op->body.failed) {
+        return WORKER_HTTP_TOO_LARGE;
+    }
+
+    /* bytes of a request also count when they only left for the kernel */
+
+    (void) curl_easy_getinfo(op->easy, CURLINFO_REQUEST_SIZE, &sent);
+
+    return sent > 0 ? WORKER_HTTP_UNKNOWN : WORKER_HTTP_UNREACHED;
+}
+
+
+static void
+worker_http_finish(worker_http_op_t *op, CURLcode code)
+{
+    long                 status = 0;
+    stoa_str_t           text;
+    worker_http_answer_t a;
+
+    (void) curl_easy_getinfo(op->easy, CURLINFO_RESPONSE_CODE, &status);
+
+    memset(&a, 0, sizeof(a));
+    a.op = op;
+    a.end = worker_http_end(op, code, status);
+    a.step = op->step;
+    a.body = stoa_buf_view(&op->body);
+
+    if (status >= 0 && status <= 999) {
+        a.status = (int) status;
+    }
+
+    text = stoa_str_z(op->error[0] != '\0' ? op->error
+                                           : curl_easy_strerror(code));
+    a.message = stoa_strdup_z(op->mem, text);
+    if (a.message == NULL) {
+        a.message = "";
+    }
+
+    worker_http_op_close(op);
+    op->done(&a, op->data);
+}
+
+
+static void
+worker_http_act(worker_http_lane_t *lane, curl_socket_t fd, int events)
+{
+    int       left;
+    char     *private_data;
+    CURLMsg  *m;
+    CURLMcode rc;
+    CURLcode  code;
+
+    rc = curl_multi_socket_action(lane->multi, fd, events, &left);
+    if (rc != CURLM_OK) {
+        stoa_log(lane->http->loop->log, STOA_LOG_ERROR, "http: libcurl: %s",
+                 curl_multi_strerror(rc));
+    }
+
+    /* done() may start and cancel operations: ask anew each time */
+
+    while ((m = curl_multi_info_read(lane->multi, &left)) != NULL) {
+        if (m->msg != CURLMSG_DONE) {
+            continue;
+        }
+
+        code = m->data.result;
+        private_data = NULL;
+        (void) curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE,
+                                 &private_data);
+
+        worker_http_finish(stoa_cast(worker_http_op_t, WORKER_HTTP_OP_MAGIC,
+                                     (void *) private_data),
+                           code);
+    }
+}
+
+
+/* Operations */
+
+
+worker_http_op_t *
+worker_http_start(worker_http_t *http, stoa_mem_t *mem,
+                  const worker_http_request_t *rq, worker_http_done_pt done,
+                  void *data)
+{
+    size_t             i;
+    worker_http_op_t  *op;
+    struct curl_slist *s;
+
+    op = worker_http_op_create(http, mem, done, data);
+    if (op == NULL) {
+        return NULL;
+    }
+
+    stoa_buf_init(&op->body, mem, 1024, rq->max_body);
+
+    op->lines = curl_slist_append(NULL, "Expect:");
+    if (op->lines == NULL) {
+        goto failed;
+    }
+
+    for (i = 0; rq->headers != NULL && rq->headers[i] != NULL; i++) {
+        s = curl_slist_append(op->lines, rq->headers[i]);
+        if (s == NULL) {
+            goto failed;
+        }
+    }
+
+    if (!worker_http_common(op, rq->timeout_ms, rq->ca_file)
+        || curl_easy_setopt(op->easy, CURLOPT_PROTOCOLS_STR, "http,https")
+        || curl_easy_setopt(op->easy, CURLOPT_URL, rq->url)
+        || curl_easy_setopt(op->easy, CURLOPT_HTTPHEADER, op->lines)
+        || curl_easy_setopt(op->easy, CURLOPT_USERAGENT,
+                            "stoa/" STOA_VERSION))
+    {
+        goto failed;
+    }
+
+    if (strcmp(rq->method, "GET") != 0
+        && (curl_easy_setopt(op->easy, CURLOPT_POST, 1L)
+            || curl_easy_setopt(op->easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                                (curl_off_t) rq->body.len)
+            || curl_easy_setopt(op->easy, CURLOPT_POSTFIELDS,
+                                rq->body.len ? (char *) rq->body.data : "")
+            || curl_easy_setopt(op->easy, CURLOPT_CUSTOMREQUEST, rq->method)))
+    {
+        goto failed;
+    }
+
+    return worker_http_submit(op, &http->web);
+
+failed:
+
+    worker_http_op_close(op);
+    return NULL;
+}
+
+
+static size_t
+worker_http_read(char *out, size_t size, size_t n, void *data)
+{
+    size_t            len;
+    worker_http_op_t *op = data;
+
+    len = size * n;
+
+    if (len > op->upload.len) {
+        len = op->upload.len;
+    }
+
+    if (len == 0) {
+        op->all_read = true;
+        return 0;
+    }
+
+    memcpy(out, op->upload.data, len);
+    op->upload.data += len;
+    op->upload.len -= len;
+
+    return len;
+}
+
+
+/* libcurl tells a refused recipient from a refused sender only in words;
+   the command that was sent last tells it surely. */
+
+static int
+worker_smtp_watch(CURL *easy, curl_infotype type, char *line, size_t len,
+                  void *data)
+{
+    size_t            i;
+    worker_http_op_t *op = data;
+
+    static const struct {
+        const char        *verb;
+        worker_smtp_step_e step;
+    } verbs[] = {
+        { "EHLO", WORKER_SMTP_CONNECT },  { "HELO", WORKER_SMTP_CONNECT },
+        { "STARTTLS", WORKER_SMTP_CONNECT }, { "AUTH", WORKER_SMTP_AUTH },
+        { "MAIL", WORKER_SMTP_FROM },     { "RCPT", WORKER_SMTP_RCPT },
+        { "DATA", WORKER_SMTP_DATA },
+    };
+
+    if (type != CURLINFO_HEADER_OUT) {
+        return 0;
+    }
+
+    for (i = 0; i < stoa_nitems(verbs); i++) {
+        if (len >= strlen(verbs[i].verb)
+            && strncasecmp(line, verbs[i].verb, strlen(verbs[i].verb)) == 0)
+        {
+            op->step = verbs[i].step;
+            break;
+        }
+    }
+
+    return 0;
+}
+
+
+static bool
+worker_smtp_options(worker_http_op_t *op, const worker_smtp_request_t *rq)
+{
+    char url[320];
+    int  n;
+    bool v6;
+
+    v6 = strchr(rq->host, ':') != NULL;
+    n = snprintf(url, sizeof(url), "%s://%s%s%s:%u/",
+                 rq->tls == WORKER_SMTP_TLS ? "smtps" : "smtp",
+                 v6 ? "[" : "", rq->host, v6 ? "]" : "", rq->port);
+    if (n < 0 || (size_t) n >= sizeof(url)) {
+        return false;
+    }
+
+    if (rq->user != NULL && rq->user[0] != '\0'
+        && (curl_easy_setopt(op->easy, CURLOPT_USERNAME, rq->user)
+            || curl_easy_setopt(op->easy, CURLOPT_PASSWORD,
+                                rq->password ? rq->password : "")))
+    {
+        return false;
+    }
+
+    if (rq->tls == WORKER_SMTP_STARTTLS
+        && curl_easy_setopt(op->easy, CURLOPT_USE_SSL, (long) CURLUSESSL_ALL))
+    {
+        return false;
+    }
+
+    return !curl_easy_setopt(op->easy, CURLOPT_PROTOCOLS_STR, "smtp,smtps")
+        && !curl_easy_setopt(op->easy, CURLOPT_URL, url)
+        && !curl_easy_setopt(op->easy, CURLOPT_MAIL_FROM, rq->from)
+        && !curl_easy_setopt(op->easy, CURLOPT_MAIL_RCPT, op->lines)
+        && !curl_easy_setopt(op->easy, CURLOPT_UPLOAD, 1L)
+        && !curl_easy_setopt(op->easy, CURLOPT_INFILESIZE_LARGE,
+                             (curl_off_t) rq->message.len)
+        && !curl_easy_setopt(op->easy, CURLOPT_READFUNCTION, worker_http_read)
+        && !curl_easy_setopt(op->easy, CURLOPT_READDATA, op)
+        && !curl_easy_setopt(op->easy, CURLOPT_DEBUGFUNCTION,
+                             worker_smtp_watch)
+        && !curl_easy_setopt(op->easy, CURLOPT_DEBUGDATA, op)
+        && !curl_easy_setopt(op->easy, CURLOPT_VERBOSE, 1L);
+}
+
+
+worker_http_op_t *
+worker_smtp_start(worker_http_t *http, stoa_mem_t *mem,
+                  const worker_smtp_request_t *rq, worker_http_done_pt done,
+                  void *data)
+{
+    worker_http_op_t *op;
+
+    op = worker_http_op_create(http, mem, done, data);
+    if (op == NULL) {
+        return NULL;
+    }
+
+    op->smtp = true;
+    op->step = WORKER_SMTP_CONNECT;
+    op->upload = rq->message;
+    stoa_buf_init(&op->body, mem, 64, 64);
+
+    op->lines = curl_slist_append(NULL, rq->to);
+
+    if (op->lines == NULL
+        || !worker_http_common(op, rq->timeout_ms, rq->ca_file)
+        || !worker_smtp_options(op, rq))
+    {
+        worker_http_op_close(op);
+        return NULL;
+    }
+
+    return worker_http_submit(op, &http->mail);
+}
+
+
+void
+worker_http_cancel(worker_http_op_t *op)
+{
+    worker_http_op_close(op);
+}
+
+
+static worker_http_op_t *
+worker_http_op_create(worker_http_t *http, stoa_mem_t *mem,
+                      worker_http_done_pt done, void *data)
+{
+    worker_http_op_t *op;
+
+    op = stoa_calloc(mem, sizeof(worker_http_op_t));
+    if (op == NULL) {
+        return NULL;
+    }
+
+    op->magic = WORKER_HTTP_OP_MAGIC;
+    op->http = http;
+    op->mem = mem;
+    op->done = done;
+    op->data = data;
+    op->step = WORKER_SMTP_CONNECT;
+    stoa_buf_init(&op->headers, mem, 1024, WORKER_HTTP_HEADERS_MAX);
+
+    op->easy = curl_easy_init();
+    if (op->easy == NULL) {
+        return NULL;
+    }
+
+    /* in flight from here on, so that every failure has one exit */
+
+    op->next = http->ops;
+    op->link = &http->ops;
+    if (op->next != NULL) {
+        op->next->link = &op->next;
+    }
+    http->ops = op;
+
+    if (!mem->on_free(mem->ctx, worker_http_op_gone, op)) {
+        worker_http_op_close(op);
+        return NULL;
+    }
+
+    return op;
+}
+
+
+static void
+worker_http_op_gone(void *data)
+{
+    worker_http_op_close(data);
+}
+
+
+static void
+worker_http_op_close(worker_http_op_t *op)
+{
+    if (op->link == NULL) {
+        return;
+    }
+
+    *op->link = op->next;
+    if (op->next != NULL) {
+        op->next->link = op->link;
+    }
+    op->link = NULL;
+
+    if (op->lane != NULL) {
+        (void) curl_multi_remove_handle(op->lane->multi, op->easy);
+    }
+
+    curl_easy_cleanup(op->easy);
+    curl_slist_free_all(op->lines);
+    op->easy = NULL;
+    op->lines = NULL;
+}
+
+
+static size_t
+worker_http_write(char *p, size_t size, size_t n, void *data)
+{
+    worker_http_op_t *op = data;
+
+    stoa_buf_put(&op->body, p, size * n);
+
+    return op->body.failed ? 0 : size * n;
+}
+
+
+static size_t
+worker_http_header_line(char *p, size_t size, size_t n, void *data)
+{
+    size_t            len = size * n;
+    worker_http_op_t *op = data;
+
+    if (op->smtp) {
+        return len;
+    }
+
+    if (len >= 5 && memcmp(p, "HTTP/", 5) == 0) {
+        op->headers.len = 0; /* 100 and 103 come before the real one */
+    }
+
+    stoa_buf_put(&op->headers, p, len);
+
+    return op->headers.failed ? 0 : len;
+}
+
+
+static bool
+worker_http_common(worker_http_op_t *op, uint32_t timeout_ms,
+                   const char *ca_file)
+{
+    CURL *e = op->easy;
+    long  connect_ms;
+
+    connect_ms = timeout_ms < WORKER_HTTP_CONNECT_MS ? (long) timeout_ms
+                                                     : WORKER_HTTP_CONNECT_MS;
+
+    if (ca_file != NULL && ca_file[0] != '\0'
+        && curl_easy_setopt(e, CURLOPT_CAINFO, ca_file))
+    {
+        return false;
+    }
+
+    return !curl_easy_setopt(e, CURLOPT_PRIVATE, op)
+        && !curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L)
+        && !curl_easy_setopt(e, CURLOPT_PROXY, "")
+        && !curl_easy_setopt(e, CURLOPT_ERRORBUFFER, op->error)
+        && !curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long) timeout_ms)
+        && !curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, connect_ms)
+        && !curl_easy_setopt(e, CURLOPT_SSLVERSION,
+                             (long) CURL_SSLVERSION_TLSv1_2)
+        && !curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, worker_http_write)
+        && !curl_easy_setopt(e, CURLOPT_WRITEDATA, op)
+        && !curl_easy_setopt(e, CURLOPT_HEADERFUNCTION,
+                             worker_http_header_line)
+        && !curl_easy_setopt(e, CURLOPT_HEADERDATA, op);
+}
+
+
+static worker_http_op_t *
+worker_http_submit(worker_http_op_t *op, worker_http_lane_t *lane)
+{
+    if (curl_multi_add_handle(lane->multi, op->easy) != CURLM_OK) {
+        worker_http_op_close(op);
+        return NULL;
+    }
+
+    op->lane = lane;
+
+    return op;
+}
+
+
+/* Answers and forms */
+
+
+const char *
+worker_http_header(const worker_http_answer_t *a, const char *name)
+{
+    size_t         n;
+    stoa_str_t     v;
+    unsigned char *p, *end, *nl;
+
+    n = strlen(name);
+    p = a->op->headers.data;
+    if (p == NULL) {
+        return NULL;
+    }
+
+    for (end = p + a->op->headers.len; p < end; p = nl + 1) {
+        nl = memchr(p, '\n', (size_t) (end - p));
+        if (nl == NULL) {
+            break;
+        }
+
+        if ((size_t) (nl - p) <= n || p[n] != ':'
+            || strncasecmp((char *) p, name, n) != 0)
+        {
+            continue;
+        }
+
+        v.data = p + n + 1;
+        v.len = (size_t) (nl - v.data);
+
+        while (v.len > 0 && (v.data[0] == ' ' || v.data[0] == '\t')) {
+            v.data++;
+            v.len--;
+        }
+
+        while (v.len > 0
+               && (v.data[v.len - 1] == '\r' || v.data[v.len - 1] == ' '))
+        {
+            v.len--;
+        }
+
+        return stoa_strdup_z(a->op->mem, v);
+    }
+
+    return NULL;
+}
+
+
+void
+worker_http_form_add(stoa_buf_t *b, const char *name, stoa_str_t value)
+{
+    size_t        i, part;
+    stoa_str_t    s;
+    unsigned char c;
+
+    static const char hex[] = "0123456789ABCDEF";
+
+    if (b->len > 0) {
+        stoa_buf_char(b, '&');
+    }
+
+    for (part = 0; part < 2; part++) {
+        s = part == 0 ? stoa_str_z(name) : value;
+
+        for (i = 0; i < s.len; i++) {
+            c = s.data[i];
+
+            if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
+                || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_'
+                || c == '~')
+            {
+                stoa_buf_char(b, (char) c);
+
+            } else {
+                stoa_buf_char(b, '%');
+                stoa_buf_char(b, hex[c >> 4]);
+                stoa_buf_char(b, hex[c & 15]);
+            }
+        }
+
+        if (part == 0) {
+            stoa_buf_char(b, '=');
+        }
+    }
+}
