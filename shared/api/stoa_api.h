@@ -199,7 +199,9 @@ typedef struct {
     size_t                        naliases;
 } stoa_api_t;
 
-const stoa_api_t *stoa_api(void);
+/* Lists every table's rows in mem, which must outlive them (there is no
+   writable static data).  NULL: no memory. */
+const stoa_api_t *stoa_api(stoa_mem_t *mem);
 
 /* Refuses a row that is not whole: *why says row and column, in mem. */
 bool stoa_api_check(const stoa_api_t *api, stoa_mem_t *mem, const char **why);
