@@ -31,11 +31,11 @@
 #include "../shared/stoa_pg.h"
 #include "../shared/stoa_redis.h"
 #include "../shared/tasks/stoa_tasks.h"
+#include "worker_http.h"
 
 typedef struct worker_s        worker_t;
 typedef struct worker_task_s   worker_task_t;
 typedef struct worker_engine_s worker_engine_t; /* worker_queue.c */
-typedef struct worker_http_s   worker_http_t;   /* worker_http.c */
 
 typedef enum {
     WORKER_NEXT = 1, /* go on with the next step */
@@ -180,10 +180,5 @@ void worker_crash_point(const char *point);
 #else
 #define worker_crash_point(point) ((void) 0)
 #endif
-
-/* ---- the HTTP door's life (worker_http.c) ---- */
-
-worker_http_t *worker_http_create(stoa_loop_t *loop, const stoa_conf_t *conf);
-void           worker_http_destroy(worker_http_t *http);
 
 #endif /* WORKER_H_INCLUDED */

@@ -25,7 +25,8 @@ typedef struct {
     uint32_t    lease_ms, beat_ms, run_ms;
     uint16_t    attempts; /* 0: until the state is terminal */
     uint32_t    backoff_ms, backoff_cap_ms;
-    uint32_t    give_up_s;
+    uint32_t    give_up_s; /* since it was enqueued; 0: never */
+    uint8_t     percent;   /* of a process's concurrency, at most */
 } stoa_class_row_t;
 
 extern const stoa_class_row_t stoa_class_rows[STOA_CLASS_COUNT];
@@ -59,6 +60,7 @@ typedef struct {
 extern const stoa_task_t stoa_tasks[];
 extern const size_t      stoa_ntasks;
 
+/* NULL: no such kind. */
 const stoa_task_t *stoa_task_find(const char *kind, size_t len);
 
 #endif /* STOA_TASKS_H_INCLUDED */
