@@ -33,12 +33,39 @@ typedef struct ngx_http_stoa_ctx_s ngx_http_stoa_ctx_t;
 
 /* ---- configuration ---- */
 
+/* rate requests per period_ms, exactly; burst of them at once. */
 typedef struct {
-    ngx_str_t  name;
-    ngx_uint_t rate_milli; /* tokens per 1000 s: rate * 1000 */
+    ngx_str_t  name;       /* "read", on the wire too */
+    ngx_uint_t rate;       /* 0: off */
+    ngx_uint_t period_ms;
+    ngx_uint_t rate_milli; /* the same, rounded: per 1000 s */
     ngx_uint_t burst;
     ngx_flag_t dry_run;
+    u_char     tag[8];     /* class, kind, rate: part of every key */
 } ngx_http_stoa_limit_t;
+
+/* What a limit said last, for $stoa_limit_status. */
+typedef enum {
+    NGX_HTTP_STOA_LIMIT_NONE = 0,
+    NGX_HTTP_STOA_LIMIT_PASSED,
+    NGX_HTTP_STOA_LIMIT_REJECTED,
+    NGX_HTTP_STOA_LIMIT_DRY_RUN
+} ngx_http_stoa_limit_status_e;
+
+typedef enum {
+    NGX_HTTP_STOA_CACHE_NONE = 0,
+    NGX_HTTP_STOA_CACHE_MISS,
+    NGX_HTTP_STOA_CACHE_HIT,
+    NGX_HTTP_STOA_CACHE_WAIT /* behind the flight of another request */
+} ngx_http_stoa_cache_status_e;
+
+/* The module's own statements (ngx_http_stoa_revoke.c has their texts). */
+typedef enum {
+    NGX_HTTP_STOA_G_REVOCATIONS = 0,
+    NGX_HTTP_STOA_G_THROTTLE_LOAD,
+    NGX_HTTP_STOA_G_THROTTLE_SAVE,
+    NGX_HTTP_STOA_G_COUNT
+} ngx_http_stoa_gate_stmt_e;
 
 typedef struct {
     ngx_str_t          settings_path;  /* stoa_settings */
@@ -64,13 +91,22 @@ typedef struct {
     stoa_str_t         cursor_secret;
     ngx_array_t       *webhook_secrets; /* of stoa_str_t, test + stripe */
     void              *pipeline;  /* made by ngx_http_stoa_flows_init() */
+    stoa_mem_t        *secrets;   /* not in core dumps, wiped at exit */
+    ngx_http_stoa_limit_t login;  /* failures of (account, prefix) */
+    size_t             cache_size; /* micro-cache of one process, 0: off */
+    stoa_pg_stmt_t     stmts[NGX_HTTP_STOA_G_COUNT];
+    stoa_str_t         throttle_secret;
+    ngx_uint_t         used;      /* some location has rows or gates */
+    ngx_uint_t         served;    /* some location has rows */
+    ngx_uint_t         pool_set, hash_set; /* directive was seen */
 } ngx_http_stoa_main_conf_t;
 
 typedef struct {
     ngx_flag_t api;       /* stoa_api on: this location is served from rows */
     ngx_uint_t auth;      /* 0 off, 1 optional, 2 required (other locations) */
     ngx_uint_t roles;     /* for other locations: set of bits, 0 any */
-    ngx_uint_t rate;      /* stoa_rate_e for other locations */
+    ngx_uint_t rate;      /* stoa_rate_e for other locations; NONE is "off",
+                             which also stops the rows' own classes */
     ngx_uint_t case_snake; /* json_case */
     ngx_uint_t envelope;  /* 0 full, 1 avenrae, 2 bare */
     ngx_flag_t errors;    /* problem bodies also for core errors */
@@ -90,6 +126,11 @@ typedef struct {
     u_char            reply_to[64]; /* "<host>.<slot>.<generation>" */
     size_t            reply_to_len;
     ngx_uint_t        shutting_down;
+    ngx_cycle_t      *cycle;
+    ngx_http_stoa_main_conf_t *mcf; /* NULL: not a worker, or not used */
+    ngx_uint_t        slot;
+    char              ctl[64]; /* channel "<prefix>ctl" */
+    size_t            ctl_len;
 } ngx_http_stoa_process_t;
 
 extern ngx_http_stoa_process_t ngx_http_stoa_process;
@@ -112,6 +153,18 @@ typedef struct {
     u_char                 request_id[36];
     u_char                 addr_prefix[40]; /* v4 /32, v6 /64, text */
     size_t                 addr_prefix_len;
+    ngx_uint_t             row;      /* index in api->rows when ep is set */
+    ngx_http_stoa_limit_status_e limit_status;
+    ngx_http_stoa_cache_status_e cache_status;
+    stoa_err_e             auth;     /* verdict on the token, when has_token */
+    unsigned               has_token:1;
+    unsigned               checked:1; /* PREACCESS has run */
+    unsigned               logged:1;
+    uint64_t               start_us; /* monotonic */
+    uint32_t               auth_us;
+    u_char              *(*log_handler)(ngx_http_request_t *r,
+                                        ngx_http_request_t *sr, u_char *buf,
+                                        size_t len); /* the one before ours */
 } ngx_http_stoa_gate_t;
 
 struct ngx_http_stoa_ctx_s {
@@ -143,10 +196,11 @@ struct ngx_http_stoa_ctx_s {
 
     /* the pipeline's own */
     struct ngx_http_stoa_row_s *row;
+    ngx_int_t             rc;          /* of the reply that was made */
     ngx_int_t           (*resume)(ngx_http_stoa_ctx_t *q, stoa_err_e err);
     struct ngx_http_stoa_element_s *element; /* waits in or rides a batch */
     struct ngx_http_stoa_parked_s  *parked;  /* waits for a worker */
-    struct ngx_http_stoa_hash_s    *hashing; /* waits for the threads */
+    struct ngx_http_stoa_hash_s    *hashing; /* waits for threads, or theirs */
     stoa_str_t            accept, origin, lang;
     stoa_str_t            ctx_literal; /* api.ctx as text, made once */
     stoa_str_t            cursor;      /* opened: the last keys, JSON */
@@ -173,8 +227,20 @@ stoa_loop_t *ngx_http_stoa_loop_create(ngx_cycle_t *cycle, stoa_log_t *log);
 void ngx_http_stoa_loop_destroy(stoa_loop_t *loop);
 void ngx_http_stoa_mem_init(stoa_mem_t *mem, ngx_pool_t *pool);
 void ngx_http_stoa_log_init(stoa_log_t *log, ngx_log_t *nlog);
+/* An allocator outside of pools and core dumps; wiped and unmapped when the
+   pool goes. */
+stoa_mem_t *ngx_http_stoa_secret_mem(ngx_pool_t *pool, size_t size);
 
 /* ---- gates ---- */
+
+/*
+ * In a location with "stoa_api on" PREACCESS answers address 429, 404, 405,
+ * 401, user 429 and ACCESS answers 403, each by ngx_http_stoa_reply_refuse()
+ * with gate->refused set; OPTIONS of a known path goes on to the content
+ * handler with gate->ep NULL, any other request with gate->ep set (HEAD has
+ * the row of GET).  In other locations 401 and 403 are plain codes of the
+ * ACCESS phase ("satisfy any" works), with gate->refused for the filter.
+ */
 
 /* Finds or makes the record; NULL: no memory. */
 ngx_http_stoa_gate_t *ngx_http_stoa_gate(ngx_http_request_t *r,
@@ -208,6 +274,7 @@ stoa_err_e ngx_http_stoa_revoke_check(const stoa_claims_t *claims);
    revocation rows and the Redis channel <prefix>ctl carry. */
 void ngx_http_stoa_revoke_apply(stoa_str_t text);
 ngx_int_t ngx_http_stoa_revoke_init_process(ngx_cycle_t *cycle);
+void ngx_http_stoa_revoke_exit_process(ngx_cycle_t *cycle);
 
 /* Zone: one header in shared memory that the parts carve up. */
 ngx_int_t ngx_http_stoa_zone_init(ngx_shm_zone_t *zone, void *old);
@@ -270,5 +337,213 @@ ngx_int_t ngx_http_stoa_reply_refuse(ngx_http_request_t *r, stoa_err_e err);
 /* Header and body filter: problem bodies for nginx's own errors, security
    headers, CORS, request id. */
 ngx_int_t ngx_http_stoa_reply_filter_init(ngx_conf_t *cf);
+
+/* ---- pipeline, among its own files ---- */
+
+/* A row as the pipeline runs it: made at configuration, with the state of
+   this process (each process has its own copy). */
+typedef struct ngx_http_stoa_row_s {
+    const stoa_endpoint_t  *ep;
+    const stoa_bound_row_t *bound;
+    const stoa_field_t     *path[STOA_ROUTE_PARAMS]; /* by :param */
+    const stoa_field_t     *query; /* ep->query, then a list's own fields */
+    ngx_uint_t              npath, nquery, nbody;
+    ngx_queue_t             waiting; /* ngx_http_stoa_element_t */
+    ngx_uint_t              nwaiting;
+    ngx_uint_t              running; /* a batch of this row is under way */
+    stoa_defer_t            flush;
+} ngx_http_stoa_row_t;
+
+/* Statements of the flows (ngx_http_stoa_flows.c has their texts). */
+typedef enum {
+    NGX_HTTP_STOA_S_REGISTER = 0,
+    NGX_HTTP_STOA_S_LOGIN_BEGIN,
+    NGX_HTTP_STOA_S_LOGIN_FINISH,
+    NGX_HTTP_STOA_S_REFRESH,
+    NGX_HTTP_STOA_S_LOGOUT,
+    NGX_HTTP_STOA_S_FORGOT,
+    NGX_HTTP_STOA_S_RESET_BEGIN,
+    NGX_HTTP_STOA_S_RESET,
+    NGX_HTTP_STOA_S_DEVICE_PAIR,
+    NGX_HTTP_STOA_S_DEVICE_LOGIN,
+    NGX_HTTP_STOA_S_TICKET_CODE,
+    NGX_HTTP_STOA_S_CHANGE_BEGIN,
+    NGX_HTTP_STOA_S_REISSUE,
+    NGX_HTTP_STOA_S_TRANSFER,
+    NGX_HTTP_STOA_S_PAY,
+    NGX_HTTP_STOA_S_COUNT
+} ngx_http_stoa_stmt_e;
+
+typedef struct {
+    ngx_http_stoa_row_t  *rows;  /* parallel to mcf->api->rows */
+    ngx_http_stoa_row_t **map;   /* by address of the row, open addressing */
+    ngx_uint_t            mask;
+    stoa_pg_stmt_t        stmts[NGX_HTTP_STOA_S_COUNT];
+    ngx_thread_pool_t    *hash_pool;
+} ngx_http_stoa_pipeline_t;
+
+#define ngx_http_stoa_mcf(r)                                                  \
+    ((ngx_http_stoa_main_conf_t *) ngx_http_get_module_main_conf(             \
+        r, ngx_http_stoa_module))
+#define ngx_http_stoa_lcf(r)                                                  \
+    ((ngx_http_stoa_loc_conf_t *) ngx_http_get_module_loc_conf(               \
+        r, ngx_http_stoa_module))
+#define ngx_http_stoa_pipeline(r)                                             \
+    ((ngx_http_stoa_pipeline_t *) ngx_http_stoa_mcf(r)->pipeline)
+
+/* handler */
+ngx_http_stoa_row_t *ngx_http_stoa_row(ngx_http_request_t *r,
+                                       const stoa_endpoint_t *ep);
+void ngx_http_stoa_canonical_path(stoa_buf_t *b, ngx_http_stoa_gate_t *gate,
+                                  const stoa_endpoint_t *ep);
+
+/* input: OK, or what to answer (faults are in q). */
+stoa_err_e ngx_http_stoa_input_headers(ngx_http_stoa_ctx_t *q);
+stoa_err_e ngx_http_stoa_input(ngx_http_stoa_ctx_t *q);
+void ngx_http_stoa_fault(ngx_http_stoa_ctx_t *q, const char *pointer,
+                         const char *code, const char *detail);
+stoa_value_t ngx_http_stoa_body_value(ngx_http_stoa_ctx_t *q,
+                                      const char *name);
+stoa_value_t ngx_http_stoa_path_value(ngx_http_stoa_ctx_t *q,
+                                      const char *name);
+stoa_str_t ngx_http_stoa_header_in(ngx_http_request_t *r, const char *lower);
+
+/* sql */
+stoa_str_t ngx_http_stoa_ctx_literal(ngx_http_stoa_ctx_t *q);
+/* One value of one request; an array's element when list is not NULL. */
+ngx_int_t ngx_http_stoa_sql_values(stoa_mem_t *mem,
+                                   const stoa_bound_t *bound,
+                                   ngx_http_stoa_ctx_t **qs, ngx_uint_t n,
+                                   ngx_uint_t arrays, const char ***values,
+                                   int **lens);
+/* Suspends with q->resume to be called; or answers the failure. */
+ngx_int_t ngx_http_stoa_sql_submit(ngx_http_stoa_ctx_t *q, stoa_pool_e pool,
+                                   const stoa_pg_stmt_t *stmt,
+                                   const char *const *values,
+                                   const int *lens);
+
+/* An answer row of api.answer, or of a select with some of its columns. */
+typedef struct {
+    int status, body, meta, etag, emit, wait, at, replayed, ord;
+    int total, next, csv, type, bytes;
+} ngx_http_stoa_columns_t;
+
+void ngx_http_stoa_sql_columns(const stoa_pg_result_t *res,
+                               ngx_http_stoa_columns_t *cols);
+/* Replies with one row of res; the caller keeps res alive with q's pool. */
+ngx_int_t ngx_http_stoa_sql_answer(ngx_http_stoa_ctx_t *q,
+                                   const stoa_pg_result_t *res,
+                                   const ngx_http_stoa_columns_t *cols,
+                                   int row);
+/* Frees res with q's pool. */
+ngx_int_t ngx_http_stoa_sql_keep(ngx_http_stoa_ctx_t *q,
+                                 stoa_pg_result_t *res);
+
+/* batch */
+void ngx_http_stoa_batch_leave(ngx_http_stoa_ctx_t *q);
+void ngx_http_stoa_batch_init(ngx_http_stoa_row_t *row);
+
+/* idem */
+stoa_err_e ngx_http_stoa_idem_header(ngx_http_stoa_ctx_t *q);
+stoa_str_t ngx_http_stoa_idem_scope(ngx_http_stoa_ctx_t *q);
+stoa_str_t ngx_http_stoa_idem_print(ngx_http_stoa_ctx_t *q);
+stoa_err_e ngx_http_stoa_if_match(ngx_http_stoa_ctx_t *q);
+/* Cursor: q->cursor from the wire text; and the text of the next one. */
+stoa_err_e ngx_http_stoa_cursor_open(ngx_http_stoa_ctx_t *q, stoa_str_t text);
+stoa_str_t ngx_http_stoa_cursor_make(ngx_http_stoa_ctx_t *q, stoa_str_t next);
+
+/* effects: what an answer's emit asks for, after its commit. */
+void ngx_http_stoa_effects(stoa_str_t emit, ngx_log_t *log);
+
+/* wait: parks q for the worker's reply about outbox row id. */
+ngx_int_t ngx_http_stoa_wait_park(ngx_http_stoa_ctx_t *q, int64_t id,
+                                  ngx_int_t status, stoa_str_t body,
+                                  stoa_str_t meta);
+void ngx_http_stoa_wait_leave(ngx_http_stoa_ctx_t *q);
+void ngx_http_stoa_wait_exit(void);
+
+/* hash: runs in the thread pool, then q->resume(q, err). */
+typedef struct ngx_http_stoa_hash_s {
+    ngx_http_stoa_ctx_t *q;         /* NULL: the client left */
+    ngx_pool_t          *pool;      /* of this task */
+    ngx_thread_task_t   *task;
+    stoa_str_t           password;  /* own copy, wiped */
+    stoa_str_t           stored;    /* to verify against; empty: make one */
+    ngx_uint_t           decoy;     /* stored is the dummy's */
+    ngx_uint_t           matched;
+    ngx_uint_t           failed;
+    u_char               made[256]; /* new hash, NUL-terminated, or empty */
+} ngx_http_stoa_hash_t;
+
+ngx_int_t ngx_http_stoa_hash_run(ngx_http_stoa_ctx_t *q, stoa_str_t password,
+                                 stoa_str_t stored, ngx_uint_t decoy);
+void ngx_http_stoa_hash_leave(ngx_http_stoa_ctx_t *q);
+ngx_int_t ngx_http_stoa_hash_init(ngx_conf_t *cf,
+                                  ngx_http_stoa_main_conf_t *mcf,
+                                  ngx_http_stoa_pipeline_t *pl);
+
+/* flows: a table of steps, run by ngx_http_stoa_flow_run(). */
+typedef enum {
+    NGX_HTTP_STOA_NEXT = 1, /* go on with the next step */
+    NGX_HTTP_STOA_WAIT,     /* q->resume will go on with the next step */
+    NGX_HTTP_STOA_END       /* answered: q->rc */
+} ngx_http_stoa_go_e;
+
+typedef struct {
+    const char *name;
+    ngx_http_stoa_go_e (*run)(ngx_http_stoa_ctx_t *q);
+} ngx_http_stoa_step_t;
+
+#define ngx_http_stoa_steps_end { NULL, NULL }
+
+extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
+    ngx_http_stoa_flow_auth_register[], ngx_http_stoa_flow_auth_login[],
+    ngx_http_stoa_flow_auth_refresh[], ngx_http_stoa_flow_auth_logout[],
+    ngx_http_stoa_flow_auth_reset[], ngx_http_stoa_flow_device_pair[],
+    ngx_http_stoa_flow_device_login[], ngx_http_stoa_flow_ticket_svg[],
+    ngx_http_stoa_flow_ticket_change[], ngx_http_stoa_flow_pay_form[],
+    ngx_http_stoa_flow_errors[], ngx_http_stoa_flow_openapi[],
+    ngx_http_stoa_flow_docs[];
+
+ngx_http_stoa_go_e ngx_http_stoa_flow_end(ngx_http_stoa_ctx_t *q,
+                                          ngx_int_t rc);
+ngx_http_stoa_go_e ngx_http_stoa_flow_fail(ngx_http_stoa_ctx_t *q,
+                                           stoa_err_e err);
+/* Runs a statement; the next step finds its rows in q->res. */
+ngx_http_stoa_go_e ngx_http_stoa_flow_query(ngx_http_stoa_ctx_t *q,
+                                            stoa_pool_e pool,
+                                            ngx_http_stoa_stmt_e stmt,
+                                            const stoa_value_t *values,
+                                            ngx_uint_t n);
+/* The last step of flows that end with an answer row. */
+ngx_http_stoa_go_e ngx_http_stoa_flow_answer(ngx_http_stoa_ctx_t *q);
+stoa_value_t ngx_http_stoa_flow_column(ngx_http_stoa_ctx_t *q,
+                                       const char *name);
+/* Rests until q->resume(); what hash and the like return into a flow. */
+ngx_int_t ngx_http_stoa_flow_resume(ngx_http_stoa_ctx_t *q, stoa_err_e err);
+
+/* tickets: $codes for orders.create. */
+stoa_err_e ngx_http_stoa_codes(ngx_http_stoa_ctx_t *q);
+
+/* reply, inside */
+/* An error answer row: its body names the code and more. */
+ngx_int_t ngx_http_stoa_reply_failure(ngx_http_stoa_ctx_t *q,
+                                      stoa_str_t body);
+/* 303, 302, 204: headers only; location may be empty. */
+ngx_int_t ngx_http_stoa_reply_empty(ngx_http_stoa_ctx_t *q, ngx_int_t status);
+ngx_int_t ngx_http_stoa_header(ngx_http_request_t *r, const char *name,
+                               stoa_str_t value);
+/* The envelope around a problem, or the problem bare. */
+void ngx_http_stoa_problem(stoa_buf_t *b, ngx_http_stoa_ctx_t *q,
+                           stoa_str_t request_id, stoa_err_e err,
+                           ngx_uint_t bare);
+/* Headers that an error brings: Retry-After, WWW-Authenticate, RateLimit. */
+ngx_int_t ngx_http_stoa_problem_headers(ngx_http_request_t *r,
+                                        ngx_http_stoa_gate_t *gate,
+                                        stoa_err_e err);
+ngx_uint_t ngx_http_stoa_accepts(stoa_str_t accept, const char *type);
+/* CORS answer to a preflight. */
+ngx_int_t ngx_http_stoa_cors_allowed(ngx_http_request_t *r,
+                                     stoa_str_t *origin);
 
 #endif /* NGX_HTTP_STOA_H_INCLUDED */
