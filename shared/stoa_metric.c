@@ -1,0 +1,17 @@
+/*
+ * Metric rows with their wire names: stoa_<name>, counters with _total.
+ */
+
+#include "stoa_metric.h"
+
+#define STOA_METRIC_NAME_COUNTER(name) "stoa_" #name "_total"
+#define STOA_METRIC_NAME_GAUGE(name)   "stoa_" #name
+#define STOA_METRIC_TYPE_COUNTER       "counter"
+#define STOA_METRIC_TYPE_GAUGE         "gauge"
+
+const stoa_metric_row_t stoa_metric_rows[STOA_M_COUNT] = {
+#define STOA_METRIC(name, type, help)                                          \
+    { STOA_METRIC_NAME_##type(name), STOA_METRIC_TYPE_##type, help },
+#include "stoa_metric.def"
+#undef STOA_METRIC
+};
