@@ -131,6 +131,8 @@ typedef struct {
     ngx_uint_t        slot;
     char              ctl[64]; /* channel "<prefix>ctl" */
     size_t            ctl_len;
+    stoa_defer_t      first_turn;   /* of the loop */
+    ngx_uint_t        turning;      /* the loop runs */
 } ngx_http_stoa_process_t;
 
 extern ngx_http_stoa_process_t ngx_http_stoa_process;
