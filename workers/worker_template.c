@@ -1,0 +1,967 @@
+/*
+ * Templates: loading, checking, writing; dates and money by language.
+ *
+ * worker_templates_rows is the list of templates with the variables each may
+ * use; loading writes every template in every language once with made-up
+ * values, so that afterwards only a wrong caller can fail.  Loaded texts are
+ * never changed and may be read from any thread.
+ */
+
+#include "worker_template.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../shared/stoa_str.h"
+
+#define WORKER_TEMPLATE_FILE_MAX 65536
+#define WORKER_TEMPLATE_ARENA_MAX (8 * 1024 * 1024)
+#define WORKER_TEMPLATE_OUT_MAX (1024 * 1024)
+#define WORKER_TEMPLATE_VARS_MAX 12
+#define WORKER_TEMPLATE_DEPTH 4
+#define WORKER_TEMPLATE_PATH 4096
+
+typedef struct {
+    const char *name;
+    const char *vars[WORKER_TEMPLATE_VARS_MAX];
+    bool        tickets; /* has the list */
+} worker_template_row_t;
+
+typedef struct {
+    stoa_str_t subject;
+    stoa_str_t text;
+    stoa_str_t html;
+} worker_template_texts_t;
+
+typedef enum { WORKER_TEMPLATE_TEXT = 1, WORKER_TEMPLATE_HTML } worker_form_e;
+
+static const char *const worker_template_langs[] = { "en", "ar", "de",
+                                                     "es", "fr", "it" };
+
+static const char *const worker_template_item_vars[] = { "number",
+                                                         "ticket_type",
+                                                         "holder", "cid" };
+
+static const worker_template_row_t worker_template_rows[] = {
+    { .name = "order_paid",
+      .vars = { "name", "event_title", "event_location", "when", "order_id",
+                "order_ref", "total" },
+      .tickets = true },
+    { .name = "order_refunded",
+      .vars = { "name", "event_title", "order_id", "order_ref", "refund" } },
+    { .name = "event_cancelled",
+      .vars = { "name", "event_title", "event_location", "when", "refund" } },
+    { .name = "ticket_transferred",
+      .vars = { "name", "event_title", "event_location", "when",
+                "from_name" },
+      .tickets = true },
+    { .name = "password_reset", .vars = { "name", "token", "hours" } },
+    { .name = "welcome", .vars = { "name" } },
+};
+
+/* Variables of every template. */
+static const char *const worker_template_common[] = { "public_url", "lang",
+                                                      "dir", "subject" };
+
+static const char *const worker_template_words[] = {
+    "weekdays", "months", "when",  "decimal", "thousands", "ticket", "holder",
+    "type",     "starts", "place", "order",   "price",     "free",   "admit",
+};
+
+struct worker_templates_s {
+    stoa_mem_t *mem;
+    char        dir[WORKER_TEMPLATE_PATH];
+    stoa_str_t  layout;
+    worker_template_texts_t
+        texts[stoa_nitems(worker_template_langs)]
+             [stoa_nitems(worker_template_rows)];
+    stoa_str_t words[stoa_nitems(worker_template_langs)]
+                    [stoa_nitems(worker_template_words)];
+};
+
+
+static bool worker_template_find_dir(worker_templates_t *t, const char *dir,
+                                     char *why, size_t size);
+static bool worker_template_load_lang(worker_templates_t *t, size_t lang,
+                                      char *why, size_t size);
+static bool worker_template_try(worker_templates_t *t, size_t lang,
+                                size_t row, char *why, size_t size);
+static bool worker_template_fill(stoa_buf_t *out, worker_form_e form,
+                                 stoa_str_t text, const worker_vars_t *vars,
+                                 const char **bad);
+
+
+worker_templates_t *
+worker_templates_load(const char *dir, char *why, size_t size)
+{
+    size_t              i;
+    stoa_mem_t         *mem;
+    worker_templates_t *t;
+
+    mem = stoa_arena_create(65536, WORKER_TEMPLATE_ARENA_MAX);
+    t = mem != NULL ? stoa_calloc(mem, sizeof(worker_templates_t)) : NULL;
+    if (t == NULL) {
+        snprintf(why, size, "no memory for the mail templates");
+        if (mem != NULL) {
+            stoa_arena_destroy(mem);
+        }
+        return NULL;
+    }
+
+    t->mem = mem;
+
+    if (!worker_template_find_dir(t, dir, why, size)) {
+        worker_templates_destroy(t);
+        return NULL;
+    }
+
+    for (i = 0; i < stoa_nitems(worker_template_langs); i++) {
+        if (!worker_template_load_lang(t, i, why, size)) {
+            worker_templates_destroy(t);
+            return NULL;
+        }
+    }
+
+    return t;
+}
+
+
+void
+worker_templates_destroy(worker_templates_t *t)
+{
+    stoa_arena_destroy(t->mem);
+}
+
+
+/* Loading */
+
+
+/* The whole file in mem, read as one; an empty slice with NULL data when it
+   cannot be read (errno says why). */
+
+static stoa_str_t
+worker_template_read(stoa_mem_t *mem, const char *path)
+{
+    int         fd;
+    ssize_t     n;
+    struct stat st;
+    stoa_str_t  s = stoa_null_string;
+
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd == -1) {
+        return s;
+    }
+
+    if (fstat(fd, &st) == -1) {
+        (void) close(fd); /* only read */
+        return s;
+    }
+
+    if (st.st_size < 0 || st.st_size > WORKER_TEMPLATE_FILE_MAX) {
+        (void) close(fd);
+        errno = EFBIG;
+        return s;
+    }
+
+    s.data = stoa_alloc(mem, (size_t) st.st_size + 1);
+
+    while (s.data != NULL && s.len < (size_t) st.st_size) {
+        n = read(fd, s.data + s.len, (size_t) st.st_size - s.len);
+
+        if (n <= 0) {
+            if (n == -1 && errno == EINTR) {
+                continue;
+            }
+
+            s.data = NULL;
+            break;
+        }
+
+        s.len += (size_t) n;
+    }
+
+    if (s.data != NULL) {
+        s.data[s.len] = '\0'; /* messages quote from here on */
+    }
+
+    (void) close(fd);
+
+    return s;
+}
+
+
+static bool
+worker_template_file(worker_templates_t *t, const char *lang,
+                     const char *name, const char *suffix, stoa_str_t *out,
+                     char *why, size_t size)
+{
+    int  n;
+    char path[WORKER_TEMPLATE_PATH];
+
+    n = snprintf(path, sizeof(path), "%s/%s/%s%s", t->dir, lang, name,
+                 suffix);
+    if (n < 0 || (size_t) n >= sizeof(path)) {
+        snprintf(why, size, "the path of the mail templates is too long");
+        return false;
+    }
+
+    *out = worker_template_read(t->mem, path);
+    if (out->data == NULL) {
+        snprintf(why, size, "cannot read \"%s\": %s", path, strerror(errno));
+        return false;
+    }
+
+    if (!stoa_str_utf8(*out, NULL)) {
+        snprintf(why, size, "\"%s\" is not UTF-8", path);
+        return false;
+    }
+
+    return true;
+}
+
+
+static bool
+worker_template_find_dir(worker_templates_t *t, const char *dir, char *why,
+                         size_t size)
+{
+    int     n;
+    char    exe[2048], path[WORKER_TEMPLATE_PATH], *slash;
+    size_t  i;
+    ssize_t len;
+
+    static const char *const places[] = {
+        "../conf/mail", "../../conf/mail", "../share/stoa/mail",
+    };
+
+    if (dir[0] != '\0') {
+        n = snprintf(t->dir, sizeof(t->dir), "%s", dir);
+        if (n < 0 || (size_t) n >= sizeof(t->dir)) {
+            snprintf(why, size, "MAIL_TEMPLATES is too long");
+            return false;
+        }
+
+        return worker_template_file(t, ".", "layout", ".html", &t->layout,
+                                    why, size);
+    }
+
+    len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+    if (len > 0) {
+        exe[len] = '\0';
+        slash = strrchr(exe, '/');
+        if (slash != NULL) {
+            *slash = '\0';
+        }
+
+        for (i = 0; i < stoa_nitems(places); i++) {
+            snprintf(path, sizeof(path), "%s/%s", exe, places[i]);
+            snprintf(t->dir, sizeof(t->dir), "%s", path);
+
+            if (worker_template_file(t, ".", "layout", ".html", &t->layout,
+                                     why, size))
+            {
+                return true;
+            }
+        }
+    }
+
+    snprintf(why, size,
+             "mail templates not found; MAIL_TEMPLATES names their folder");
+    return false;
+}
+
+
+/* "Subject: ...\n\nbody" */
+
+static bool
+worker_template_split(worker_template_texts_t *x, stoa_str_t file)
+{
+    unsigned char *nl;
+
+    static const char subject[] = "Subject: ";
+
+    if (file.len < sizeof(subject)
+        || memcmp(file.data, subject, sizeof(subject) - 1) != 0)
+    {
+        return false;
+    }
+
+    nl = memchr(file.data, '\n', file.len);
+    if (nl == NULL || nl + 1 == file.data + file.len || nl[1] != '\n') {
+        return false;
+    }
+
+    x->subject.data = file.data + sizeof(subject) - 1;
+    x->subject.len = (size_t) (nl - x->subject.data);
+    x->text.data = nl + 2;
+    x->text.len = file.len - (size_t) (x->text.data - file.data);
+
+    return true;
+}
+
+
+static bool
+worker_template_load_words(worker_templates_t *t, size_t lang,
+                           stoa_str_t file, char *why, size_t size)
+{
+    size_t         i, n;
+    stoa_str_t     line, *word;
+    unsigned char *p, *end, *nl;
+
+    end = file.data + file.len;
+
+    for (p = file.data; p < end; p = nl + 1) {
+        nl = memchr(p, '\n', (size_t) (end - p));
+        if (nl == NULL) {
+            nl = end;
+        }
+
+        line.data = p;
+        line.len = (size_t) (nl - p);
+
+        for (i = 0; i < stoa_nitems(worker_template_words); i++) {
+            n = strlen(worker_template_words[i]);
+
+            if (line.len >= n + 3
+                && memcmp(line.data, worker_template_words[i], n) == 0
+                && memcmp(line.data + n, " = ", 3) == 0)
+            {
+                word = &t->words[lang][i];
+                word->data = line.data + n + 3;
+                word->len = line.len - n - 3;
+            }
+        }
+    }
+
+    for (i = 0; i < stoa_nitems(worker_template_words); i++) {
+        if (t->words[lang][i].len == 0) {
+            snprintf(why, size, "\"%s/%s/words\" has no line \"%s = ...\"",
+                     t->dir, worker_template_langs[lang],
+                     worker_template_words[i]);
+            return false;
+        }
+    }
+
+    return true;
+}
+
+
+static bool
+worker_template_load_lang(worker_templates_t *t, size_t lang, char *why,
+                          size_t size)
+{
+    size_t                   i;
+    stoa_str_t               file;
+    const char              *code = worker_template_langs[lang];
+    const char              *name;
+    worker_template_texts_t *x;
+
+    if (!worker_template_file(t, code, "words", "", &file, why, size)
+        || !worker_template_load_words(t, lang, file, why, size))
+    {
+        return false;
+    }
+
+    for (i = 0; i < stoa_nitems(worker_template_rows); i++) {
+        name = worker_template_rows[i].name;
+        x = &t->texts[lang][i];
+
+        if (!worker_template_file(t, code, name, ".html", &x->html, why, size)
+            || !worker_template_file(t, code, name, ".txt", &file, why, size))
+        {
+            return false;
+        }
+
+        if (!worker_template_split(x, file)) {
+            snprintf(why, size,
+                     "\"%s/%s/%s.txt\" must begin with \"Subject: ...\" and "
+                     "an empty line",
+                     t->dir, code, name);
+            return false;
+        }
+
+        if (!worker_template_try(t, lang, i, why, size)) {
+            return false;
+        }
+    }
+
+    return true;
+}
+
+
+/* Writes a template with every variable that it may use. */
+
+static bool
+worker_template_try(worker_templates_t *t, size_t lang, size_t row,
+                    char *why, size_t size)
+{
+    bool          done;
+    size_t        i, n;
+    stoa_buf_t    out;
+    stoa_mem_t   *mem;
+    const char   *bad;
+    worker_var_t  vars[WORKER_TEMPLATE_VARS_MAX
+                      + stoa_nitems(worker_template_common)],
+        items[stoa_nitems(worker_template_item_vars)];
+    worker_vars_t all, item;
+
+    const worker_template_row_t   *r = &worker_template_rows[row];
+    const worker_template_texts_t *x = &t->texts[lang][row];
+    static const stoa_str_t        value = stoa_string("x");
+
+    memset(&all, 0, sizeof(all));
+    memset(&item, 0, sizeof(item));
+
+    n = 0;
+    for (i = 0; i < stoa_nitems(worker_template_common); i++, n++) {
+        vars[n].name = worker_template_common[i];
+        vars[n].value = value;
+    }
+
+    for (i = 0; i < WORKER_TEMPLATE_VARS_MAX && r->vars[i] != NULL; i++, n++) {
+        vars[n].name = r->vars[i];
+        vars[n].value = value;
+    }
+
+    for (i = 0; i < stoa_nitems(items); i++) {
+        items[i].name = worker_template_item_vars[i];
+        items[i].value = value;
+    }
+
+    all.vars = vars;
+    all.nvars = n;
+
+    if (r->tickets) {
+        item.vars = items;
+        item.nvars = stoa_nitems(items);
+        item.outer = &all;
+        all.list = "tickets";
+        all.items = &item;
+        all.nitems = 1;
+    }
+
+    mem = stoa_arena_create(4096, WORKER_TEMPLATE_OUT_MAX);
+    if (mem == NULL) {
+        snprintf(why, size, "no memory for the mail templates");
+        return false;
+    }
+
+    bad = "a \"{{\" that does not end well";
+    stoa_buf_init(&out, mem, 1024, WORKER_TEMPLATE_OUT_MAX / 4);
+
+    done = worker_template_fill(&out, WORKER_TEMPLATE_TEXT, x->subject, &all,
+                                &bad)
+        && worker_template_fill(&out, WORKER_TEMPLATE_TEXT, x->text, &all,
+                                &bad)
+        && worker_template_fill(&out, WORKER_TEMPLATE_HTML, x->html, &all,
+                                &bad);
+
+    if (!done) {
+        snprintf(why, size, "\"%s/%s/%s\": unknown variable or section: %.30s",
+                 t->dir, worker_template_langs[lang], r->name, bad);
+    }
+
+    stoa_arena_destroy(mem);
+
+    return done;
+}
+
+
+/* Writing */
+
+
+static const stoa_str_t *
+worker_template_var(const worker_vars_t *v, stoa_str_t name)
+{
+    size_t i;
+
+    for (; v != NULL; v = v->outer) {
+        for (i = 0; i < v->nvars; i++) {
+            if (stoa_str_eq_z(name, v->vars[i].name)) {
+                return &v->vars[i].value;
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
+/* A tag of s at or behind *pos: what stands between the braces; *from and
+   *pos are its ends.  False: none. */
+
+static bool
+worker_template_tag(stoa_str_t s, size_t *pos, size_t *from, stoa_str_t *tag)
+{
+    size_t i, k;
+
+    for (i = *pos; i + 1 < s.len; i++) {
+        if (s.data[i] != '{' || s.data[i + 1] != '{') {
+            continue;
+        }
+
+        for (k = i + 2; k + 1 < s.len; k++) {
+            if (s.data[k] == '}' && s.data[k + 1] == '}') {
+                *from = i;
+                *pos = k + 2;
+                tag->data = s.data + i + 2;
+                tag->len = k - i - 2;
+                return true;
+            }
+        }
+    }
+
+    return false;
+}
+
+
+/* Inside of the section that has just opened at *pos; *pos moves behind its
+   end. */
+
+static bool
+worker_template_section(stoa_str_t s, size_t *pos, stoa_str_t name,
+                        stoa_str_t *inside)
+{
+    size_t     start, from;
+    stoa_str_t tag, end;
+
+    for (start = *pos; worker_template_tag(s, pos, &from, &tag);) {
+        if (tag.len == 0 || tag.data[0] != '/') {
+            continue;
+        }
+
+        end.data = tag.data + 1;
+        end.len = tag.len - 1;
+
+        if (stoa_str_eq(end, name)) {
+            inside->data = s.data + start;
+            inside->len = from - start;
+            return true;
+        }
+    }
+
+    return false;
+}
+
+
+static bool worker_template_part(stoa_buf_t *out, worker_form_e form,
+                                 stoa_str_t s, const worker_vars_t *vars,
+                                 unsigned depth, const char **bad);
+
+
+static bool
+worker_template_repeat(stoa_buf_t *out, worker_form_e form, stoa_str_t name,
+                       stoa_str_t inside, const worker_vars_t *vars,
+                       unsigned depth, const char **bad)
+{
+    size_t            i;
+    const stoa_str_t *value;
+
+    if (vars->list != NULL && stoa_str_eq_z(name, vars->list)) {
+        for (i = 0; i < vars->nitems; i++) {
+            if (!worker_template_part(out, form, inside, &vars->items[i],
+                                      depth + 1, bad))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    value = worker_template_var(vars, name);
+
+    return value != NULL
+        && (value->len == 0
+            || worker_template_part(out, form, inside, vars, depth + 1, bad));
+}
+
+
+static bool
+worker_template_part(stoa_buf_t *out, worker_form_e form, stoa_str_t s,
+                     const worker_vars_t *vars, unsigned depth,
+                     const char **bad)
+{
+    size_t            pos, last, from;
+    stoa_str_t        tag, name, inside;
+    const stoa_str_t *value;
+
+    if (depth > WORKER_TEMPLATE_DEPTH) {
+        return false;
+    }
+
+    for (pos = last = 0; worker_template_tag(s, &pos, &from, &tag);
+         last = pos)
+    {
+        stoa_buf_put(out, s.data + last, from - last);
+
+        /* until a failure is noticed, this is the place it will name */
+
+        *bad = (const char *) tag.data;
+
+        if (tag.len > 0 && tag.data[0] == '#') {
+            name.data = tag.data + 1;
+            name.len = tag.len - 1;
+
+            if (!worker_template_section(s, &pos, name, &inside)
+                || !worker_template_repeat(out, form, name, inside, vars,
+                                           depth, bad))
+            {
+                return false;
+            }
+
+            continue;
+        }
+
+        value = worker_template_var(vars, tag);
+        if (value == NULL) {
+            return false;
+        }
+
+        if (form == WORKER_TEMPLATE_HTML) {
+            stoa_buf_html(out, *value);
+
+        } else {
+            stoa_buf_str(out, *value);
+        }
+    }
+
+    stoa_buf_put(out, s.data + last, s.len - last);
+
+    return !out->failed;
+}
+
+
+static bool
+worker_template_fill(stoa_buf_t *out, worker_form_e form, stoa_str_t text,
+                     const worker_vars_t *vars, const char **bad)
+{
+    return worker_template_part(out, form, text, vars, 0, bad);
+}
+
+
+static size_t
+worker_template_index(const char *lang)
+{
+    size_t i;
+
+    for (i = 0; i < stoa_nitems(worker_template_langs); i++) {
+        if (strcmp(lang, worker_template_langs[i]) == 0) {
+            return i;
+        }
+    }
+
+    return 0;
+}
+
+
+const char *
+worker_template_lang(stoa_str_t wanted)
+{
+    size_t i;
+
+    for (i = 0; i < stoa_nitems(worker_template_langs); i++) {
+        if (wanted.len >= 2
+            && memcmp(wanted.data, worker_template_langs[i], 2) == 0
+            && (wanted.len == 2 || wanted.data[2] == '-'))
+        {
+            return worker_template_langs[i];
+        }
+    }
+
+    return worker_template_langs[0];
+}
+
+
+bool
+worker_template_rtl(const char *lang)
+{
+    return strcmp(lang, "ar") == 0;
+}
+
+
+/* The frame holds variables and one {{{content}}}, which goes in as it is. */
+
+static bool
+worker_template_frame(const worker_templates_t *t, const worker_vars_t *vars,
+                      stoa_str_t content, stoa_buf_t *html, const char **bad)
+{
+    stoa_str_t     before, after;
+    unsigned char *at;
+
+    static const char mark[] = "{{{content}}}";
+
+    at = memmem(t->layout.data, t->layout.len, mark, sizeof(mark) - 1);
+    if (at == NULL) {
+        return false;
+    }
+
+    before.data = t->layout.data;
+    before.len = (size_t) (at - before.data);
+    after.data = at + sizeof(mark) - 1;
+    after.len = t->layout.len - before.len - (sizeof(mark) - 1);
+
+    if (!worker_template_fill(html, WORKER_TEMPLATE_HTML, before, vars, bad)) {
+        return false;
+    }
+
+    stoa_buf_str(html, content);
+
+    return worker_template_fill(html, WORKER_TEMPLATE_HTML, after, vars, bad);
+}
+
+
+bool
+worker_template_write(const worker_templates_t *t, const char *lang,
+                      const char *name, const worker_vars_t *vars,
+                      stoa_buf_t *subject, stoa_buf_t *text, stoa_buf_t *html)
+{
+    size_t                         i;
+    stoa_buf_t                     content;
+    const char                    *bad;
+    worker_var_t                   own[3];
+    worker_vars_t                  all;
+    const worker_template_texts_t *x;
+
+    for (i = 0; i < stoa_nitems(worker_template_rows); i++) {
+        if (strcmp(name, worker_template_rows[i].name) == 0) {
+            break;
+        }
+    }
+
+    if (i == stoa_nitems(worker_template_rows)) {
+        return false;
+    }
+
+    x = &t->texts[worker_template_index(lang)][i];
+
+    if (!worker_template_fill(subject, WORKER_TEMPLATE_TEXT, x->subject, vars,
+                              &bad))
+    {
+        return false;
+    }
+
+    own[0].name = "lang";
+    own[0].value = stoa_str_z(lang);
+    own[1].name = "dir";
+    own[1].value = stoa_str_z(worker_template_rtl(lang) ? "rtl" : "ltr");
+    own[2].name = "subject";
+    own[2].value = stoa_buf_view(subject);
+
+    memset(&all, 0, sizeof(all));
+    all.vars = own;
+    all.nvars = stoa_nitems(own);
+    all.outer = vars;
+    all.list = vars->list;
+    all.items = vars->items;
+    all.nitems = vars->nitems;
+
+    stoa_buf_init(&content, html->mem, 4096, html->max);
+
+    return worker_template_fill(text, WORKER_TEMPLATE_TEXT, x->text, &all,
+                                &bad)
+        && worker_template_fill(&content, WORKER_TEMPLATE_HTML, x->html, &all,
+                                &bad)
+        && worker_template_frame(t, &all, stoa_buf_view(&content), html, &bad);
+}
+
+
+/* Words, dates, money */
+
+
+stoa_str_t
+worker_template_word(const worker_templates_t *t, const char *lang,
+                     const char *name)
+{
+    size_t     i;
+    stoa_str_t none = stoa_string("");
+
+    for (i = 0; i < stoa_nitems(worker_template_words); i++) {
+        if (strcmp(name, worker_template_words[i]) == 0) {
+            return t->words[worker_template_index(lang)][i];
+        }
+    }
+
+    return none;
+}
+
+
+/* The n-th of "a|b|c". */
+
+static stoa_str_t
+worker_template_choice(stoa_str_t list, size_t n)
+{
+    stoa_str_t     s = list;
+    unsigned char *bar;
+
+    for (;;) {
+        bar = s.len > 0 ? memchr(s.data, '|', s.len) : NULL;
+
+        if (n == 0 || bar == NULL) {
+            if (bar != NULL) {
+                s.len = (size_t) (bar - s.data);
+            }
+
+            return s;
+        }
+
+        s.len -= (size_t) (bar + 1 - s.data);
+        s.data = bar + 1;
+        n--;
+    }
+}
+
+
+/* 0 is Sunday (Sakamoto's method). */
+
+static size_t
+worker_template_weekday(int64_t y, int64_t m, int64_t d)
+{
+    static const int64_t shift[] = { 0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4 };
+
+    if (m < 3) {
+        y--;
+    }
+
+    return (size_t) ((y + y / 4 - y / 100 + y / 400 + shift[m - 1] + d) % 7);
+}
+
+
+static stoa_str_t
+worker_template_slice(stoa_str_t s, size_t from, size_t len)
+{
+    stoa_str_t part = { len, s.data + from };
+
+    return part;
+}
+
+
+bool
+worker_template_when(const worker_templates_t *t, const char *lang,
+                     stoa_str_t local, stoa_str_t zone, stoa_buf_t *out)
+{
+    int64_t       y, m, d;
+    const char   *bad;
+    worker_var_t  vars[5];
+    worker_vars_t all;
+
+    if (local.len < 16 || local.data[4] != '-' || local.data[7] != '-'
+        || local.data[13] != ':'
+        || !stoa_str_int(worker_template_slice(local, 0, 4), 1, 9999, &y)
+        || !stoa_str_int(worker_template_slice(local, 5, 2), 1, 12, &m)
+        || !stoa_str_int(worker_template_slice(local, 8, 2), 1, 31, &d))
+    {
+        return false;
+    }
+
+    memset(&all, 0, sizeof(all));
+    all.vars = vars;
+    all.nvars = stoa_nitems(vars);
+
+    vars[0].name = "weekday";
+    vars[0].value = worker_template_choice(
+        worker_template_word(t, lang, "weekdays"),
+        worker_template_weekday(y, m, d));
+    vars[1].name = "day";
+    vars[1].value = local.data[8] == '0' ? worker_template_slice(local, 9, 1)
+                                         : worker_template_slice(local, 8, 2);
+    vars[2].name = "month";
+    vars[2].value = worker_template_choice(
+        worker_template_word(t, lang, "months"), (size_t) m - 1);
+    vars[3].name = "year";
+    vars[3].value = worker_template_slice(local, 0, 4);
+    vars[4].name = "time";
+    vars[4].value = worker_template_slice(local, 11, 5);
+
+    if (!worker_template_fill(out, WORKER_TEMPLATE_TEXT,
+                              worker_template_word(t, lang, "when"), &all,
+                              &bad))
+    {
+        return false;
+    }
+
+    if (zone.len > 0) {
+        stoa_buf_z(out, " (");
+        stoa_buf_str(out, zone);
+        stoa_buf_char(out, ')');
+    }
+
+    return !out->failed;
+}
+
+
+/* Digits behind the point, ISO 4217. */
+
+static size_t
+worker_template_digits(stoa_str_t currency)
+{
+    size_t i;
+
+    static const char *const none[] = { "BIF", "CLP", "DJF", "GNF", "ISK",
+                                        "JPY", "KMF", "KRW", "PYG", "RWF",
+                                        "UGX", "VND", "VUV", "XAF", "XOF",
+                                        "XPF" };
+    static const char *const three[] = { "BHD", "IQD", "JOD", "KWD",
+                                         "LYD", "OMR", "TND" };
+
+    for (i = 0; i < stoa_nitems(none); i++) {
+        if (stoa_str_ieq_z(currency, none[i])) {
+            return 0;
+        }
+    }
+
+    for (i = 0; i < stoa_nitems(three); i++) {
+        if (stoa_str_ieq_z(currency, three[i])) {
+            return 3;
+        }
+    }
+
+    return 2;
+}
+
+
+void
+worker_template_money(const worker_templates_t *t, const char *lang,
+                      int64_t minor, stoa_str_t currency, stoa_buf_t *out)
+{
+    int        n;
+    char       text[32];
+    size_t     i, whole, len, digits;
+    stoa_str_t thousands;
+
+    digits = worker_template_digits(currency);
+    thousands = worker_template_word(t, lang, "thousands");
+
+    if (minor < 0) {
+        stoa_buf_char(out, '-');
+    }
+
+    n = snprintf(text, sizeof(text), "%0*llu", (int) digits + 1,
+                 (unsigned long long) (minor < 0 ? -minor : minor));
+    if (n <= 0 || (size_t) n >= sizeof(text)) {
+        return;
+    }
+
+    len = (size_t) n;
+    whole = len - digits;
+
+    for (i = 0; i < len; i++) {
+        if (i == whole) {
+            stoa_buf_str(out, worker_template_word(t, lang, "decimal"));
+
+        } else if (i > 0 && i < whole && (whole - i) % 3 == 0) {
+            stoa_buf_str(out, thousands);
+        }
+
+        stoa_buf_char(out, text[i]);
+    }
+
+    stoa_buf_z(out, "\xc2\xa0"); /* no-break space */
+
+    for (i = 0; i < currency.len; i++) {
+        stoa_buf_char(out, (char) (currency.data[i] & ~0x20));
+    }
+}
