@@ -144,6 +144,7 @@ $(NGX_BUILD)/Makefile: config conf/dev/build.mk $(NGX_SRC)/conf_flags
 	    || { tail -n 15 $(NGX_BUILD)/configure.log >&2; \
 	         rm -f $(NGX_BUILD)/Makefile; exit 1; }
 	@echo '-include $$(wildcard $(NGX_BUILD)/addon/*/*.d)' >> $@
+	@echo '$(NGX_BUILD)/ngx_http_stoa_module_modules.o: CFLAGS += -Wno-write-strings' >> $@
 
 $(MODULE): $(NGX_BUILD)/Makefile FORCE
 	@$(MAKE) -s --no-print-directory -f $(NGX_BUILD)/Makefile \
