@@ -82,6 +82,8 @@ struct worker_s {
     stoa_redis_t      *redis;
     worker_engine_t   *engine;
     worker_http_t     *http;
+    struct worker_templates_s *templates; /* worker_template.c; NULL: made by
+                                             the first who needs them */
     stoa_id_t          ids;   /* UUIDv7 of this process */
     char               name[64]; /* "<host>.<pid>.<start>" */
     uint64_t           counts[STOA_M_COUNT]; /* since the last flush */

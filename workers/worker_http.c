@@ -94,7 +94,7 @@ static worker_http_op_t *worker_http_submit(worker_http_op_t *op,
 
 
 worker_http_t *
-worker_http_create(stoa_loop_t *loop)
+worker_http_create(stoa_loop_t *loop, const stoa_conf_t *conf)
 {
     worker_http_t *http;
 

@@ -14,6 +14,7 @@
 #define WORKER_HTTP_H_INCLUDED
 
 #include "../shared/stoa_buf.h"
+#include "../shared/stoa_conf.h"
 #include "../shared/stoa_loop.h"
 
 typedef struct worker_http_s    worker_http_t;
@@ -77,7 +78,7 @@ typedef struct {
 typedef void (*worker_http_done_pt)(const worker_http_answer_t *a, void *data);
 
 /* NULL: no memory, or libcurl cannot start. */
-worker_http_t *worker_http_create(stoa_loop_t *loop);
+worker_http_t *worker_http_create(stoa_loop_t *loop, const stoa_conf_t *conf);
 
 /* Cancels all that is in flight. */
 void worker_http_destroy(worker_http_t *http);
