@@ -350,6 +350,7 @@ typedef struct ngx_http_stoa_row_s {
     const stoa_field_t     *path[STOA_ROUTE_PARAMS]; /* by :param */
     const stoa_field_t     *query; /* ep->query, then a list's own fields */
     ngx_uint_t              npath, nquery, nbody;
+    ngx_uint_t              codes; /* binds $codes */
     ngx_queue_t             waiting; /* ngx_http_stoa_element_t */
     ngx_uint_t              nwaiting;
     ngx_uint_t              running; /* a batch of this row is under way */
@@ -378,8 +379,6 @@ typedef enum {
 
 typedef struct {
     ngx_http_stoa_row_t  *rows;  /* parallel to mcf->api->rows */
-    ngx_http_stoa_row_t **map;   /* by address of the row, open addressing */
-    ngx_uint_t            mask;
     stoa_pg_stmt_t        stmts[NGX_HTTP_STOA_S_COUNT];
     ngx_thread_pool_t    *hash_pool;
 } ngx_http_stoa_pipeline_t;
@@ -394,8 +393,6 @@ typedef struct {
     ((ngx_http_stoa_pipeline_t *) ngx_http_stoa_mcf(r)->pipeline)
 
 /* handler */
-ngx_http_stoa_row_t *ngx_http_stoa_row(ngx_http_request_t *r,
-                                       const stoa_endpoint_t *ep);
 void ngx_http_stoa_canonical_path(stoa_buf_t *b, ngx_http_stoa_gate_t *gate,
                                   const stoa_endpoint_t *ep);
 
@@ -539,10 +536,13 @@ ngx_int_t ngx_http_stoa_header(ngx_http_request_t *r, const char *name,
 void ngx_http_stoa_problem(stoa_buf_t *b, ngx_http_stoa_ctx_t *q,
                            stoa_str_t request_id, stoa_err_e err,
                            ngx_uint_t bare);
-/* Headers that an error brings: Retry-After, WWW-Authenticate, RateLimit. */
+/* What an error brings: Allow, Retry-After, WWW-Authenticate, RateLimit. */
 ngx_int_t ngx_http_stoa_problem_headers(ngx_http_request_t *r,
                                         ngx_http_stoa_gate_t *gate,
                                         stoa_err_e err);
+/* "GET, HEAD, OPTIONS": from the route. */
+ngx_int_t ngx_http_stoa_allow(ngx_http_request_t *r,
+                              ngx_http_stoa_gate_t *gate);
 ngx_uint_t ngx_http_stoa_accepts(stoa_str_t accept, const char *type);
 /* CORS answer to a preflight. */
 ngx_int_t ngx_http_stoa_cors_allowed(ngx_http_request_t *r,

@@ -14,29 +14,18 @@
 static ngx_http_stoa_ctx_t *ngx_http_stoa_create(ngx_http_request_t *r,
                                                  ngx_http_stoa_gate_t *gate);
 static void      ngx_http_stoa_cleanup(void *data);
-static ngx_int_t ngx_http_stoa_allow(ngx_http_stoa_ctx_t *q);
 static ngx_int_t ngx_http_stoa_options(ngx_http_stoa_ctx_t *q);
 static ngx_int_t ngx_http_stoa_read(ngx_http_stoa_ctx_t *q);
 static void      ngx_http_stoa_body(ngx_http_request_t *r);
 static ngx_int_t ngx_http_stoa_body_join(ngx_http_stoa_ctx_t *q);
 static ngx_int_t ngx_http_stoa_begin(ngx_http_stoa_ctx_t *q);
 
-static ngx_str_t ngx_http_stoa_methods[] = {
-    ngx_null_string,
-    ngx_string("GET, HEAD"),
-    ngx_string("POST"),
-    ngx_string("PUT"),
-    ngx_string("PATCH"),
-    ngx_string("DELETE"),
-};
-
 ngx_int_t
 ngx_http_stoa_handler(ngx_http_request_t *r)
 {
-    stoa_method_e          method;
-    ngx_http_stoa_ctx_t   *q;
-    ngx_http_stoa_gate_t  *gate;
-    const stoa_endpoint_t *ep;
+    ngx_http_stoa_ctx_t      *q;
+    ngx_http_stoa_gate_t     *gate;
+    ngx_http_stoa_pipeline_t *pl;
 
     if (r != r->main) {
         return NGX_HTTP_NOT_FOUND;
@@ -56,73 +45,19 @@ ngx_http_stoa_handler(ngx_http_request_t *r)
         return ngx_http_stoa_reply_error(q, STOA_E_NOT_FOUND);
     }
 
-    switch (r->method) {
-    case NGX_HTTP_GET:
-    case NGX_HTTP_HEAD:
-        method = STOA_GET;
-        break;
-    case NGX_HTTP_POST:
-        method = STOA_POST;
-        break;
-    case NGX_HTTP_PUT:
-        method = STOA_PUT;
-        break;
-    case NGX_HTTP_PATCH:
-        method = STOA_PATCH;
-        break;
-    case NGX_HTTP_DELETE:
-        method = STOA_DELETE;
-        break;
-    case NGX_HTTP_OPTIONS:
-        return ngx_http_stoa_options(q);
-    default:
-        method = STOA_METHOD_COUNT;
+    if (gate->ep == NULL) {
+        return r->method == NGX_HTTP_OPTIONS
+                   ? ngx_http_stoa_options(q)
+                   : ngx_http_stoa_reply_error(q, STOA_E_METHOD_NOT_ALLOWED);
     }
-
-    ep = method == STOA_METHOD_COUNT ? NULL : gate->match.rows[method];
-
-    if (ep == NULL) {
-        if (ngx_http_stoa_allow(q) != NGX_OK) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        return ngx_http_stoa_reply_error(q, STOA_E_METHOD_NOT_ALLOWED);
-    }
-
-    q->ep = ep;
-    q->row = ngx_http_stoa_row(r, ep);
-    if (q->row == NULL) {
-        return ngx_http_stoa_reply_error(q, STOA_E_INTERNAL);
-    }
-
-    q->bound = q->row->bound;
-
-    return ngx_http_stoa_read(q);
-}
-
-ngx_http_stoa_row_t *
-ngx_http_stoa_row(ngx_http_request_t *r, const stoa_endpoint_t *ep)
-{
-    ngx_uint_t                i;
-    ngx_http_stoa_row_t      *row;
-    ngx_http_stoa_pipeline_t *pl;
 
     pl = ngx_http_stoa_pipeline(r);
 
-    for (i = ((uintptr_t) ep / sizeof(*ep)) & pl->mask;
-         pl->map[i] != NULL;
-         i = (i + 1) & pl->mask)
-    {
-        row = pl->map[i];
+    q->ep = gate->ep;
+    q->row = &pl->rows[gate->row];
+    q->bound = q->row->bound;
 
-        if (row->ep == ep) {
-            return row;
-        }
-    }
-
-    ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
-                  "stoa: row \"%s\" was not prepared", ep->id);
-    return NULL;
+    return ngx_http_stoa_read(q);
 }
 
 /* The path of ep with the request's own parameters: "/api/v1/events/0190..".
@@ -275,35 +210,11 @@ ngx_http_stoa_cleanup(void *data)
 }
 
 static ngx_int_t
-ngx_http_stoa_allow(ngx_http_stoa_ctx_t *q)
-{
-    ngx_uint_t m;
-    stoa_buf_t b;
-
-    stoa_buf_init(&b, &q->mem, 64, 256);
-
-    for (m = STOA_GET; m < STOA_METHOD_COUNT; m++) {
-        if (q->gate->match.methods & (1 << m)) {
-            stoa_buf_put(&b, ngx_http_stoa_methods[m].data,
-                         ngx_http_stoa_methods[m].len);
-            stoa_buf_z(&b, ", ");
-        }
-    }
-
-    stoa_buf_z(&b, "OPTIONS");
-    if (b.failed) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_stoa_header(q->r, "Allow", stoa_buf_view(&b));
-}
-
-static ngx_int_t
 ngx_http_stoa_options(ngx_http_stoa_ctx_t *q)
 {
     stoa_str_t origin, methods, asked;
 
-    if (ngx_http_stoa_allow(q) != NGX_OK) {
+    if (ngx_http_stoa_allow(q->r, q->gate) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 

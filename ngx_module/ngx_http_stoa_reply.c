@@ -404,6 +404,9 @@ ngx_http_stoa_problem_headers(ngx_http_request_t *r,
 
     switch (stoa_err_row(err)->status) {
 
+    case NGX_HTTP_NOT_ALLOWED:
+        return gate->routed ? ngx_http_stoa_allow(r, gate) : NGX_OK;
+
     case NGX_HTTP_UNAUTHORIZED:
         v = (stoa_str_t) stoa_string("Bearer");
 
@@ -447,7 +450,7 @@ ngx_http_stoa_problem_headers(ngx_http_request_t *r,
     }
 
     limit = gate->limit;
-    if (limit == NULL || limit->rate_milli == 0) {
+    if (limit == NULL || limit->rate == 0) {
         return NGX_OK;
     }
 
@@ -466,8 +469,8 @@ ngx_http_stoa_problem_headers(ngx_http_request_t *r,
     }
 
     /* the window in which the whole burst grows back */
-    window = ngx_max((limit->burst * 1000 + limit->rate_milli - 1)
-                     / limit->rate_milli, 1);
+    window = limit->burst * limit->period_ms / limit->rate;
+    window = ngx_max((window + 999) / 1000, 1);
 
     p += v.len;
     v.data = p;
@@ -475,6 +478,38 @@ ngx_http_stoa_problem_headers(ngx_http_request_t *r,
                                   limit->burst, window) - p);
 
     return ngx_http_stoa_header(r, "RateLimit-Policy", v);
+}
+
+ngx_int_t
+ngx_http_stoa_allow(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
+{
+    ngx_uint_t m;
+    stoa_mem_t mem;
+    stoa_buf_t b;
+
+    static const char *names[STOA_METHOD_COUNT] = {
+        [STOA_GET] = "GET, HEAD, ",
+        [STOA_POST] = "POST, ",
+        [STOA_PUT] = "PUT, ",
+        [STOA_PATCH] = "PATCH, ",
+        [STOA_DELETE] = "DELETE, ",
+    };
+
+    ngx_http_stoa_mem_init(&mem, r->pool);
+    stoa_buf_init(&b, &mem, 64, 256);
+
+    for (m = STOA_GET; m < STOA_METHOD_COUNT; m++) {
+        if (gate->match.methods & (1 << m)) {
+            stoa_buf_z(&b, names[m]);
+        }
+    }
+
+    stoa_buf_z(&b, "OPTIONS");
+    if (b.failed) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_stoa_header(r, "Allow", stoa_buf_view(&b));
 }
 
 /*

@@ -1,0 +1,489 @@
+/*
+ * From bytes to values: headers that decide before the body is read (size,
+ * type, Accept), then path, query, body and the conditional headers against
+ * the row's fields.  All faults are gathered, one answer names them all.
+ *
+ * Values are text as PostgreSQL reads it, in q->mem; nothing suspends here.
+ */
+
+#include "ngx_http_stoa.h"
+
+#include "../shared/stoa_hmac.h"
+
+#define NGX_HTTP_STOA_BODY_MAX 65536
+#define NGX_HTTP_STOA_WEBHOOK_TOLERANCE_S 300
+
+static stoa_err_e ngx_http_stoa_input_type(ngx_http_stoa_ctx_t *q);
+static stoa_err_e ngx_http_stoa_input_accept(ngx_http_stoa_ctx_t *q);
+static stoa_err_e ngx_http_stoa_input_path(ngx_http_stoa_ctx_t *q);
+static stoa_err_e ngx_http_stoa_input_query(ngx_http_stoa_ctx_t *q);
+static stoa_err_e ngx_http_stoa_input_body(ngx_http_stoa_ctx_t *q);
+static stoa_err_e ngx_http_stoa_input_list(ngx_http_stoa_ctx_t *q);
+static stoa_err_e ngx_http_stoa_input_verify(ngx_http_stoa_ctx_t *q);
+static stoa_value_t ngx_http_stoa_named(const stoa_field_t *fields,
+                                        const stoa_value_t *values,
+                                        ngx_uint_t n, const char *name);
+
+static const stoa_field_t ngx_http_stoa_no_fields[] = { stoa_end_field };
+
+/* A header that nginx does not keep by itself; lower-case name. */
+stoa_str_t
+ngx_http_stoa_header_in(ngx_http_request_t *r, const char *lower)
+{
+    size_t           len;
+    ngx_uint_t       i;
+    stoa_str_t       value = stoa_null_string;
+    ngx_list_part_t *part;
+    ngx_table_elt_t *h;
+
+    len = ngx_strlen(lower);
+    part = &r->headers_in.headers.part;
+    h = part->elts;
+
+    for (i = 0; ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].key.len == len
+            && ngx_memcmp(h[i].lowcase_key, lower, len) == 0)
+        {
+            value.data = h[i].value.data;
+            value.len = h[i].value.len;
+            break;
+        }
+    }
+
+    return value;
+}
+
+void
+ngx_http_stoa_fault(ngx_http_stoa_ctx_t *q, const char *pointer,
+                    const char *code, const char *detail)
+{
+    stoa_fault_t *f;
+
+    if (q->faults.n == STOA_INPUT_FAULTS) {
+        return;
+    }
+
+    f = &q->faults.fault[q->faults.n++];
+    f->pointer = pointer;
+    f->code = code;
+    f->detail = detail;
+}
+
+/* What can be judged before the body arrives: 413, 415, 406. */
+stoa_err_e
+ngx_http_stoa_input_headers(ngx_http_stoa_ctx_t *q)
+{
+    off_t               max;
+    stoa_err_e          err;
+    ngx_http_request_t *r;
+
+    r = q->r;
+
+    if (q->ep->body_kind != STOA_BODY_NONE) {
+        max = q->ep->body_max != 0 ? q->ep->body_max : NGX_HTTP_STOA_BODY_MAX;
+
+        if (r->headers_in.content_length_n > max) {
+            return STOA_E_PAYLOAD_TOO_LARGE;
+        }
+
+        err = ngx_http_stoa_input_type(q);
+        if (err != STOA_OK) {
+            return err;
+        }
+    }
+
+    return ngx_http_stoa_input_accept(q);
+}
+
+/* Everything else that is wrong with the input. */
+stoa_err_e
+ngx_http_stoa_input(ngx_http_stoa_ctx_t *q)
+{
+    stoa_err_e err;
+
+    err = ngx_http_stoa_input_path(q);
+
+    if (err == STOA_OK) {
+        err = ngx_http_stoa_input_query(q);
+    }
+
+    if (err == STOA_OK) {
+        err = ngx_http_stoa_input_body(q);
+    }
+
+    if (err == STOA_OK) {
+        err = ngx_http_stoa_idem_header(q);
+    }
+
+    if (err == STOA_OK && q->ep->list != NULL && q->faults.n == 0) {
+        err = ngx_http_stoa_input_list(q);
+    }
+
+    if (err == STOA_OK && q->faults.n == 0 && q->row->codes) {
+        err = ngx_http_stoa_codes(q);
+    }
+
+    if (err != STOA_OK) {
+        return err;
+    }
+
+    if (q->faults.n != 0) {
+        q->faulted = 1;
+        return STOA_E_VALIDATION_FAILED;
+    }
+
+    return ngx_http_stoa_if_match(q);
+}
+
+stoa_value_t
+ngx_http_stoa_body_value(ngx_http_stoa_ctx_t *q, const char *name)
+{
+    return ngx_http_stoa_named(q->ep->body, q->body_values, q->row->nbody,
+                               name);
+}
+
+stoa_value_t
+ngx_http_stoa_path_value(ngx_http_stoa_ctx_t *q, const char *name)
+{
+    ngx_uint_t   i;
+    stoa_value_t none = stoa_null_string;
+
+    for (i = 0; i < q->row->npath; i++) {
+        if (ngx_strcmp(q->row->path[i]->name, name) == 0) {
+            return q->path_values[i];
+        }
+    }
+
+    return none;
+}
+
+static stoa_err_e
+ngx_http_stoa_input_type(ngx_http_stoa_ctx_t *q)
+{
+    u_char             *p, *last, *semi;
+    ngx_str_t           type;
+    ngx_http_request_t *r;
+
+    r = q->r;
+
+    if (r->headers_in.content_type == NULL) {
+        return (r->headers_in.content_length_n > 0 || r->headers_in.chunked)
+                       && q->ep->body_kind != STOA_BODY_RAW
+                   ? STOA_E_UNSUPPORTED_MEDIA_TYPE
+                   : STOA_OK;
+    }
+
+    type = r->headers_in.content_type->value;
+    p = type.data;
+    last = p + type.len;
+    semi = ngx_strlchr(p, last, ';');
+
+    if (semi != NULL) {
+        last = semi;
+    }
+
+    while (last > p && (last[-1] == ' ' || last[-1] == '\t')) {
+        last--;
+    }
+
+    type.len = (size_t) (last - p);
+
+    switch (q->ep->body_kind) {
+
+    case STOA_BODY_JSON:
+        if (type.len == 16
+            && ngx_strncasecmp(p, (u_char *) "application/json", 16) == 0)
+        {
+            return STOA_OK;
+        }
+
+        if (type.len > 17
+            && ngx_strncasecmp(p, (u_char *) "application/", 12) == 0
+            && ngx_strncasecmp(last - 5, (u_char *) "+json", 5) == 0)
+        {
+            return STOA_OK;
+        }
+
+        break;
+
+    case STOA_BODY_FORM:
+        if (type.len == 33
+            && ngx_strncasecmp(p,
+                               (u_char *) "application/x-www-form-urlencoded",
+                               33) == 0)
+        {
+            return STOA_OK;
+        }
+
+        break;
+
+    case STOA_BODY_RAW:
+    case STOA_BODY_NONE:
+        return STOA_OK;
+    }
+
+    return STOA_E_UNSUPPORTED_MEDIA_TYPE;
+}
+
+static stoa_err_e
+ngx_http_stoa_input_accept(ngx_http_stoa_ctx_t *q)
+{
+    ngx_uint_t any;
+
+    q->accept = ngx_http_stoa_header_in(q->r, "accept");
+
+    if (q->accept.len == 0
+        || (q->accept.len == 3 && ngx_strncmp(q->accept.data, "*/*", 3) == 0))
+    {
+        return STOA_OK;
+    }
+
+    any = ngx_http_stoa_accepts(q->accept, "application/problem+json");
+
+    switch (q->ep->media) {
+
+    case STOA_MEDIA_CSV:
+        any |= ngx_http_stoa_accepts(q->accept, "text/csv");
+        break;
+
+    case STOA_MEDIA_BYTES:
+        /* the row alone knows the type: browsers send image lists */
+        return STOA_OK;
+
+    case STOA_MEDIA_JSON:
+    case STOA_MEDIA_BARE:
+    default:
+        any |= ngx_http_stoa_accepts(q->accept, "application/json");
+        break;
+    }
+
+    if (q->ep->flow == STOA_FLOW_TICKET_SVG || q->ep->flow == STOA_FLOW_DOCS
+        || q->ep->flow == STOA_FLOW_PAY_FORM)
+    {
+        return STOA_OK;
+    }
+
+    return any ? STOA_OK : STOA_E_NOT_ACCEPTABLE;
+}
+
+static stoa_err_e
+ngx_http_stoa_input_path(ngx_http_stoa_ctx_t *q)
+{
+    ngx_uint_t i, n;
+
+    n = q->row->npath;
+
+    if (n == 0) {
+        return STOA_OK;
+    }
+
+    q->path_values = stoa_calloc(&q->mem, n * sizeof(stoa_value_t));
+    if (q->path_values == NULL) {
+        return STOA_E_NO_MEMORY;
+    }
+
+    for (i = 0; i < n; i++) {
+        (void) stoa_input_scalar(&q->mem, q->row->path[i],
+                                 q->gate->match.params[i],
+                                 &q->path_values[i], q->row->path[i]->name,
+                                 &q->faults); /* counted in faults */
+    }
+
+    return STOA_OK;
+}
+
+static stoa_err_e
+ngx_http_stoa_input_query(ngx_http_stoa_ctx_t *q)
+{
+    stoa_str_t          args;
+    const stoa_field_t *fields;
+
+    fields = q->row->query != NULL ? q->row->query : ngx_http_stoa_no_fields;
+    args.data = q->r->args.data;
+    args.len = q->r->args.len;
+
+    if (args.len == 0 && q->row->nquery == 0) {
+        return STOA_OK;
+    }
+
+    q->query_values = stoa_calloc(&q->mem, (q->row->nquery + 1)
+                                               * sizeof(stoa_value_t));
+    if (q->query_values == NULL) {
+        return STOA_E_NO_MEMORY;
+    }
+
+    (void) stoa_input_query(&q->mem, fields, args, q->query_values,
+                            &q->faults); /* counted in faults */
+
+    return STOA_OK;
+}
+
+static stoa_err_e
+ngx_http_stoa_input_body(ngx_http_stoa_ctx_t *q)
+{
+    size_t              max;
+    stoa_str_t          text;
+    stoa_err_e          err;
+    const stoa_field_t *fields;
+
+    if (q->ep->body_kind == STOA_BODY_NONE) {
+        return STOA_OK;
+    }
+
+    max = q->ep->body_max != 0 ? q->ep->body_max : NGX_HTTP_STOA_BODY_MAX;
+
+    if (q->raw.len > max) {
+        return STOA_E_PAYLOAD_TOO_LARGE; /* chunked: known only now */
+    }
+
+    if (q->ep->verify != STOA_VERIFY_NONE) {
+        err = ngx_http_stoa_input_verify(q);
+        if (err != STOA_OK) {
+            return err;
+        }
+    }
+
+    if (q->ep->body_kind == STOA_BODY_RAW) {
+        return STOA_OK;
+    }
+
+    fields = q->ep->body != NULL ? q->ep->body : ngx_http_stoa_no_fields;
+
+    q->body_values = stoa_calloc(&q->mem, (q->row->nbody + 1)
+                                              * sizeof(stoa_value_t));
+    if (q->body_values == NULL) {
+        return STOA_E_NO_MEMORY;
+    }
+
+    text = q->raw;
+
+    if (q->ep->body_kind == STOA_BODY_FORM) {
+        (void) stoa_input_form(&q->mem, fields, text, q->body_values,
+                               &q->canonical, &q->faults);
+        return STOA_OK;
+    }
+
+    if (text.len == 0) {
+        text = (stoa_str_t) stoa_string("{}");
+    }
+
+    (void) stoa_input_json(&q->mem, fields, text, q->body_values,
+                           &q->canonical, &q->json, &q->faults);
+    return STOA_OK;
+}
+
+/* page, limit, sort, cursor: fields that every list row has. */
+static stoa_err_e
+ngx_http_stoa_input_list(ngx_http_stoa_ctx_t *q)
+{
+    int64_t             n;
+    ngx_uint_t          i;
+    stoa_buf_t          b;
+    stoa_value_t        v;
+    const stoa_list_t  *list;
+    const stoa_field_t *f;
+
+    list = q->ep->list;
+    q->page = 1;
+    q->limit = list->limit != 0 ? list->limit : 20;
+    q->sort = 0;
+
+    stoa_buf_init(&b, &q->mem, 128, 65536);
+
+    for (i = 0; i < q->row->nquery; i++) {
+        f = &q->row->query[i];
+        v = q->query_values[i];
+
+        if (v.data == NULL || ngx_strcmp(f->name, "cursor") == 0) {
+            continue;
+        }
+
+        if (ngx_strcmp(f->name, "page") == 0) {
+            if (stoa_str_int(v, 1, INT32_MAX, &n)) {
+                q->page = (ngx_uint_t) n;
+            }
+
+        } else if (ngx_strcmp(f->name, "limit") == 0) {
+            if (stoa_str_int(v, 1, INT32_MAX, &n)) {
+                q->limit = (ngx_uint_t) n;
+            }
+
+        } else if (ngx_strcmp(f->name, "sort") == 0) {
+            while (list->sorts[q->sort].name != NULL
+                   && !stoa_str_eq_z(v, list->sorts[q->sort].name))
+            {
+                q->sort++;
+            }
+
+            if (list->sorts[q->sort].name == NULL) {
+                q->sort = 0;
+            }
+
+        } else {
+            stoa_buf_z(&b, f->name);
+            stoa_buf_char(&b, '=');
+            stoa_buf_str(&b, v);
+            stoa_buf_char(&b, '\n');
+        }
+    }
+
+    if (b.failed) {
+        return STOA_E_NO_MEMORY;
+    }
+
+    q->filters = stoa_buf_view(&b);
+
+    v = ngx_http_stoa_named(q->row->query, q->query_values, q->row->nquery,
+                            "cursor");
+
+    return v.data != NULL ? ngx_http_stoa_cursor_open(q, v) : STOA_OK;
+}
+
+static stoa_err_e
+ngx_http_stoa_input_verify(ngx_http_stoa_ctx_t *q)
+{
+    stoa_str_t                 header;
+    ngx_array_t               *secrets;
+
+    header = ngx_http_stoa_header_in(q->r, "stripe-signature");
+    secrets = ngx_http_stoa_mcf(q->r)->webhook_secrets;
+
+    if (secrets == NULL) {
+        return STOA_E_SIGNATURE_INVALID;
+    }
+
+    return stoa_signature_verify(header, q->raw, secrets->elts,
+                                 secrets->nelts, stoa_time_ms() / 1000,
+                                 NGX_HTTP_STOA_WEBHOOK_TOLERANCE_S);
+}
+
+static stoa_value_t
+ngx_http_stoa_named(const stoa_field_t *fields, const stoa_value_t *values,
+                    ngx_uint_t n, const char *name)
+{
+    ngx_uint_t   i;
+    stoa_value_t none = stoa_null_string;
+
+    if (values == NULL) {
+        return none;
+    }
+
+    for (i = 0; i < n; i++) {
+        if (ngx_strcmp(fields[i].name, name) == 0) {
+            return values[i];
+        }
+    }
+
+    return none;
+}
