@@ -8,8 +8,8 @@
 #   fuzz      build/fuzz/...   clang's libFuzzer; only t/fuzz and what it needs
 #
 # The module's sources and libraries stand in one place, ./config: nginx's own
-# configure reads it, and the Makefile that it writes is used.  -MMD adds the
-# headers that each object needs, which that Makefile does not know.
+# configure reads it, and the Makefile that it writes is used.  -MMD tells the
+# headers that each object really needs; that Makefile knows only "all".
 
 VARIANT ?= release
 MAKEFLAGS += --no-builtin-rules
@@ -47,7 +47,7 @@ WARN_OWN := $(WARN) -Wconversion -Wsign-conversion
 HARDEN := -fstack-protector-strong -fno-strict-aliasing \
 	-fno-delete-null-pointer-checks -fno-strict-overflow
 
-PKGS := libpq hiredis jansson libjwt openssl libsodium libuv libcurl \
+PKGS := libpq hiredis jansson libjwt openssl libsodium libcrypt libuv libcurl \
 	libqrencode libpng cairo pangocairo
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) | sed 's/-I/-isystem /g')
 PKG_LIBS := $(shell pkg-config --libs $(PKGS))
@@ -92,11 +92,12 @@ $(OBJ)/t/%.o: t/%.c conf/dev/build.mk
 	@$(CC) $(CFLAGS) $(WARN) -Wno-missing-prototypes -I. -MMD -MP -c -o $@ $<
 
 # a list that changes when a source comes or goes, so that objects of
-# deleted sources leave the archive
+# deleted sources leave the archive and ./config, which finds the module's
+# sources by name, is read again
+ALL_SRCS := $(LIB_SRCS) $(WORKER_SRCS) $(sort $(wildcard ngx_module/*.c))
 $(OUT)/sources: FORCE
 	@mkdir -p $(@D)
-	@echo "$(LIB_SRCS) $(WORKER_SRCS)" | cmp -s - $@ \
-	    || echo "$(LIB_SRCS) $(WORKER_SRCS)" > $@
+	@echo "$(ALL_SRCS)" | cmp -s - $@ || echo "$(ALL_SRCS)" > $@
 .PHONY: FORCE
 
 $(LIB): $(LIB_OBJS) $(OUT)/sources
@@ -131,11 +132,20 @@ NGX_CC_OPT := -g $(OPT_$(VARIANT)) $(HARDEN) -std=gnu11 -fPIC \
 	-Wdate-time $(WARN) -MMD -MP
 NGX_LD_OPT := -Wl,-z,relro -Wl,-z,now -fPIC $(LDOPT_$(VARIANT))
 
-# once per nginx-dev and per ./config; conf_flags is a bash array and gives
+# what configure writes anew with the same text keeps its time, or every
+# object would be made again when a source was added
+NGX_SAME := ngx_auto_config.h ngx_auto_headers.h \
+	ngx_http_stoa_module_modules.c
+
+# once per nginx-dev, ./config and list of sources; conf_flags is a bash array and gives
 # the flags of the packaged nginx, without which it refuses the module
-$(NGX_BUILD)/Makefile: config conf/dev/build.mk $(NGX_SRC)/conf_flags
+$(NGX_BUILD)/Makefile: config conf/dev/build.mk $(NGX_SRC)/conf_flags \
+		$(OUT)/sources
 	@echo "  config  nginx module ($(VARIANT))"
-	@rm -rf $(NGX_BUILD) && mkdir -p $(NGX_BUILD)
+	@mkdir -p $(NGX_BUILD)
+	@for f in $(NGX_SAME); do \
+	    if [ -e $(NGX_BUILD)/$$f ]; then \
+	        cp -p $(NGX_BUILD)/$$f $(NGX_BUILD)/$$f.old; fi; done
 	@cd $(NGX_SRC) && . ./conf_flags \
 	    && ./configure --with-cc-opt="$(NGX_CC_OPT)" \
 	        --with-ld-opt="$(NGX_LD_OPT)" "$${NGX_CONF_FLAGS[@]}" \
@@ -143,12 +153,15 @@ $(NGX_BUILD)/Makefile: config conf/dev/build.mk $(NGX_SRC)/conf_flags
 	        > $(NGX_BUILD)/configure.log 2>&1 \
 	    || { tail -n 15 $(NGX_BUILD)/configure.log >&2; \
 	         rm -f $(NGX_BUILD)/Makefile; exit 1; }
+	@for f in $(NGX_SAME); do \
+	    if cmp -s $(NGX_BUILD)/$$f $(NGX_BUILD)/$$f.old; then \
+	        mv $(NGX_BUILD)/$$f.old $(NGX_BUILD)/$$f; fi; done
 	@echo '-include $$(wildcard $(NGX_BUILD)/addon/*/*.d)' >> $@
 	@echo '$(NGX_BUILD)/ngx_http_stoa_module_modules.o: CFLAGS += -Wno-write-strings' >> $@
 
 $(MODULE): $(NGX_BUILD)/Makefile FORCE
 	@$(MAKE) -s --no-print-directory -f $(NGX_BUILD)/Makefile \
-	    -C $(NGX_SRC) modules
+	    -C $(NGX_SRC) ADDON_DEPS= modules
 	@cmp -s $(NGX_BUILD)/$(@F) $@ \
 	    || { echo "  link    $@"; cp $(NGX_BUILD)/$(@F) $@.new; \
 	         mv $@.new $@; }
