@@ -21,9 +21,10 @@ typedef struct {
     uint16_t            methods; /* bits 1 << method that exist here */
 } stoa_match_t;
 
-/* NULL: *why names the two rows that clash, or says "no memory". */
-stoa_route_t *stoa_route_create(const stoa_api_t *api, const char **why);
-void          stoa_route_destroy(stoa_route_t *route);
+/* Everything lives in mem.  NULL: *why (in mem) names the two rows that
+   clash, or says "no memory". */
+stoa_route_t *stoa_route_create(stoa_mem_t *mem, const stoa_api_t *api,
+                                const char **why);
 
 bool stoa_route_match(const stoa_route_t *route, stoa_str_t uri,
                       stoa_match_t *match);

@@ -82,7 +82,7 @@ struct stoa_field_s {
 
 typedef struct {
     const char *name; /* wire, e.g. "startsAt" */
-    const char *expr; /* SQL over .from */
+    const char *expr; /* SQL over .from, never null */
     const char *type; /* SQL type of expr, for the cursor */
     bool        desc;
 } stoa_sort_t;
@@ -101,6 +101,7 @@ typedef struct {
     const char          *from;  /* "api.events_list e" */
     const char          *item;  /* one json expression */
     const char          *id;    /* unique key that ends every sort: "e.id" */
+    const char          *id_type; /* its SQL type; NULL: uuid */
     const char          *where; /* always applied, may use $actor and path */
     const stoa_sort_t   *sorts; /* the first is the default; ends { NULL } */
     const stoa_filter_t *filters; /* ends { NULL }; may be NULL */
