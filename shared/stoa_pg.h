@@ -1,6 +1,7 @@
 /*
  * The PostgreSQL machine: a pool of pipelined libpq connections on a
- * stoa_loop_t.  The only file that includes libpq-fe.h is stoa_pg.c.
+ * stoa_loop_t.  The only file that includes libpq-fe.h is stoa_pg.c; the
+ * pool around the connections is stoa_pg_pool.c.
  *
  * Promises: done() is called exactly once per operation that was not
  * canceled, never from inside stoa_pg_submit(); a write's done() comes only
@@ -46,17 +47,31 @@ typedef struct {
 typedef struct {
     uint32_t size, ready, in_flight, waiting;
     uint64_t submitted, done, failed, saturated, reconnects;
+    uint64_t timeouts; /* answered by the deadline; counted in failed too */
+    uint64_t resent;   /* sent again: lost connection, aborted group, plan */
+    uint64_t syncs;    /* Syncs of operations: below done when reads share */
+    uint64_t wait_us;  /* sums over all that were answered by PostgreSQL: */
+    uint64_t run_us;   /* submitted until sent, sent until answered */
 } stoa_pg_stats_t;
 
 /* Starts connecting at once; connects again with backoff 100 ms..5 s and
-   jitter.  conf is copied.  NULL: no memory. */
+   jitter.  conf is copied.  NULL: no memory, or conninfo is not valid or
+   names a host to resolve (which would block): the log says which. */
 stoa_pg_pool_t *stoa_pg_pool_create(stoa_loop_t *loop,
                                     const stoa_pg_conf_t *conf);
 
-/* Everything in flight ends with DATABASE_UNAVAILABLE or COMMIT_UNKNOWN. */
+/* Everything in flight ends with DATABASE_UNAVAILABLE or COMMIT_UNKNOWN.
+   Not from inside done(); from inside drained() it is fine. */
 void stoa_pg_pool_destroy(stoa_pg_pool_t *pool);
 
-/* No new work; idle connections are closed; calls drained() when empty. */
+/* A pool with in_flight 1 ends a statement whose deadline passed, and a read
+   whose owner left, by pg_cancel_backend(): through via when set (which must
+   outlive pool, or be unset by NULL), else through an idle connection of its
+   own.  Pools that pipeline leave it to statement_timeout. */
+void stoa_pg_pool_cancel_via(stoa_pg_pool_t *pool, stoa_pg_pool_t *via);
+
+/* No new work; idle connections are closed; calls drained() when empty,
+   never from inside this call. */
 void stoa_pg_pool_drain(stoa_pg_pool_t *pool, void (*drained)(void *data),
                         void *data);
 
@@ -67,10 +82,15 @@ typedef void (*stoa_pg_done_pt)(stoa_pg_op_t *op, stoa_err_e err, void *data);
 
 /*
  * values[i] (text format, NULL is null; lens[i] bytes, each also followed by
- * a NUL) must stay valid until done() or stoa_pg_cancel().  deadline_ms: 0 is
- * the pool's statement_timeout + queue_timeout.  On failure returns NULL and
+ * a NUL) must stay valid until done() or stoa_pg_cancel(); the two arrays
+ * themselves are copied or not needed, lens may be NULL.  stmt must live as
+ * long as the pool.  deadline_ms: 0 is the statement's timeout_ms, or the
+ * pool's statement_timeout, + queue_timeout.  On failure returns NULL and
  * sets *err (POOL_SATURATED, DATABASE_UNAVAILABLE, NO_MEMORY); then done()
- * is not called.
+ * is not called.  done() may submit and cancel.
+ *
+ * While no connection is up this fails at once; only a pool that has just
+ * been created lets operations wait, at most queue_timeout.
  */
 stoa_pg_op_t *stoa_pg_submit(stoa_pg_pool_t *pool, const stoa_pg_stmt_t *stmt,
                              const char *const *values, const int *lens,
@@ -84,6 +104,8 @@ void stoa_pg_cancel(stoa_pg_op_t *op);
 
 /* Inside done() only: */
 const char *stoa_pg_sqlstate(const stoa_pg_op_t *op); /* "" when none */
+const char *stoa_pg_constraint(const stoa_pg_op_t *op); /* "" when none */
+const char *stoa_pg_message(const stoa_pg_op_t *op); /* for the log only */
 uint32_t    stoa_pg_wait_us(const stoa_pg_op_t *op);  /* until it was sent */
 uint32_t    stoa_pg_run_us(const stoa_pg_op_t *op);   /* sent until answered */
 

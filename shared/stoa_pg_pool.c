@@ -1,0 +1,1159 @@
+/*
+ * The pool around the PostgreSQL connections: admission, queue, dispatch,
+ * deadlines, cancel, drain.  Calls no libpq: the door is stoa_pg.c.
+ *
+ * An operation submitted during a loop turn waits in the queue until the end
+ * of that turn.  Then the connection with the fewest in flight takes it, and
+ * reads that go to the same connection share one Sync.  Nothing is tied to a
+ * connection before that, so what waits is served by whichever is free first.
+ *
+ * Bounds: size * in_flight operations on connections plus queue_max in the
+ * queue are admitted, the next one is refused at once; what waits longer than
+ * queue_timeout is refused then.  A deadline answers the owner, while the
+ * place on the connection stays taken until PostgreSQL is done with it.
+ *
+ * Operations come from the pool's list of free ones and go back to it; their
+ * memory is given back when the pool is destroyed.
+ */
+
+#include "stoa_pg_int.h"
+
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+
+#define STOA_PG_BACKOFF_MIN     100
+#define STOA_PG_BACKOFF_MAX     5000
+#define STOA_PG_QUEUE_TIMEOUT   1000
+#define STOA_PG_CONNECT_TIMEOUT 5000
+#define STOA_PG_IDLE_CHECK      10000 /* in flight without any deadline */
+#define STOA_PG_GRACE           5000  /* beyond what the server allows itself */
+
+static const stoa_pg_stmt_t stoa_pg_cancel_stmt = {
+    .name = "stoa_cancel",
+    .sql = "select pg_catalog.pg_cancel_backend($1::int4)",
+    .nparams = 1,
+    .slot = STOA_PG_SLOT_CANCEL,
+};
+
+static void stoa_pg_pool_queue_timer(stoa_timer_t *t);
+static void stoa_pg_pool_dispatch(stoa_defer_t *d);
+static void stoa_pg_pool_drain_run(stoa_defer_t *d);
+
+
+uint64_t
+stoa_pg_clock_us(void)
+{
+    struct timespec ts;
+
+    if (clock_gettime(CLOCK_MONOTONIC, &ts) != 0) {
+        return 0;
+    }
+
+    return (uint64_t) ts.tv_sec * 1000000 + (uint64_t) ts.tv_nsec / 1000;
+}
+
+
+static uint64_t
+stoa_pg_pool_now(const stoa_pg_pool_t *pool)
+{
+    return pool->loop->now_ms(pool->loop);
+}
+
+
+uint32_t
+stoa_pg_pool_backoff(stoa_pg_pool_t *pool, uint32_t fails)
+{
+    uint32_t ms = STOA_PG_BACKOFF_MAX;
+
+    if (fails < 7 && (uint32_t) STOA_PG_BACKOFF_MIN << (fails - 1) < ms) {
+        ms = (uint32_t) STOA_PG_BACKOFF_MIN << (fails - 1);
+    }
+
+    /* xorshift64: half of it is jitter */
+
+    pool->seed ^= pool->seed << 13;
+    pool->seed ^= pool->seed >> 7;
+    pool->seed ^= pool->seed << 17;
+
+    return ms / 2 + (uint32_t) (pool->seed % (ms / 2 + 1));
+}
+
+
+/* ---- operations ---- */
+
+static stoa_pg_op_t *
+stoa_pg_op_create(stoa_pg_pool_t *pool)
+{
+    stoa_pg_op_t *op = pool->free;
+
+    if (op != NULL) {
+        pool->free = op->next;
+
+    } else {
+        op = malloc(sizeof(stoa_pg_op_t));
+        if (op == NULL) {
+            return NULL;
+        }
+    }
+
+    /* all but the values */
+    memset(op, 0, offsetof(stoa_pg_op_t, values));
+    op->magic = STOA_PG_OP_MAGIC;
+    op->pool = pool;
+
+    return op;
+}
+
+
+static void
+stoa_pg_op_clear(stoa_pg_op_t *op)
+{
+    if (op->res != NULL) {
+        stoa_pg_res_free(op->res);
+        op->res = NULL;
+    }
+
+    if (op->cause != NULL) {
+        stoa_pg_res_free(op->cause);
+        op->cause = NULL;
+    }
+
+    op->failed = false;
+    op->aborted = false;
+    op->conn = NULL;
+}
+
+
+static void
+stoa_pg_op_free(stoa_pg_op_t *op)
+{
+    stoa_pg_pool_t *pool = op->pool;
+
+    stoa_pg_op_clear(op);
+
+    op->state = STOA_PG_OP_FREE;
+    op->next = pool->free;
+    pool->free = op;
+}
+
+
+/* ---- the queue ---- */
+
+static void
+stoa_pg_queue_remove(stoa_pg_op_t *op)
+{
+    stoa_pg_pool_t *pool = op->pool;
+
+    if (op->prev != NULL) {
+        op->prev->next = op->next;
+    } else {
+        pool->first = op->next;
+    }
+
+    if (op->next != NULL) {
+        op->next->prev = op->prev;
+    } else {
+        pool->last = op->prev;
+    }
+
+    pool->waiting--;
+}
+
+
+static void
+stoa_pg_queue_add(stoa_pg_op_t *op, bool front)
+{
+    uint64_t        until;
+    stoa_pg_pool_t *pool = op->pool;
+
+    until = stoa_pg_pool_now(pool) + pool->conf.queue_timeout_ms;
+
+    op->state = STOA_PG_OP_QUEUED;
+    op->wait_until = op->deadline != 0 && op->deadline < until ? op->deadline
+                                                               : until;
+    op->next = front ? pool->first : NULL;
+    op->prev = front ? NULL : pool->last;
+
+    if (op->next != NULL) {
+        op->next->prev = op;
+    } else {
+        pool->last = op;
+    }
+
+    if (op->prev != NULL) {
+        op->prev->next = op;
+    } else {
+        pool->first = op;
+    }
+
+    if (op->wait_until < pool->soonest) {
+        pool->soonest = op->wait_until;
+    }
+
+    pool->waiting++;
+    stoa_pg_pool_wake(pool);
+}
+
+
+/* Everything that waits ends; done() may not add to it meanwhile. */
+static void
+stoa_pg_queue_fail(stoa_pg_pool_t *pool, stoa_err_e err)
+{
+    stoa_pg_op_t *op;
+
+    while ((op = pool->first) != NULL) {
+        stoa_pg_queue_remove(op);
+        stoa_pg_op_end(op, err);
+    }
+}
+
+
+static stoa_err_e
+stoa_pg_queue_verdict(const stoa_pg_pool_t *pool, const stoa_pg_op_t *op,
+                      uint64_t now)
+{
+    if (pool->ready == 0) {
+        return STOA_E_DATABASE_UNAVAILABLE;
+    }
+
+    return op->deadline != 0 && op->deadline <= now ? STOA_E_TIMEOUT
+                                                    : STOA_E_POOL_SATURATED;
+}
+
+
+static void
+stoa_pg_pool_queue_timer(stoa_timer_t *t)
+{
+    uint64_t        now;
+    stoa_err_e      err;
+    stoa_pg_op_t   *op, *next, *ending = NULL, **tail = &ending;
+    stoa_pg_pool_t *pool = stoa_cast(stoa_pg_pool_t, STOA_PG_POOL_MAGIC,
+                                     t->data);
+
+    now = stoa_pg_pool_now(pool);
+    pool->soonest = UINT64_MAX;
+
+    for (op = pool->first; op != NULL; op = next) {
+        next = op->next;
+
+        if (op->wait_until > now) {
+            if (op->wait_until < pool->soonest) {
+                pool->soonest = op->wait_until;
+            }
+
+            continue;
+        }
+
+        stoa_pg_queue_remove(op);
+        op->state = STOA_PG_OP_ENDING;
+        op->next = NULL;
+        *tail = op;
+        tail = &op->next;
+    }
+
+    if (pool->soonest != UINT64_MAX) {
+        pool->loop->timer_set(pool->loop, &pool->timer, pool->soonest - now);
+    }
+
+    while ((op = ending) != NULL) {
+        ending = op->next;
+        err = stoa_pg_queue_verdict(pool, op, now);
+        pool->stats.saturated += err == STOA_E_POOL_SATURATED;
+        pool->stats.timeouts += err == STOA_E_TIMEOUT;
+        stoa_pg_op_end(op, err);
+    }
+
+    stoa_pg_pool_wake(pool); /* a draining pool may be empty now */
+}
+
+
+/* ---- the end of an operation ---- */
+
+void
+stoa_pg_op_end(stoa_pg_op_t *op, stoa_err_e err)
+{
+    stoa_pg_pool_t *pool = op->pool;
+    stoa_pg_done_pt done = op->done;
+
+    if (done != NULL) {
+        pool->stats.done += err == STOA_OK;
+        pool->stats.failed += err != STOA_OK;
+
+        op->state = STOA_PG_OP_ENDING;
+        op->done = NULL;
+        done(op, err, op->data);
+    }
+
+    stoa_pg_op_free(op);
+}
+
+
+void
+stoa_pg_op_again(stoa_pg_op_t *op)
+{
+    stoa_pg_op_clear(op);
+    stoa_pg_queue_add(op, true);
+}
+
+
+/* The plans of a statement are out of date, or gone, in every session. */
+static void
+stoa_pg_pool_stale(stoa_pg_pool_t *pool, const stoa_pg_stmt_t *stmt)
+{
+    uint32_t i, k;
+    uint32_t slots[2] = { stmt->slot, pool->conf.nslots };
+
+    if (stmt->slot >= STOA_PG_SLOT_OWN) {
+        slots[0] = pool->conf.nslots + (stmt->slot - STOA_PG_SLOT_OWN);
+    }
+
+    for (i = 0; i < pool->conf.size; i++) {
+        for (k = 0; k < 1 + (stmt->timeout_ms != 0); k++) {
+            if (pool->conns[i].prepared[slots[k]] == STOA_PG_PREPARED) {
+                pool->conns[i].prepared[slots[k]] = STOA_PG_STALE;
+            }
+        }
+    }
+}
+
+
+static bool
+stoa_pg_op_plan_is_stale(const stoa_pg_op_t *op)
+{
+    const char *sqlstate = stoa_pg_sqlstate(op);
+
+    return !op->stmt->no_prepare && !op->reprepared
+        && (strcmp(sqlstate, "26000") == 0 || strcmp(sqlstate, "0A000") == 0);
+}
+
+
+static void
+stoa_pg_op_blame(stoa_pg_op_t *op)
+{
+    /* a Parse that failed is the cause of "does not exist"; without that
+       (42P05) it harmed nobody */
+
+    if (op->cause != NULL
+        && (op->aborted || strcmp(stoa_pg_sqlstate(op), "26000") == 0))
+    {
+        stoa_pg_res_free(op->res);
+        op->res = op->cause;
+        op->cause = NULL;
+        op->failed = true;
+        op->aborted = false;
+        op->reprepared |= op->stmt->timeout_ms == 0;
+    }
+}
+
+
+void
+stoa_pg_op_answered(stoa_pg_op_t *op)
+{
+    stoa_err_e      err = STOA_OK;
+    stoa_pg_pool_t *pool = op->pool;
+
+    op->state = STOA_PG_OP_ENDING;
+    op->done_us = stoa_pg_clock_us();
+    pool->stats.wait_us += op->sent_us - op->submitted_us;
+    pool->stats.run_us += op->done_us - op->sent_us;
+
+    if (op->done == NULL) {
+        stoa_pg_op_free(op);
+        return;
+    }
+
+    stoa_pg_op_blame(op);
+
+    if (op->aborted && !pool->destroying) {
+        /* another one of its group failed: this one was not run */
+        op->alone = true;
+        pool->stats.resent++;
+        stoa_pg_op_again(op);
+        return;
+    }
+
+    if (stoa_pg_op_plan_is_stale(op) && !pool->destroying) {
+        op->reprepared = true;
+        op->alone = true;
+        pool->stats.resent++;
+        stoa_pg_pool_stale(pool, op->stmt);
+        stoa_pg_op_again(op);
+        return;
+    }
+
+    if (op->failed) {
+        err = stoa_err_by_sqlstate(stoa_pg_sqlstate(op),
+                                   stoa_pg_constraint(op));
+        err = err == STOA_OK ? STOA_E_INTERNAL : err;
+    }
+
+    stoa_pg_op_end(op, err);
+}
+
+
+uint32_t
+stoa_pg_wait_us(const stoa_pg_op_t *op)
+{
+    return op->sent_us == 0 ? 0 : (uint32_t) (op->sent_us - op->submitted_us);
+}
+
+
+uint32_t
+stoa_pg_run_us(const stoa_pg_op_t *op)
+{
+    return op->done_us == 0 ? 0 : (uint32_t) (op->done_us - op->sent_us);
+}
+
+
+/* ---- dispatch ---- */
+
+void
+stoa_pg_pool_wake(stoa_pg_pool_t *pool)
+{
+    pool->loop->defer(pool->loop, &pool->dispatch);
+}
+
+
+static bool
+stoa_pg_conn_takes(const stoa_pg_conn_t *conn, const stoa_pg_op_t *op)
+{
+    if (conn->state != STOA_PG_READY || conn->cancel != NULL
+        || conn->n >= conn->pool->conf.in_flight
+        || conn->mask + 1 - conn->count < 16)
+    {
+        return false;
+    }
+
+    return op->stmt->write || conn->open != 0 || conn->groups < STOA_PG_GROUPS;
+}
+
+
+static stoa_pg_conn_t *
+stoa_pg_pool_pick(stoa_pg_pool_t *pool, const stoa_pg_op_t *op)
+{
+    uint32_t        i;
+    stoa_pg_conn_t *conn, *best = NULL;
+
+    for (i = 0; i < pool->conf.size; i++) {
+        conn = &pool->conns[i];
+
+        if (stoa_pg_conn_takes(conn, op) && (best == NULL || conn->n < best->n))
+        {
+            best = conn;
+        }
+    }
+
+    return best;
+}
+
+
+/* false: the connection broke. */
+static bool
+stoa_pg_pool_send(stoa_pg_pool_t *pool, stoa_pg_conn_t *conn, stoa_pg_op_t *op,
+                  uint64_t now_us)
+{
+    bool ok;
+
+    if (conn->count == 0) {
+        conn->heard_at = stoa_pg_pool_now(pool);
+    }
+
+    conn->touched = true;
+    op->sent_us = now_us;
+    ok = stoa_pg_conn_send(conn, op);
+
+    if (op->state == STOA_PG_OP_SENT) {
+        /* its links are still those of the queue */
+        stoa_pg_queue_remove(op);
+        pool->in_flight++;
+        stoa_pg_conn_arm(conn, op->deadline);
+    }
+
+    if (!ok) {
+        conn->touched = false;
+        stoa_pg_conn_lost(conn, STOA_PG_DOWN, "sending failed");
+    }
+
+    return ok;
+}
+
+
+static void
+stoa_pg_pool_flush(stoa_pg_pool_t *pool)
+{
+    uint32_t        i;
+    stoa_pg_conn_t *conn;
+
+    for (i = 0; i < pool->conf.size; i++) {
+        conn = &pool->conns[i];
+
+        if (conn->touched) {
+            conn->touched = false;
+
+            if (!stoa_pg_conn_flush(conn)) {
+                stoa_pg_conn_lost(conn, STOA_PG_DOWN, "sending failed");
+            }
+        }
+    }
+}
+
+
+static void
+stoa_pg_pool_queue_arm(stoa_pg_pool_t *pool)
+{
+    uint64_t now;
+
+    if (pool->first == NULL) {
+        if (pool->soonest != UINT64_MAX) {
+            pool->soonest = UINT64_MAX;
+            pool->loop->timer_cancel(pool->loop, &pool->timer);
+        }
+
+        return;
+    }
+
+    now = stoa_pg_pool_now(pool);
+
+    pool->loop->timer_set(pool->loop, &pool->timer,
+                          pool->soonest > now ? pool->soonest - now : 1);
+}
+
+
+static void
+stoa_pg_pool_dispatch(stoa_defer_t *d)
+{
+    uint32_t        chunk, taken = 0;
+    uint64_t        now_us;
+    stoa_pg_op_t   *op;
+    stoa_pg_conn_t *conn = NULL;
+    stoa_pg_pool_t *pool = stoa_cast(stoa_pg_pool_t, STOA_PG_POOL_MAGIC,
+                                     d->data);
+
+    now_us = stoa_pg_clock_us();
+    chunk = pool->ready == 0 ? 1
+                             : (pool->waiting + pool->ready - 1) / pool->ready;
+
+    while ((op = pool->first) != NULL) {
+
+        /* neighbours share a connection, thus a Sync, in even parts */
+
+        if (conn == NULL || op->stmt->write || taken >= chunk
+            || !stoa_pg_conn_takes(conn, op))
+        {
+            conn = stoa_pg_pool_pick(pool, op);
+            taken = 0;
+
+            if (conn == NULL) {
+                break;
+            }
+        }
+
+        taken++;
+
+        if (!stoa_pg_pool_send(pool, conn, op, now_us)) {
+            conn = NULL;
+        }
+    }
+
+    stoa_pg_pool_flush(pool);
+    stoa_pg_pool_queue_arm(pool);
+
+    if (pool->draining) {
+        pool->loop->defer(pool->loop, &pool->drain);
+    }
+}
+
+
+stoa_pg_op_t *
+stoa_pg_submit(stoa_pg_pool_t *pool, const stoa_pg_stmt_t *stmt,
+               const char *const *values, const int *lens, uint32_t deadline_ms,
+               stoa_pg_done_pt done, void *data, stoa_err_e *err)
+{
+    uint32_t      admitted, timeout;
+    stoa_pg_op_t *op;
+
+    (void) lens; /* text ends with its NUL */
+
+    if (pool->draining || pool->destroying
+        || (pool->ready == 0 && !pool->starting)) {
+        *err = STOA_E_DATABASE_UNAVAILABLE;
+        return NULL;
+    }
+
+    if (stmt->nparams > STOA_PG_PARAMS_MAX
+        || (stmt->slot >= pool->conf.nslots && stmt->slot < STOA_PG_SLOT_OWN
+            && !stmt->no_prepare))
+    {
+        stoa_bug("pg: a statement with too many parameters or no slot");
+        *err = STOA_E_INTERNAL;
+        return NULL;
+    }
+
+    admitted = (pool->starting ? pool->conf.size : pool->ready)
+             * (uint32_t) pool->conf.in_flight;
+
+    if (pool->in_flight + pool->waiting >= admitted + pool->conf.queue_max
+        && stmt->slot < STOA_PG_SLOT_OWN)
+    {
+        pool->stats.saturated++;
+        *err = STOA_E_POOL_SATURATED;
+        return NULL;
+    }
+
+    op = stoa_pg_op_create(pool);
+    if (op == NULL) {
+        *err = STOA_E_NO_MEMORY;
+        return NULL;
+    }
+
+    op->stmt = stmt;
+    op->done = done;
+    op->data = data;
+    op->submitted_us = stoa_pg_clock_us();
+
+    if (stmt->nparams != 0) {
+        memcpy(op->values, values, stmt->nparams * sizeof(char *));
+    }
+
+    timeout = stmt->timeout_ms != 0 ? stmt->timeout_ms
+                                    : pool->conf.statement_timeout_ms;
+
+    if (deadline_ms == 0 && timeout != 0) {
+        deadline_ms = timeout + pool->conf.queue_timeout_ms;
+    }
+
+    if (deadline_ms != 0) {
+        op->deadline = stoa_pg_pool_now(pool) + deadline_ms;
+    }
+
+    pool->stats.submitted++;
+    stoa_pg_queue_add(op, stmt->slot >= STOA_PG_SLOT_OWN);
+
+    return op;
+}
+
+
+/* ---- deadlines, cancel ---- */
+
+void
+stoa_pg_conn_arm(stoa_pg_conn_t *conn, uint64_t deadline)
+{
+    uint64_t     now;
+    stoa_loop_t *loop = conn->pool->loop;
+
+    if (conn->timer_at != 0 && (deadline == 0 || conn->timer_at <= deadline)) {
+        return;
+    }
+
+    now = loop->now_ms(loop);
+
+    if (deadline == 0) {
+        deadline = now + STOA_PG_IDLE_CHECK;
+    }
+
+    conn->timer_at = deadline;
+    loop->timer_set(loop, &conn->timer, deadline > now ? deadline - now : 1);
+}
+
+
+/* When the server should have said something; 0: never. */
+static uint64_t
+stoa_pg_conn_silence(const stoa_pg_conn_t *conn)
+{
+    uint32_t             i, n = 0, timeout, most = 0;
+    const stoa_pg_cmd_t *cmd;
+
+    /* it may be silent for the whole group that it is working on */
+
+    for (i = 0; i < conn->count; i++) {
+        cmd = stoa_pg_conn_cmd(conn, i);
+
+        if (cmd->kind == STOA_PG_CMD_SYNC) {
+            break;
+        }
+
+        if (cmd->kind == STOA_PG_CMD_OP) {
+            timeout = cmd->op->stmt->timeout_ms;
+            timeout = timeout != 0 ? timeout
+                                   : conn->pool->conf.statement_timeout_ms;
+            if (timeout == 0) {
+                return 0;
+            }
+
+            most = timeout > most ? timeout : most;
+            n++;
+        }
+    }
+
+    return conn->heard_at + STOA_PG_GRACE + (uint64_t) most * (n == 0 ? 1 : n);
+}
+
+
+static void
+stoa_pg_cancel_done(stoa_pg_op_t *op, stoa_err_e err, void *data)
+{
+    stoa_pg_conn_t *conn = stoa_cast(stoa_pg_conn_t, STOA_PG_CONN_MAGIC, data);
+
+    (void) op;
+
+    if (err != STOA_OK) {
+        stoa_log(conn->pool->loop->log, STOA_LOG_WARN,
+                 "pg: pool \"%s\": canceling a statement failed",
+                 conn->pool->conf.name);
+    }
+
+    conn->cancel = NULL;
+
+    if (conn->pool->waiting != 0 || conn->pool->draining) {
+        stoa_pg_pool_wake(conn->pool);
+    }
+}
+
+
+/* Until the answer came no other operation goes to this connection: it would
+   be the one that is hit. */
+static void
+stoa_pg_conn_cancel(stoa_pg_conn_t *conn)
+{
+    stoa_err_e      err;
+    const char     *values[1] = { conn->pid };
+    stoa_pg_pool_t *pool = conn->pool;
+    stoa_pg_pool_t *via = pool->via != NULL ? pool->via : pool;
+
+    if (pool->conf.in_flight != 1 || conn->cancel != NULL
+        || conn->state != STOA_PG_READY || pool->destroying
+        || (via == pool && pool->ready < 2))
+    {
+        return;
+    }
+
+    conn->cancel = stoa_pg_submit(via, &stoa_pg_cancel_stmt, values, NULL, 0,
+                                  stoa_pg_cancel_done, conn, &err);
+}
+
+
+void
+stoa_pg_pool_cancel_via(stoa_pg_pool_t *pool, stoa_pg_pool_t *via)
+{
+    uint32_t i;
+
+    pool->via = via;
+
+    for (i = 0; i < pool->conf.size; i++) {
+        if (pool->conns[i].cancel != NULL) {
+            stoa_pg_cancel(pool->conns[i].cancel);
+            pool->conns[i].cancel = NULL;
+        }
+    }
+}
+
+
+static void
+stoa_pg_op_timed_out(stoa_pg_op_t *op)
+{
+    stoa_pg_pool_t *pool = op->pool;
+    stoa_pg_done_pt done = op->done;
+
+    op->done = NULL;
+    op->done_us = stoa_pg_clock_us();
+
+    pool->stats.failed++;
+    pool->stats.timeouts++;
+
+    stoa_pg_conn_cancel(op->conn);
+    done(op, STOA_E_TIMEOUT, op->data);
+}
+
+
+void
+stoa_pg_conn_deadlines(stoa_timer_t *t)
+{
+    uint32_t        i;
+    uint64_t        now, next, silence;
+    stoa_pg_op_t   *op;
+    stoa_pg_conn_t *conn = stoa_cast(stoa_pg_conn_t, STOA_PG_CONN_MAGIC,
+                                     t->data);
+
+    now = stoa_pg_pool_now(conn->pool);
+    silence = stoa_pg_conn_silence(conn);
+
+    if (silence != 0 && silence <= now) {
+        stoa_pg_conn_lost(conn, STOA_PG_DOWN, "the server is silent");
+        return;
+    }
+
+    next = now + STOA_PG_IDLE_CHECK;
+    next = silence != 0 && silence < next ? silence : next;
+
+    /* done() only adds to the queue: the ring does not move */
+
+    for (i = 0; i <= conn->count; i++) {
+        if (i == conn->count) {
+            op = conn->held;
+
+        } else if (stoa_pg_conn_cmd(conn, i)->kind == STOA_PG_CMD_OP) {
+            op = stoa_pg_conn_cmd(conn, i)->op;
+
+        } else {
+            continue;
+        }
+
+        if (op == NULL || op->done == NULL || op->deadline == 0) {
+            continue;
+        }
+
+        if (op->deadline <= now) {
+            stoa_pg_op_timed_out(op);
+
+        } else if (op->deadline < next) {
+            next = op->deadline;
+        }
+    }
+
+    conn->timer_at = 0;
+
+    if (conn->count != 0) {
+        stoa_pg_conn_arm(conn, next);
+    }
+}
+
+
+void
+stoa_pg_cancel(stoa_pg_op_t *op)
+{
+    op = stoa_cast(stoa_pg_op_t, STOA_PG_OP_MAGIC, op);
+
+    switch (op->state) {
+
+    case STOA_PG_OP_QUEUED:
+        stoa_pg_queue_remove(op);
+        stoa_pg_op_free(op);
+        return;
+
+    case STOA_PG_OP_SENT:
+        op->done = NULL;
+
+        if (!op->stmt->write) {
+            stoa_pg_conn_cancel(op->conn);
+        }
+
+        return;
+
+    case STOA_PG_OP_HELD:
+    case STOA_PG_OP_ENDING:
+        op->done = NULL;
+        return;
+
+    case STOA_PG_OP_FREE:
+        stoa_bug("pg: an operation was canceled after its end");
+        return;
+    }
+}
+
+
+/* ---- life of the pool ---- */
+
+void
+stoa_pg_pool_up(stoa_pg_pool_t *pool)
+{
+    if (pool->ready == 1) {
+        stoa_log(pool->loop->log, STOA_LOG_NOTICE, "pg: pool \"%s\" is up",
+                 pool->conf.name);
+    }
+
+    pool->starting = false;
+    stoa_pg_pool_wake(pool);
+}
+
+
+void
+stoa_pg_pool_down(stoa_pg_pool_t *pool)
+{
+    uint32_t i;
+
+    if (pool->starting) {
+        for (i = 0; i < pool->conf.size; i++) {
+            if (pool->conns[i].fails == 0) {
+                return;
+            }
+        }
+
+        pool->starting = false;
+    }
+
+    if (pool->ready == 0) {
+        stoa_pg_queue_fail(pool, STOA_E_DATABASE_UNAVAILABLE);
+    }
+
+    if (!pool->destroying) {
+        stoa_pg_pool_wake(pool);
+    }
+}
+
+
+void
+stoa_pg_pool_idle(stoa_pg_pool_t *pool, stoa_pg_conn_t *conn)
+{
+    stoa_pg_op_t *cancel = conn->cancel;
+
+    if (cancel != NULL && cancel->state == STOA_PG_OP_QUEUED) {
+        /* not sent: nothing left to hit */
+        conn->cancel = NULL;
+        stoa_pg_cancel(cancel);
+    }
+
+    if (pool->waiting != 0 || pool->draining) {
+        stoa_pg_pool_wake(pool);
+    }
+}
+
+
+static char *
+stoa_pg_strdup_create(const char *s)
+{
+    size_t len = strlen(s) + 1;
+    char  *copy = malloc(len);
+
+    if (copy != NULL) {
+        memcpy(copy, s, len);
+    }
+
+    return copy;
+}
+
+
+static bool
+stoa_pg_conf_create(stoa_pg_pool_t *pool, const stoa_pg_conf_t *conf)
+{
+    stoa_pg_conf_t *own = &pool->conf;
+
+    *own = *conf;
+
+    own->size = conf->size == 0 ? 1 : conf->size;
+    own->in_flight = conf->in_flight == 0 ? 1 : conf->in_flight;
+
+    if (own->queue_timeout_ms == 0) {
+        own->queue_timeout_ms = STOA_PG_QUEUE_TIMEOUT;
+    }
+
+    if (own->connect_timeout_ms == 0) {
+        own->connect_timeout_ms = STOA_PG_CONNECT_TIMEOUT;
+    }
+
+    own->name = stoa_pg_strdup_create(conf->name);
+    own->conninfo = stoa_pg_strdup_create(conf->conninfo);
+    own->search_path = stoa_pg_strdup_create(
+        conf->search_path == NULL ? "pg_catalog" : conf->search_path);
+
+    return own->name != NULL && own->conninfo != NULL
+        && own->search_path != NULL;
+}
+
+
+static bool
+stoa_pg_conn_create(stoa_pg_conn_t *conn, stoa_pg_pool_t *pool, uint32_t index)
+{
+    uint32_t size = 64;
+
+    /* two commands per operation, and room for what goes before a few */
+
+    while (size < (uint32_t) pool->conf.in_flight * 2 + 32) {
+        size *= 2;
+    }
+
+    conn->magic = STOA_PG_CONN_MAGIC;
+    conn->state = STOA_PG_DOWN;
+    conn->pool = pool;
+    conn->index = index;
+    conn->mask = size - 1;
+    conn->timer.fire = stoa_pg_conn_deadlines;
+    conn->timer.data = conn;
+
+    conn->cmds = calloc(size, sizeof(stoa_pg_cmd_t));
+    conn->prepared = calloc(pool->conf.nslots + STOA_PG_SLOTS_OWN, 1);
+
+    return conn->cmds != NULL && conn->prepared != NULL;
+}
+
+
+static void
+stoa_pg_pool_free(stoa_pg_pool_t *pool)
+{
+    uint32_t      i;
+    stoa_pg_op_t *op;
+
+    for (i = 0; pool->conns != NULL && i < pool->conf.size; i++) {
+        pool->conns[i].magic = 0;
+        free(pool->conns[i].cmds);
+        free(pool->conns[i].prepared);
+    }
+
+    while ((op = pool->free) != NULL) {
+        pool->free = op->next;
+        op->magic = 0;
+        free(op);
+    }
+
+    free((void *) (uintptr_t) pool->conf.name);
+    free((void *) (uintptr_t) pool->conf.search_path);
+
+    if (pool->conf.conninfo != NULL) {
+        /* may hold a password */
+        explicit_bzero((void *) (uintptr_t) pool->conf.conninfo,
+                       strlen(pool->conf.conninfo));
+        free((void *) (uintptr_t) pool->conf.conninfo);
+    }
+
+    pool->magic = 0;
+    free(pool->conns);
+    free(pool);
+}
+
+
+stoa_pg_pool_t *
+stoa_pg_pool_create(stoa_loop_t *loop, const stoa_pg_conf_t *conf)
+{
+    uint32_t        i;
+    stoa_pg_pool_t *pool;
+
+    if (!stoa_pg_conninfo_check(loop, conf->conninfo)) {
+        return NULL;
+    }
+
+    pool = calloc(1, sizeof(stoa_pg_pool_t));
+    if (pool == NULL) {
+        return NULL;
+    }
+
+    pool->magic = STOA_PG_POOL_MAGIC;
+    pool->loop = loop;
+    pool->starting = true;
+    pool->soonest = UINT64_MAX;
+    pool->seed = (stoa_pg_clock_us() ^ ((uint64_t) getpid() << 32)) | 1;
+    pool->dispatch.run = stoa_pg_pool_dispatch;
+    pool->dispatch.data = pool;
+    pool->drain.run = stoa_pg_pool_drain_run;
+    pool->drain.data = pool;
+    pool->timer.fire = stoa_pg_pool_queue_timer;
+    pool->timer.data = pool;
+
+    if (!stoa_pg_conf_create(pool, conf)) {
+        stoa_pg_pool_free(pool);
+        return NULL;
+    }
+
+    pool->conns = calloc(pool->conf.size, sizeof(stoa_pg_conn_t));
+
+    for (i = 0; i < pool->conf.size; i++) {
+        if (pool->conns == NULL
+            || !stoa_pg_conn_create(&pool->conns[i], pool, i)) {
+            stoa_pg_pool_free(pool);
+            return NULL;
+        }
+    }
+
+    for (i = 0; i < pool->conf.size; i++) {
+        stoa_pg_conn_connect(&pool->conns[i]);
+    }
+
+    return pool;
+}
+
+
+void
+stoa_pg_pool_destroy(stoa_pg_pool_t *pool)
+{
+    uint32_t     i;
+    stoa_loop_t *loop;
+
+    if (pool == NULL) {
+        return;
+    }
+
+    loop = pool->loop;
+    pool->destroying = true;
+    pool->starting = false;
+
+    for (i = 0; i < pool->conf.size; i++) {
+        stoa_pg_conn_lost(&pool->conns[i], STOA_PG_CLOSED, NULL);
+        loop->timer_close(loop, &pool->conns[i].timer);
+        loop->timer_close(loop, &pool->conns[i].retry);
+    }
+
+    stoa_pg_queue_fail(pool, STOA_E_DATABASE_UNAVAILABLE);
+
+    loop->timer_close(loop, &pool->timer);
+    loop->defer_close(loop, &pool->dispatch);
+    loop->defer_close(loop, &pool->drain);
+
+    stoa_pg_pool_free(pool);
+}
+
+
+void
+stoa_pg_pool_drain(stoa_pg_pool_t *pool, void (*drained)(void *data),
+                   void           *data)
+{
+    pool->draining = true;
+    pool->drained = drained;
+    pool->drained_data = data;
+
+    stoa_pg_pool_wake(pool);
+}
+
+
+static void
+stoa_pg_pool_drain_run(stoa_defer_t *d)
+{
+    uint32_t        i, open = 0;
+    void           *data;
+    stoa_pg_conn_t *conn;
+    stoa_pg_pool_t *pool = stoa_cast(stoa_pg_pool_t, STOA_PG_POOL_MAGIC,
+                                     d->data);
+    void (*drained)(void *data);
+
+    if (pool->waiting != 0) {
+        return;
+    }
+
+    for (i = 0; i < pool->conf.size; i++) {
+        conn = &pool->conns[i];
+
+        if (conn->state == STOA_PG_READY && conn->count != 0) {
+            open++;
+
+        } else if (conn->state != STOA_PG_CLOSED) {
+            stoa_pg_conn_lost(conn, STOA_PG_CLOSED, NULL);
+        }
+    }
+
+    if (open != 0 || pool->drained == NULL) {
+        return;
+    }
+
+    drained = pool->drained;
+    data = pool->drained_data;
+    pool->drained = NULL;
+
+    drained(data); /* may destroy the pool */
+}
+
+
+void
+stoa_pg_pool_stats(const stoa_pg_pool_t *pool, stoa_pg_stats_t *st)
+{
+    *st = pool->stats;
+    st->size = pool->conf.size;
+    st->ready = pool->ready;
+    st->in_flight = pool->in_flight;
+    st->waiting = pool->waiting;
+}
+
+
+bool
+stoa_pg_pool_ready(const stoa_pg_pool_t *pool)
+{
+    return pool->ready != 0;
+}
