@@ -200,6 +200,10 @@ struct ngx_http_stoa_ctx_s {
     struct ngx_http_stoa_row_s *row;
     ngx_int_t             rc;          /* of the reply that was made */
     ngx_int_t           (*resume)(ngx_http_stoa_ctx_t *q, stoa_err_e err);
+    stoa_pg_pool_t       *sent_pool;   /* what runs, to run it once more */
+    const stoa_pg_stmt_t *sent_stmt;
+    const char *const    *sent_values;
+    const int            *sent_lens;
     struct ngx_http_stoa_element_s *element; /* waits in or rides a batch */
     struct ngx_http_stoa_parked_s  *parked;  /* waits for a worker */
     struct ngx_http_stoa_hash_s    *hashing; /* waits for threads, or theirs */
@@ -409,12 +413,13 @@ stoa_str_t ngx_http_stoa_header_in(ngx_http_request_t *r, const char *lower);
 
 /* sql */
 stoa_str_t ngx_http_stoa_ctx_literal(ngx_http_stoa_ctx_t *q);
-/* One value of one request; an array's element when list is not NULL. */
+/* Parameters of n requests as arrays in mem, or of one as they are. */
 ngx_int_t ngx_http_stoa_sql_values(stoa_mem_t *mem,
                                    const stoa_bound_t *bound,
                                    ngx_http_stoa_ctx_t **qs, ngx_uint_t n,
-                                   ngx_uint_t arrays, const char ***values,
-                                   int **lens);
+                                   ngx_uint_t arrays,
+                                   const char *const **values,
+                                   const int **lens);
 /* Suspends with q->resume to be called; or answers the failure. */
 ngx_int_t ngx_http_stoa_sql_submit(ngx_http_stoa_ctx_t *q, stoa_pool_e pool,
                                    const stoa_pg_stmt_t *stmt,
@@ -434,6 +439,8 @@ ngx_int_t ngx_http_stoa_sql_answer(ngx_http_stoa_ctx_t *q,
                                    const stoa_pg_result_t *res,
                                    const ngx_http_stoa_columns_t *cols,
                                    int row);
+/* Whether the statement is worth a second try: 40001, 40P01. */
+ngx_uint_t ngx_http_stoa_sql_again(const stoa_pg_op_t *op);
 /* Frees res with q's pool. */
 ngx_int_t ngx_http_stoa_sql_keep(ngx_http_stoa_ctx_t *q,
                                  stoa_pg_result_t *res);
