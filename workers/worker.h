@@ -109,16 +109,23 @@ struct worker_task_s {
     void *state; /* the flow's own, made in mem by its first step */
 
     /* The rest is worker_run.c's and worker_queue.c's. */
-    const worker_step_t *steps;
-    const worker_step_t *step;
-    stoa_pg_op_t        *op;
-    stoa_timer_t         timer; /* run limit */
-    stoa_defer_t         resume;
-    unsigned             pending; /* operations under way */
-    unsigned             threads; /* computations that cannot be recalled */
-    bool                 running; /* inside a step */
-    bool                 ended;
-    void                *lease; /* worker_queue.c */
+    const stoa_pg_stmt_t *sql; /* of a row without a flow */
+    const worker_step_t  *steps;
+    const worker_step_t  *step;
+    stoa_pg_op_t         *op;
+    stoa_timer_t          timer; /* run limit */
+    stoa_defer_t          resume;
+    unsigned              pending; /* operations under way */
+    unsigned              threads; /* computations that cannot be recalled */
+    bool                  running; /* inside a step */
+    bool                  ended;
+    bool                  gone; /* aborted: only a computation holds mem */
+    int                   end;  /* worker_end_e */
+    uint32_t              delay_ms;
+    const char           *reason; /* in mem */
+    stoa_str_t            reply;
+    stoa_str_t            reply_to;
+    void                 *lease; /* worker_queue.c */
 };
 
 /* ---- inside steps ---- */
