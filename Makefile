@@ -88,6 +88,7 @@ valgrind:
 
 lint:
 	@$(INSTALL) build test
+	@$(BUILD) VARIANT=release lib
 	@exec t/lint/run.sh
 
 bench: build

@@ -54,7 +54,7 @@ packages()
             libsodium-dev libuv1-dev libcurl4-openssl-dev libqrencode-dev \
             libpng-dev libcairo2-dev libpango1.0-dev ;;
     run)
-        echo nginx redis-server postgresql ca-certificates ;;
+        echo nginx redis-server redis-tools postgresql curl ca-certificates ;;
     test)
         echo nginx redis-server postgresql nodejs npm libcmocka-dev clang \
             clang-format cppcheck shellcheck zbar-tools poppler-utils \
