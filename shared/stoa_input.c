@@ -1,0 +1,1120 @@
+/*
+ * Validation of path, query, form and JSON input against field rows.  Every
+ * fault is gathered (up to STOA_INPUT_FAULTS), none stops the others; what is
+ * valid comes out in one spelling: lower-case UUIDs, times in UTC with
+ * milliseconds, members in snake_case.  Memory comes from the caller's
+ * stoa_mem_t alone; depth is bounded by the field tables, not by the input.
+ * Details never repeat input; pointers may name an unknown member.
+ */
+
+#include "stoa_input.h"
+#include "stoa_str.h"
+#include "stoa_time.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define STOA_INPUT_POINTER  256
+#define STOA_INPUT_BODY_MAX 67108864 /* of the canonical text */
+
+/* Where a value stands; printed only when it is at fault. */
+typedef struct stoa_input_at_s stoa_input_at_t;
+
+struct stoa_input_at_s {
+    const stoa_input_at_t *up; /* NULL: the top */
+    stoa_str_t             name;
+    size_t                 index;
+    bool                   item;  /* .index instead of .name */
+    const char            *plain; /* a parameter's name, no pointer */
+};
+
+typedef struct {
+    stoa_mem_t    *mem;
+    stoa_faults_t *faults;
+    stoa_buf_t     out; /* canonical JSON */
+} stoa_input_t;
+
+static bool stoa_input_value(stoa_input_t *in, const stoa_field_t *field,
+                             const stoa_json_t *v, const stoa_input_at_t *at,
+                             stoa_value_t *out);
+
+
+/* RFC 6901: "~" and "/" of a name are escaped. */
+static void
+stoa_input_print_name(stoa_buf_t *b, stoa_str_t name)
+{
+    size_t i, n;
+
+    n = name.len < 64 ? name.len : 64;
+
+    while (n < name.len && n > 60 && (name.data[n] & 0xc0) == 0x80) {
+        n--; /* not inside a character */
+    }
+
+    for (i = 0; i < n; i++) {
+        if (name.data[i] == '~') {
+            stoa_buf_put(b, "~0", 2);
+
+        } else if (name.data[i] == '/') {
+            stoa_buf_put(b, "~1", 2);
+
+        } else {
+            stoa_buf_char(b, (char) name.data[i]);
+        }
+    }
+}
+
+
+static const char *
+stoa_input_pointer(stoa_input_t *in, const stoa_input_at_t *at)
+{
+    const stoa_input_at_t *path[16];
+    stoa_buf_t             b;
+    size_t                 n;
+
+    if (at->plain != NULL) {
+        return at->plain;
+    }
+
+    for (n = 0; at->up != NULL && n < stoa_nitems(path); at = at->up) {
+        path[n++] = at;
+    }
+
+    stoa_buf_init(&b, in->mem, 64, 16 * STOA_INPUT_POINTER);
+
+    while (n-- > 0) {
+        stoa_buf_char(&b, '/');
+
+        if (path[n]->item) {
+            stoa_buf_int(&b, (int64_t) path[n]->index);
+
+        } else {
+            stoa_input_print_name(&b, path[n]->name);
+        }
+    }
+
+    stoa_buf_nul(&b);
+
+    return b.failed ? "" : (const char *) b.data;
+}
+
+
+static bool
+stoa_input_fault(stoa_input_t *in, const stoa_input_at_t *at, const char *code,
+                 const char *detail)
+{
+    stoa_fault_t *fault;
+
+    if (in->faults->n < STOA_INPUT_FAULTS) {
+        fault = &in->faults->fault[in->faults->n++];
+        fault->pointer = stoa_input_pointer(in, at);
+        fault->code = code;
+        fault->detail = detail;
+    }
+
+    return false;
+}
+
+
+static bool stoa_input_fault_n(stoa_input_t *in, const stoa_input_at_t *at,
+                               const char *code, const char *fmt, ...)
+    STOA_PRINTF(4, 5);
+
+static bool
+stoa_input_fault_n(stoa_input_t *in, const stoa_input_at_t *at,
+                   const char *code, const char *fmt, ...)
+{
+    char    text[256];
+    char   *detail;
+    va_list args;
+
+    if (in->faults->n == STOA_INPUT_FAULTS) {
+        return false;
+    }
+
+    va_start(args, fmt);
+    (void) vsnprintf(text, sizeof(text), fmt, args); /* cut is fine */
+    va_end(args);
+
+    detail = stoa_strdup_z(in->mem, stoa_str_z(text));
+
+    return stoa_input_fault(in, at, code, detail != NULL ? detail : "");
+}
+
+
+static bool
+stoa_input_no_memory(stoa_input_t *in, const stoa_input_at_t *at)
+{
+    return stoa_input_fault(in, at, "no_memory", "memory ran short");
+}
+
+
+/* ---- scalars: s is valid UTF-8 without NUL ---- */
+
+static bool
+stoa_input_range(stoa_input_t *in, const stoa_field_t *field, size_t n,
+                 const char *what, const stoa_input_at_t *at)
+{
+    if ((int64_t) n < field->min) {
+        return stoa_input_fault_n(in, at, "too_short",
+                                  "must have at least %lld %s",
+                                  (long long) field->min, what);
+    }
+
+    if ((int64_t) n > field->max) {
+        return stoa_input_fault_n(in, at, "too_long",
+                                  "must have at most %lld %s",
+                                  (long long) field->max, what);
+    }
+
+    return true;
+}
+
+
+static bool
+stoa_input_is_atom(unsigned char c)
+{
+    return c > ' ' && c < 0x7f && strchr("()<>[]:;@\\,\"", c) == NULL;
+}
+
+
+/* A host name with a dot: labels of letters, digits and inner hyphens. */
+static bool
+stoa_input_is_domain(stoa_str_t s)
+{
+    size_t        i, label = 0, labels = 1;
+    unsigned char c;
+
+    for (i = 0; i < s.len; i++) {
+        c = s.data[i];
+
+        if (c == '.') {
+            if (label == 0 || s.data[i - 1] == '-') {
+                return false;
+            }
+
+            label = 0;
+            labels++;
+            continue;
+        }
+
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z')
+              || (c >= 'A' && c <= 'Z') || (c == '-' && label != 0))
+            || ++label > 63)
+        {
+            return false;
+        }
+    }
+
+    return labels > 1 && label != 0 && s.data[s.len - 1] != '-';
+}
+
+
+static bool
+stoa_input_is_email(stoa_str_t s)
+{
+    stoa_str_t domain;
+    size_t     i;
+
+    if (s.len > 254) {
+        return false;
+    }
+
+    for (i = 0; i < s.len && s.data[i] != '@'; i++) {
+        if (!stoa_input_is_atom(s.data[i])
+            || (s.data[i] == '.' && (i == 0 || s.data[i - 1] == '.')))
+        {
+            return false;
+        }
+    }
+
+    if (i == 0 || i > 64 || i == s.len || s.data[i - 1] == '.') {
+        return false;
+    }
+
+    domain.data = s.data + i + 1;
+    domain.len = s.len - i - 1;
+
+    return stoa_input_is_domain(domain);
+}
+
+
+static bool
+stoa_input_is_timezone(stoa_str_t s)
+{
+    size_t        i;
+    unsigned char c, last = '/';
+
+    if (s.len == 0 || s.len > 64) {
+        return false;
+    }
+
+    for (i = 0; i < s.len; i++) {
+        c = s.data[i];
+
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
+              || (last != '/' && c == '/')
+              || (last != '/'
+                  && ((c >= '0' && c <= '9') || c == '_' || c == '+'
+                      || c == '-'))))
+        {
+            return false;
+        }
+
+        last = c;
+    }
+
+    return last != '/';
+}
+
+
+static bool
+stoa_input_is_currency(stoa_str_t s)
+{
+    size_t i;
+
+    for (i = 0; i < s.len; i++) {
+        if (s.data[i] < 'A' || s.data[i] > 'Z') {
+            return false;
+        }
+    }
+
+    return s.len == 3;
+}
+
+
+static bool
+stoa_input_is_url(stoa_str_t s)
+{
+    size_t i, front;
+
+    if (s.len > 8 && memcmp(s.data, "https://", 8) == 0) {
+        front = 8;
+
+    } else if (s.len > 7 && memcmp(s.data, "http://", 7) == 0) {
+        front = 7;
+
+    } else {
+        return false;
+    }
+
+    if (strchr("/?#:.@", s.data[front]) != NULL) {
+        return false;
+    }
+
+    for (i = front; i < s.len; i++) {
+        if (s.data[i] <= ' ' || s.data[i] >= 0x7f
+            || strchr("\"<>\\^`{|}", s.data[i]) != NULL)
+        {
+            return false;
+        }
+    }
+
+    return true;
+}
+
+
+static bool
+stoa_input_uuid(stoa_input_t *in, stoa_str_t s, stoa_value_t *out,
+                const stoa_input_at_t *at)
+{
+    stoa_uuid_t uuid;
+    char       *text;
+
+    if (!stoa_uuid_parse(s, &uuid)) {
+        return stoa_input_fault(in, at, "format", "must be a UUID");
+    }
+
+    text = stoa_alloc(in->mem, 37);
+    if (text == NULL) {
+        return stoa_input_no_memory(in, at);
+    }
+
+    stoa_uuid_print(&uuid, text);
+    text[36] = '\0';
+    out->data = (unsigned char *) text;
+    out->len = 36;
+
+    return true;
+}
+
+
+static bool
+stoa_input_time(stoa_input_t *in, stoa_str_t s, stoa_value_t *out,
+                const stoa_input_at_t *at)
+{
+    int64_t ms;
+    char   *text;
+
+    if (!stoa_time_parse(s, &ms)) {
+        return stoa_input_fault(in, at, "format",
+                                "must be a time such as 2026-01-31T18:00:00Z");
+    }
+
+    text = stoa_alloc(in->mem, 25);
+    if (text == NULL) {
+        return stoa_input_no_memory(in, at);
+    }
+
+    stoa_time_print(ms, text);
+    text[24] = '\0';
+    out->data = (unsigned char *) text;
+    out->len = 24;
+
+    return true;
+}
+
+
+static bool
+stoa_input_enum(stoa_input_t *in, const stoa_field_t *field, stoa_str_t s,
+                const stoa_input_at_t *at)
+{
+    const char *const *value;
+    stoa_buf_t         b;
+
+    for (value = field->values; *value != NULL; value++) {
+        if (stoa_str_eq_z(s, *value)) {
+            return true;
+        }
+    }
+
+    stoa_buf_init(&b, in->mem, 64, 1024);
+    stoa_buf_z(&b, "must be one of ");
+
+    for (value = field->values; *value != NULL; value++) {
+        stoa_buf_z(&b, value == field->values ? "" : ", ");
+        stoa_buf_z(&b, *value);
+    }
+
+    stoa_buf_nul(&b);
+
+    return stoa_input_fault(in, at, "not_allowed",
+                            b.failed ? "is not allowed"
+                                     : (const char *) b.data);
+}
+
+
+/* Text of any kind; out is s unless there is a better spelling. */
+static bool
+stoa_input_text(stoa_input_t *in, const stoa_field_t *field, stoa_str_t s,
+                stoa_value_t *out, const stoa_input_at_t *at)
+{
+    const char *must;
+    size_t      points;
+    bool        good;
+
+    if (!stoa_str_utf8(s, &points)
+        || (s.len != 0 && memchr(s.data, 0, s.len) != NULL))
+    {
+        return stoa_input_fault(in, at, "format",
+                                "must be UTF-8 text without U+0000");
+    }
+
+    *out = s;
+
+    switch (field->type) {
+    case STOA_T_UUID:
+        return stoa_input_uuid(in, s, out, at);
+    case STOA_T_TIME:
+        return stoa_input_time(in, s, out, at);
+    case STOA_T_ENUM:
+        return stoa_input_enum(in, field, s, at);
+    case STOA_T_CODE:
+        return stoa_input_range(in, field, s.len, "bytes", at);
+    case STOA_T_TEXT:
+    case STOA_T_SECRET:
+        return stoa_input_range(in, field, points, "characters", at);
+    case STOA_T_EMAIL:
+        good = stoa_input_is_email(s);
+        must = "must be an e-mail address";
+        break;
+    case STOA_T_TIMEZONE:
+        good = stoa_input_is_timezone(s);
+        must = "must be a time zone such as Europe/Berlin";
+        break;
+    case STOA_T_CURRENCY:
+        good = stoa_input_is_currency(s);
+        must = "must be three capital letters such as EUR";
+        break;
+    case STOA_T_URL:
+        good = stoa_input_is_url(s);
+        must = "must be an absolute http or https URL";
+        break;
+    case STOA_T_INT:
+    case STOA_T_BOOL:
+    case STOA_T_LIST:
+    case STOA_T_OBJECT:
+    default:
+        return stoa_input_fault(in, at, "type", "has another type");
+    }
+
+    if (!good) {
+        return stoa_input_fault(in, at, "format", must);
+    }
+
+    /* bounds of a row narrow the form */
+    return field->max == 0
+        || stoa_input_range(in, field, points, "characters", at);
+}
+
+
+static bool
+stoa_input_int_range(stoa_input_t *in, const stoa_field_t *field, int64_t n,
+                     const stoa_input_at_t *at)
+{
+    if (n < field->min) {
+        return stoa_input_fault_n(in, at, "too_small", "must be %lld or more",
+                                  (long long) field->min);
+    }
+
+    if (n > field->max) {
+        return stoa_input_fault_n(in, at, "too_large", "must be %lld or less",
+                                  (long long) field->max);
+    }
+
+    return true;
+}
+
+
+static bool
+stoa_input_raw(stoa_input_t *in, const stoa_field_t *field, stoa_str_t raw,
+               stoa_value_t *out, const stoa_input_at_t *at)
+{
+    stoa_value_t value;
+    char        *copy;
+    int64_t      n;
+
+    if (field->type == STOA_T_INT) {
+        if (!stoa_str_int(raw, INT64_MIN, INT64_MAX, &n)) {
+            return stoa_input_fault(in, at, "type", "must be a whole number");
+        }
+
+        if (!stoa_input_int_range(in, field, n, at)) {
+            return false;
+        }
+
+        value = raw;
+
+    } else if (field->type == STOA_T_BOOL) {
+        if (!stoa_str_eq_z(raw, "true") && !stoa_str_eq_z(raw, "false")) {
+            return stoa_input_fault(in, at, "type", "must be true or false");
+        }
+
+        value = raw;
+
+    } else if (!stoa_input_text(in, field, raw, &value, at)) {
+        return false;
+    }
+
+    copy = stoa_strdup_z(in->mem, value); /* with a NUL behind it */
+    if (copy == NULL) {
+        return stoa_input_no_memory(in, at);
+    }
+
+    out->data = (unsigned char *) copy;
+    out->len = value.len;
+
+    return true;
+}
+
+
+bool
+stoa_input_scalar(stoa_mem_t *mem, const stoa_field_t *field, stoa_str_t raw,
+                  stoa_value_t *out, const char *pointer, stoa_faults_t *faults)
+{
+    stoa_input_at_t at = { .plain = pointer };
+    stoa_input_t    in;
+
+    in.mem = mem;
+    in.faults = faults;
+    out->data = NULL;
+    out->len = 0;
+
+    return stoa_input_raw(&in, field, raw, out, &at);
+}
+
+
+/* ---- name=value pairs of queries and forms ---- */
+
+static size_t
+stoa_input_nfields(const stoa_field_t *fields)
+{
+    size_t n = 0;
+
+    while (fields[n].name != NULL) {
+        n++;
+    }
+
+    return n;
+}
+
+
+static size_t
+stoa_input_find(const stoa_field_t *fields, stoa_str_t name)
+{
+    size_t i;
+
+    for (i = 0; fields[i].name != NULL; i++) {
+        if (stoa_str_same_name(fields[i].name, name)) {
+            break;
+        }
+    }
+
+    return i;
+}
+
+
+/* The wire name of a field, for pointers of members that are absent. */
+static stoa_str_t
+stoa_input_wire(stoa_input_t *in, const stoa_field_t *field)
+{
+    char *camel = stoa_alloc(in->mem, strlen(field->name) + 1);
+
+    if (camel == NULL) {
+        return stoa_str_z(field->name);
+    }
+
+    stoa_str_camel(field->name, camel);
+
+    return stoa_str_z(camel);
+}
+
+
+static bool
+stoa_input_unknown(stoa_input_t *in, const stoa_field_t *fields,
+                   stoa_str_t name, const stoa_input_at_t *at)
+{
+    const char *names[64], *near;
+    char        camel[128];
+    size_t      n;
+
+    if (in->faults->n == STOA_INPUT_FAULTS) {
+        return false;
+    }
+
+    for (n = 0; n < stoa_nitems(names) && fields[n].name != NULL; n++) {
+        names[n] = fields[n].name;
+    }
+
+    near = stoa_str_nearest(name, names, n);
+
+    if (near == NULL || strlen(near) >= sizeof(camel)) {
+        return stoa_input_fault(in, at, "unknown", "is not known here");
+    }
+
+    stoa_str_camel(near, camel);
+
+    return stoa_input_fault_n(in, at, "unknown",
+                              "is not known here; did you mean \"%s\"?", camel);
+}
+
+
+/* Decodes a part of a pair into mem. */
+static bool
+stoa_input_decode(stoa_input_t *in, stoa_str_t part, stoa_str_t *out)
+{
+    ssize_t n;
+
+    out->data = stoa_alloc(in->mem, part.len + 1);
+    if (out->data == NULL) {
+        return false;
+    }
+
+    n = stoa_url_decode(out->data, part.len, part);
+    if (n < 0) {
+        return false;
+    }
+
+    out->len = (size_t) n;
+    out->data[n] = '\0';
+
+    return true;
+}
+
+
+static void
+stoa_input_pair(stoa_input_t *in, const stoa_field_t *fields, stoa_str_t pair,
+                bool form, stoa_value_t *values, bool *seen)
+{
+    stoa_input_at_t at = { .plain = NULL }, top = { .plain = NULL };
+    stoa_str_t      name, value = stoa_null_string;
+    unsigned char  *equals;
+    size_t          i;
+
+    equals = memchr(pair.data, '=', pair.len);
+    name = pair;
+
+    if (equals != NULL) {
+        name.len = (size_t) (equals - pair.data);
+        value.data = equals + 1;
+        value.len = pair.len - name.len - 1;
+    }
+
+    at.up = &top;
+
+    if (!stoa_input_decode(in, name, &at.name)
+        || !stoa_input_decode(in, value, &value)
+        || !stoa_str_utf8(at.name, NULL))
+    {
+        top.plain = form ? NULL : "";
+        (void) stoa_input_fault(in, &top, "syntax",
+                                "a pair is not percent-encoded UTF-8");
+        return;
+    }
+
+    i = stoa_input_find(fields, at.name);
+
+    if (!form) {
+        at.plain = fields[i].name != NULL ? (const char *) at.name.data
+                                          : stoa_strdup_z(in->mem, at.name);
+    }
+
+    if (fields[i].name == NULL) {
+        (void) stoa_input_unknown(in, fields, at.name, &at);
+        return;
+    }
+
+    if (seen[i]) {
+        (void) stoa_input_fault(in, &at, "duplicate", "is given twice");
+        return;
+    }
+
+    seen[i] = true;
+
+    /* "name=" of an empty control is an absent value */
+    if (value.len == 0 && (fields[i].flags & STOA_REQUIRED) == 0) {
+        return;
+    }
+
+    (void) stoa_input_raw(in, &fields[i], value, &values[i], &at);
+}
+
+
+static bool
+stoa_input_pairs(stoa_input_t *in, const stoa_field_t *fields, stoa_str_t text,
+                 bool form, stoa_value_t *values)
+{
+    stoa_input_at_t at = { .plain = NULL }, top = { .plain = NULL };
+    stoa_str_t      pair;
+    unsigned char  *amp;
+    uint16_t        before = in->faults->n;
+    size_t          i, n = stoa_input_nfields(fields);
+    bool           *seen;
+
+    seen = stoa_calloc(in->mem, n + 1);
+
+    if (seen == NULL) {
+        return stoa_input_no_memory(in, &top);
+    }
+
+    for (i = 0; i < n; i++) {
+        values[i].data = NULL;
+        values[i].len = 0;
+    }
+
+    while (text.len != 0) {
+        amp = memchr(text.data, '&', text.len);
+        pair = text;
+
+        if (amp != NULL) {
+            pair.len = (size_t) (amp - text.data);
+        }
+
+        if (pair.len != 0) {
+            stoa_input_pair(in, fields, pair, form, values, seen);
+        }
+
+        text.data += pair.len;
+        text.len -= pair.len;
+
+        if (amp != NULL) {
+            text.data++;
+            text.len--;
+        }
+    }
+
+    for (i = 0; i < n; i++) {
+        if (!seen[i] && (fields[i].flags & STOA_REQUIRED)) {
+            at.up = &top;
+            at.name = stoa_input_wire(in, &fields[i]);
+            at.plain = form ? NULL : (const char *) at.name.data;
+            (void) stoa_input_fault(in, &at, "required", "is required");
+        }
+    }
+
+    return in->faults->n == before;
+}
+
+
+bool
+stoa_input_query(stoa_mem_t *mem, const stoa_field_t *fields, stoa_str_t args,
+                 stoa_value_t *values, stoa_faults_t *faults)
+{
+    stoa_input_t in;
+
+    in.mem = mem;
+    in.faults = faults;
+
+    return stoa_input_pairs(&in, fields, args, false, values);
+}
+
+
+bool
+stoa_input_form(stoa_mem_t *mem, const stoa_field_t *fields, stoa_str_t text,
+                stoa_value_t *values, stoa_str_t *canonical,
+                stoa_faults_t *faults)
+{
+    stoa_input_at_t top = { .plain = NULL };
+    stoa_input_t    in;
+    size_t          i;
+    bool            first = true;
+
+    in.mem = mem;
+    in.faults = faults;
+
+    if (!stoa_input_pairs(&in, fields, text, true, values)) {
+        return false;
+    }
+
+    stoa_buf_init(&in.out, mem, text.len + 64, STOA_INPUT_BODY_MAX);
+    stoa_buf_char(&in.out, '{');
+
+    for (i = 0; fields[i].name != NULL; i++) {
+        if (values[i].data == NULL) {
+            continue;
+        }
+
+        stoa_buf_z(&in.out, first ? "" : ",");
+        stoa_buf_json_z(&in.out, fields[i].name);
+        stoa_buf_char(&in.out, ':');
+        first = false;
+
+        if (fields[i].type == STOA_T_INT || fields[i].type == STOA_T_BOOL) {
+            stoa_buf_str(&in.out, values[i]);
+
+        } else {
+            stoa_buf_json(&in.out, values[i]);
+        }
+    }
+
+    stoa_buf_char(&in.out, '}');
+    stoa_buf_nul(&in.out);
+
+    if (in.out.failed) {
+        return stoa_input_no_memory(&in, &top);
+    }
+
+    *canonical = stoa_buf_view(&in.out);
+
+    return true;
+}
+
+
+/* ---- JSON ---- */
+
+/* Writes members of v to in->out; values (may be NULL) by field. */
+static bool
+stoa_input_object(stoa_input_t *in, const stoa_field_t *fields,
+                  const stoa_json_t *v, const stoa_input_at_t *at,
+                  stoa_value_t *values)
+{
+    stoa_input_at_t member = { .up = at };
+    stoa_value_t    ignored;
+    stoa_json_t    *value;
+    uint16_t        before = in->faults->n;
+    uint64_t        seen = 0;
+    size_t          i;
+    void           *it = NULL;
+    bool            first = true;
+
+    stoa_buf_char(&in->out, '{');
+
+    while (stoa_json_next(v, &it, &member.name, &value)) {
+        i = stoa_input_find(fields, member.name);
+
+        if (fields[i].name == NULL) {
+            (void) stoa_input_unknown(in, fields, member.name, &member);
+            continue;
+        }
+
+        /* stoa_api_check() bounds a table to 64 fields */
+        if (seen >> i & 1) {
+            (void) stoa_input_fault(in, &member, "duplicate",
+                                    "is given in both spellings");
+            continue;
+        }
+
+        seen |= (uint64_t) 1 << i;
+
+        stoa_buf_z(&in->out, first ? "\"" : ",\"");
+        stoa_buf_z(&in->out, fields[i].name);
+        stoa_buf_put(&in->out, "\":", 2);
+        first = false;
+
+        (void) stoa_input_value(in, &fields[i], value, &member,
+                                values != NULL ? &values[i] : &ignored);
+    }
+
+    stoa_buf_char(&in->out, '}');
+
+    for (i = 0; fields[i].name != NULL; i++) {
+        if ((seen >> i & 1) == 0 && (fields[i].flags & STOA_REQUIRED)) {
+            member.name = stoa_input_wire(in, &fields[i]);
+            (void) stoa_input_fault(in, &member, "required", "is required");
+        }
+    }
+
+    return in->faults->n == before;
+}
+
+
+static bool
+stoa_input_list(stoa_input_t *in, const stoa_field_t *field,
+                const stoa_json_t *v, const stoa_input_at_t *at)
+{
+    stoa_input_at_t    item = { .up = at, .item = true };
+    stoa_value_t       ignored;
+    const stoa_json_t *value;
+    uint16_t           before = in->faults->n;
+    size_t             i, n = stoa_json_count(v);
+
+    if (!stoa_input_range(in, field, n, "items", at)) {
+        return false;
+    }
+
+    stoa_buf_char(&in->out, '[');
+
+    for (i = 0; i < n; i++) {
+        item.index = i;
+        value = stoa_json_at(v, i);
+
+        if (i != 0) {
+            stoa_buf_char(&in->out, ',');
+        }
+
+        if (!field->object) {
+            (void) stoa_input_value(in, &field->items[0], value, &item,
+                                    &ignored);
+
+        } else if (stoa_json_type(value) != STOA_JSON_OBJECT) {
+            (void) stoa_input_fault(in, &item, "type", "must be an object");
+
+        } else {
+            (void) stoa_input_object(in, field->items, value, &item, NULL);
+        }
+    }
+
+    stoa_buf_char(&in->out, ']');
+
+    return in->faults->n == before;
+}
+
+
+/* A list or object: its canonical text is a slice of in->out, but that may
+   move while it grows, so the offset is turned into a copy at the end. */
+static bool
+stoa_input_nested(stoa_input_t *in, const stoa_field_t *field,
+                  const stoa_json_t *v, const stoa_input_at_t *at,
+                  stoa_value_t *out)
+{
+    stoa_str_t slice;
+    size_t     from = in->out.len;
+    char      *copy;
+    bool       good;
+
+    if (field->type == STOA_T_LIST) {
+        good = stoa_json_type(v) == STOA_JSON_ARRAY
+                 ? stoa_input_list(in, field, v, at)
+                 : stoa_input_fault(in, at, "type", "must be a list");
+
+    } else {
+        good = stoa_json_type(v) == STOA_JSON_OBJECT
+                 ? stoa_input_object(in, field->items, v, at, NULL)
+                 : stoa_input_fault(in, at, "type", "must be an object");
+    }
+
+    if (!good || in->out.failed) {
+        return false;
+    }
+
+    /* only members of the body itself are bound one by one */
+    if (at->up == NULL || at->up->up != NULL) {
+        return true;
+    }
+
+    slice.data = in->out.data + from;
+    slice.len = in->out.len - from;
+    copy = stoa_strdup_z(in->mem, slice);
+
+    if (copy == NULL) {
+        return stoa_input_no_memory(in, at);
+    }
+
+    out->data = (unsigned char *) copy;
+    out->len = slice.len;
+
+    return true;
+}
+
+
+static bool
+stoa_input_number(stoa_input_t *in, const stoa_field_t *field,
+                  const stoa_json_t *v, const stoa_input_at_t *at,
+                  stoa_value_t *out)
+{
+    size_t  from = in->out.len;
+    int64_t n;
+    char   *copy;
+
+    if (stoa_json_type(v) != STOA_JSON_INT) {
+        return stoa_input_fault(in, at, "type", "must be a whole number");
+    }
+
+    n = stoa_json_int(v);
+
+    if (!stoa_input_int_range(in, field, n, at)) {
+        return false;
+    }
+
+    stoa_buf_int(&in->out, n);
+
+    if (in->out.failed) {
+        return false;
+    }
+
+    out->data = in->out.data + from;
+    out->len = in->out.len - from;
+    copy = stoa_strdup_z(in->mem, *out);
+    out->data = (unsigned char *) copy;
+
+    return copy != NULL || stoa_input_no_memory(in, at);
+}
+
+
+static bool
+stoa_input_value(stoa_input_t *in, const stoa_field_t *field,
+                 const stoa_json_t *v, const stoa_input_at_t *at,
+                 stoa_value_t *out)
+{
+    stoa_json_type_e type = stoa_json_type(v);
+
+    out->data = NULL;
+    out->len = 0;
+
+    if (type == STOA_JSON_NULL) {
+        stoa_buf_put(&in->out, "null", 4);
+
+        if (field->flags & STOA_REQUIRED) {
+            return stoa_input_fault(in, at, "required", "must not be null");
+        }
+
+        return (field->flags & STOA_NULLABLE)
+            || stoa_input_fault(in, at, "type", "must not be null");
+    }
+
+    switch (field->type) {
+    case STOA_T_LIST:
+    case STOA_T_OBJECT:
+        return stoa_input_nested(in, field, v, at, out);
+
+    case STOA_T_INT:
+        return stoa_input_number(in, field, v, at, out);
+
+    case STOA_T_BOOL:
+        if (type != STOA_JSON_BOOL) {
+            return stoa_input_fault(in, at, "type", "must be true or false");
+        }
+
+        *out = stoa_json_bool(v) ? (stoa_str_t) stoa_string("true")
+                                 : (stoa_str_t) stoa_string("false");
+        stoa_buf_str(&in->out, *out);
+
+        return true;
+
+    case STOA_T_TEXT:
+    case STOA_T_EMAIL:
+    case STOA_T_SECRET:
+    case STOA_T_UUID:
+    case STOA_T_TIME:
+    case STOA_T_TIMEZONE:
+    case STOA_T_CURRENCY:
+    case STOA_T_URL:
+    case STOA_T_ENUM:
+    case STOA_T_CODE:
+        break;
+    }
+
+    if (type != STOA_JSON_STRING) {
+        return stoa_input_fault(in, at, "type", "must be a string");
+    }
+
+    if (!stoa_input_text(in, field, stoa_json_str(v), out, at)) {
+        return false;
+    }
+
+    stoa_buf_json(&in->out, *out);
+
+    return true;
+}
+
+
+static bool
+stoa_input_json_fault(stoa_input_t *in, const stoa_input_at_t *top,
+                      const stoa_json_fault_t *fault)
+{
+    const char *code = fault->reason;
+
+    if (strcmp(code, "duplicate_key") == 0) {
+        code = "duplicate";
+    }
+
+    return stoa_input_fault_n(in, top, code,
+                              "the body is not valid JSON at byte %zu",
+                              fault->offset);
+}
+
+
+bool
+stoa_input_json(stoa_mem_t *mem, const stoa_field_t *fields, stoa_str_t text,
+                stoa_value_t *values, stoa_str_t *canonical,
+                stoa_json_t **parsed, stoa_faults_t *faults)
+{
+    stoa_json_fault_t fault;
+    stoa_input_at_t   top = { .up = NULL };
+    stoa_input_t      in;
+    size_t            i;
+
+    in.mem = mem;
+    in.faults = faults;
+
+    for (i = 0; fields[i].name != NULL; i++) {
+        values[i].data = NULL;
+        values[i].len = 0;
+    }
+
+    *parsed = stoa_json_parse(mem, text, &fault);
+
+    if (*parsed == NULL) {
+        return stoa_input_json_fault(&in, &top, &fault);
+    }
+
+    if (stoa_json_type(*parsed) != STOA_JSON_OBJECT) {
+        return stoa_input_fault(&in, &top, "type", "must be an object");
+    }
+
+    stoa_buf_init(&in.out, mem, text.len + 64, STOA_INPUT_BODY_MAX);
+
+    if (!stoa_input_object(&in, fields, *parsed, &top, values)) {
+        return false;
+    }
+
+    stoa_buf_nul(&in.out);
+
+    if (in.out.failed) {
+        return stoa_input_no_memory(&in, &top);
+    }
+
+    *canonical = stoa_buf_view(&in.out);
+
+    return true;
+}
