@@ -376,7 +376,7 @@ worker_http_finish(worker_http_op_t *op, CURLcode code)
     a.op = op;
     a.end = worker_http_end(op, code, status);
     a.step = op->step;
-    a.body = stoa_buf_view(&op->body);
+    a.body = stoa_buf_view(op->smtp ? &op->headers : &op->body);
 
     if (status >= 0 && status <= 999) {
         a.status = (int) status;
@@ -724,12 +724,11 @@ worker_http_header_line(char *p, size_t size, size_t n, void *data)
     size_t            len = size * n;
     worker_http_op_t *op = data;
 
-    if (op->smtp) {
-        return len;
-    }
+    /* of a mail server the last line is kept, of a web server the headers of
+       the last answer: 100 and 103 come before the real one */
 
-    if (len >= 5 && memcmp(p, "HTTP/", 5) == 0) {
-        op->headers.len = 0; /* 100 and 103 come before the real one */
+    if (op->smtp || (len >= 5 && memcmp(p, "HTTP/", 5) == 0)) {
+        op->headers.len = 0;
     }
 
     stoa_buf_put(&op->headers, p, len);

@@ -70,7 +70,7 @@ typedef struct {
     worker_http_end_e  end;
     int                status; /* HTTP status or SMTP reply code; 0: none */
     worker_smtp_step_e step;
-    stoa_str_t         body;
+    stoa_str_t         body;    /* SMTP: the server's last line */
     const char        *message; /* one line for logs, in the operation's mem */
     worker_http_op_t  *op;
 } worker_http_answer_t;
