@@ -110,8 +110,8 @@ part_lint()
     result lint "$passed" "$failed"
 }
 
-# units VARIANT DIR: every cmocka program; PostgreSQL and Redis are there for
-# those that ask for them
+# units PART VARIANT: every cmocka program; those that want a PostgreSQL or
+# Redis start their own
 units()
 {
     local part=$1 variant=$2 program rc tap=$LOG/$1.log all=0
@@ -340,20 +340,12 @@ start_cluster()
     "$NODE" t/harness/cluster.js start "$RUN_DIR" \
         || die "PostgreSQL did not start"
     export STOA_TEST_CLUSTER=$RUN_DIR
-    # units that want servers find them here
-    export STOA_TEST_PG=$RUN_DIR/pg
-    redis-server --port 0 --unixsocket "$RUN_DIR/redis.sock" --save '' \
-        --appendonly no --daemonize no > "$RUN_DIR/redis.log" 2>&1 &
-    REDIS_PID=$!
-    export STOA_TEST_REDIS=$RUN_DIR/redis.sock
 }
 
 finish()
 {
     trap - EXIT
     if [ -n "$RUN_DIR" ]; then
-        kill "$REDIS_PID" 2> /dev/null
-        wait "$REDIS_PID" 2> /dev/null
         "$NODE" t/harness/cluster.js stop "$RUN_DIR" > /dev/null 2>&1
         rm -rf "$RUN_DIR"
     fi
@@ -365,8 +357,7 @@ run_parts()
     local part
 
     for part in "$@"; do
-        while [ "$(jobs -rp | grep -cvx "${REDIS_PID:-0}")" -ge "$CORES" ]
-        do
+        while [ "$(jobs -rp | wc -l)" -ge "$CORES" ]; do
             wait -n
         done
         run_part "$part" &
@@ -412,7 +403,6 @@ prepare()
 
 GROUPS_WANTED=(build run test asan)
 PART_PIDS=()
-REDIS_PID=
 mode=${1-test}
 [ $# -gt 0 ] && shift
 

@@ -128,7 +128,7 @@ $(OUT)/fuzz_%: $(OBJ)/t/fuzz/fuzz_%.o $(LIB)
 
 NGX_SRC := /usr/share/nginx/src
 NGX_BUILD := $(CURDIR)/$(OUT)/ngx
-NGX_CC_OPT := -g $(OPT_$(VARIANT)) $(HARDEN) -std=gnu11 -fPIC \
+NGX_CC_OPT := -g -D_GNU_SOURCE $(OPT_$(VARIANT)) $(HARDEN) -std=gnu11 -fPIC \
 	-Wdate-time $(WARN) -MMD -MP
 NGX_LD_OPT := -Wl,-z,relro -Wl,-z,now -fPIC $(LDOPT_$(VARIANT))
 
