@@ -17,6 +17,21 @@
  * "select" names its own columns (status int, body json, ...; any subset
  * with body).  With .batch every parameter is an array of its type, $ord
  * int[] is bound first and the function also returns ord.
+ *
+ * Casts: INT fields whose bounds fit are int, else bigint; TIME timestamptz,
+ * UUID uuid, BOOL bool, LIST and OBJECT jsonb, all else text; $raw is bytea
+ * in its text form (\x and hex).
+ *
+ * .keyed is one statement around the call (decision 6): its arguments are
+ * single values even when the row has .batch; its columns are status, body,
+ * meta, etag, emit, wait, idem_state ('new', 'stored', 'in_flight',
+ * 'mismatch') and at (text, RFC 3339 with milliseconds and Z).  For 'stored'
+ * the columns are the stored answer's; for 'in_flight' and 'mismatch' status
+ * is null.  A racer's 23505 wants one retry.
+ *
+ * .pages[i] and .cursors[i] belong to sort i; columns status, body, total
+ * (pages only), next: the last keys as a json list, null on the last page.
+ * A null $cursor reads from the start.
  */
 
 #ifndef STOA_BIND_H_INCLUDED
