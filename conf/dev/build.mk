@@ -32,8 +32,8 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined \
 
 OPT_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-clash-protection \
 	-fcf-protection=full -ftrivial-auto-var-init=zero
-OPT_test := -O1 -DSTOA_TEST=1
-OPT_asan := -O1 -DSTOA_TEST=1 $(SANITIZE)
+OPT_test := -O1 -DSTOA_TEST=1 -Wno-maybe-uninitialized
+OPT_asan := -O1 -DSTOA_TEST=1 -Wno-maybe-uninitialized $(SANITIZE)
 OPT_fuzz := -O1 -DSTOA_TEST=1 -fsanitize=fuzzer-no-link,address,undefined \
 	-fno-sanitize-recover=undefined -Wno-unknown-warning-option
 LDOPT_asan := $(SANITIZE)
