@@ -119,6 +119,7 @@ struct worker_task_s {
     unsigned              threads; /* computations that cannot be recalled */
     bool                  running; /* inside a step */
     bool                  ended;
+    bool                  finished; /* its verdict is on its way */
     bool                  gone; /* aborted: only a computation holds mem */
     int                   end;  /* worker_end_e */
     uint32_t              delay_ms;

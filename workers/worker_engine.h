@@ -113,6 +113,7 @@ struct worker_engine_s {
 
 worker_engine_t *worker_engine_create(worker_t *w, worker_host_t *host,
                                       const stoa_redis_conf_t *rc);
+/* Ends w->redis, too. */
 void             worker_engine_destroy(worker_engine_t *e);
 
 /* Claims from this queue (NULL: from all) at the end of the turn. */
@@ -159,6 +160,9 @@ void            worker_relay_sweep(worker_relay_t *r); /* lost by Redis? */
 
 worker_lead_t *worker_lead_create(worker_engine_t *e);
 void           worker_lead_destroy(worker_lead_t *lead);
+
+/* The settings that SQL sees, as one JSON object (worker_main.c). */
+void worker_settings_json(const stoa_conf_t *conf, stoa_buf_t *b);
 
 /* queue.dead() for a row that no task of ours stands for. */
 void worker_dead_row(worker_t *w, stoa_str_t id, stoa_str_t reason);

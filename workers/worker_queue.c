@@ -1016,6 +1016,8 @@ worker_engine_destroy(worker_engine_t *e)
     }
 
     loop = e->worker->loop;
+    e->stopping = true;
+    e->idle = NULL;
 
     while (e->leases != NULL) {
         worker_task_t *t = e->leases->task;
@@ -1024,12 +1026,15 @@ worker_engine_destroy(worker_engine_t *e)
         worker_task_abort(t);
     }
 
-    worker_lead_destroy(e->lead);
-    worker_relay_destroy(e->relay);
-
+    /* what is under way ends now, so that nothing calls back later */
     if (e->blocking != NULL) {
         stoa_redis_destroy(e->blocking);
     }
+
+    stoa_redis_destroy(e->worker->redis);
+    e->worker->redis = NULL;
+    worker_lead_destroy(e->lead);
+    worker_relay_destroy(e->relay);
 
     loop->timer_close(loop, &e->pop_timer);
     loop->timer_close(loop, &e->settle_timer);

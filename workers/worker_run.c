@@ -369,10 +369,11 @@ worker_task_finish(worker_task_t *t)
 {
     stoa_loop_t *loop = t->worker->loop;
 
-    if (t->running) {
-        return; /* the driver calls again */
+    if (t->running || t->finished) {
+        return; /* the driver calls again; an operation came late */
     }
 
+    t->finished = true;
     loop->timer_cancel(loop, &t->timer);
     loop->defer_close(loop, &t->resume);
 
@@ -425,7 +426,7 @@ worker_task_set_end(worker_task_t *t, worker_end_e end, const char *reason,
 
     stoa_buf_init(&b, t->mem, 64, 512);
 
-    if (t->steps != NULL && t->step != t->steps && end != WORKER_END_DONE) {
+    if (t->steps != NULL && t->step != t->steps && end == WORKER_END_RETRY) {
         stoa_buf_printf(&b, "%s: ", (t->step - 1)->name);
     }
 
