@@ -21,8 +21,7 @@
 
 typedef enum {
     STOA_BIND_SINGLE = 1, /* $1::type */
-    STOA_BIND_ARRAY,      /* $1::type[]: a batch */
-    STOA_BIND_WRAPPED     /* array[$1::type]: a batch function, one request */
+    STOA_BIND_ARRAY       /* $1::type[]: a batch */
 } stoa_bind_form_e;
 
 typedef struct {
@@ -351,12 +350,6 @@ stoa_bind_name(stoa_bind_t *bind, stoa_buf_t *out, stoa_str_t name)
     unsigned      i;
     bool          idem;
 
-    /* the number of a request in its batch of one */
-    if (bind->form == STOA_BIND_WRAPPED && stoa_str_eq_z(name, "ord")) {
-        stoa_buf_z(out, "array[0]");
-        return true;
-    }
-
     if (!stoa_bind_resolve(bind, name, &arg, &type)) {
         return false;
     }
@@ -386,11 +379,8 @@ stoa_bind_name(stoa_bind_t *bind, stoa_buf_t *out, stoa_str_t name)
         return stoa_bind_fail(bind, "\"$roles\" has no array form; $ctx "
                                     "carries them");
 
-    } else if (bind->form == STOA_BIND_ARRAY) {
-        stoa_buf_printf(out, "$%u::%s[]", i + 1, type);
-
     } else {
-        stoa_buf_printf(out, "array[$%u::%s]", i + 1, type);
+        stoa_buf_printf(out, "$%u::%s[]", i + 1, type);
     }
 
     return true;
@@ -575,7 +565,7 @@ stoa_bind_keyed(stoa_bind_t *bind, stoa_bound_t *bound)
     stoa_bind_form_e       form;
     stoa_buf_t             out;
 
-    form = ep->batch != 0 ? STOA_BIND_WRAPPED : STOA_BIND_SINGLE;
+    form = ep->batch != 0 ? STOA_BIND_ARRAY : STOA_BIND_SINGLE;
 
     if (!stoa_bind_begin(bind, bound, form, ":keyed", &out)) {
         return false;
@@ -605,14 +595,17 @@ stoa_bind_keyed(stoa_bind_t *bind, stoa_bound_t *bound)
 
     stoa_buf_z(&out,
                "]))) select case i.state when 'new' then a.status when "
-               "'stored' then i.status end as status, "
+               "'stored' then i.status else 0 end as status, "
                "case i.state when 'new' then a.body when 'stored' then i.body "
-               "end as body, "
+               "when 'in_flight' then '{\"code\":\"IN_FLIGHT\"}'::json "
+               "else '{\"code\":\"IDEMPOTENCY_KEY_REUSED\"}'::json end as "
+               "body, "
                "case i.state when 'new' then a.meta when 'stored' then i.meta "
                "end as meta, "
                "case i.state when 'new' then a.etag when 'stored' then i.etag "
                "end as etag, "
                "a.emit, a.wait, i.state as idem_state, "
+               "i.state = 'stored' as replayed, "
                "to_char(case i.state when 'new' then s.at else i.at end at "
                "time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') as at "
                "from i left join a on true left join s on true");

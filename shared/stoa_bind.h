@@ -22,12 +22,14 @@
  * UUID uuid, BOOL bool, LIST and OBJECT jsonb, all else text; $raw is bytea
  * in its text form (\x and hex).
  *
- * .keyed is one statement around the call (decision 6): its arguments are
- * single values even when the row has .batch; its columns are status, body,
+ * .keyed is one statement around the call (decision 6): with
+ * .batch the arguments are arrays of one, but for scope, key and print; its
+ * columns are status, body,
  * meta, etag, emit, wait, idem_state ('new', 'stored', 'in_flight',
- * 'mismatch') and at (text, RFC 3339 with milliseconds and Z).  For 'stored'
- * the columns are the stored answer's; for 'in_flight' and 'mismatch' status
- * is null.  A racer's 23505 wants one retry.
+ * 'mismatch'), replayed (bool) and at (text, RFC 3339 with milliseconds and
+ * Z).  For 'stored' the columns are the stored answer's; 'in_flight' and
+ * 'mismatch' are error answers: status 0, body {"code": ...}.  A racer's
+ * 23505 wants one retry.  $ord of requests counts from 1.
  *
  * .pages[i] and .cursors[i] belong to sort i; columns status, body, total
  * (pages only), next: the last keys as a json list, null on the last page.
