@@ -37,6 +37,22 @@ typedef struct {
 } worker_draw_text_t;
 
 
+#ifdef __SANITIZE_ADDRESS__
+
+/* fontconfig keeps its patterns for the life of the process; what it holds
+   does not grow with the number of tickets. */
+
+const char *__lsan_default_suppressions(void);
+
+const char *
+__lsan_default_suppressions(void)
+{
+    return "leak:libfontconfig.so\n";
+}
+
+#endif
+
+
 static void worker_draw_page(worker_draw_t *w, const worker_qr_t *qr);
 static double worker_draw_text(worker_draw_t *w, const worker_draw_text_t *t);
 static void worker_draw_fields(worker_draw_t *w);

@@ -70,6 +70,7 @@ struct worker_http_op_s {
     worker_smtp_step_e  step;
     bool                smtp;
     bool                all_read; /* SMTP: the last byte was handed over */
+    bool                quit;     /* SMTP: what comes now is good-bye */
     char                error[CURL_ERROR_SIZE];
     worker_http_done_pt done;
     void               *data;
@@ -538,6 +539,8 @@ worker_smtp_watch(CURL *easy, curl_infotype type, char *line, size_t len,
         return 0;
     }
 
+    op->quit = len >= 4 && strncasecmp(line, "QUIT", 4) == 0;
+
     for (i = 0; i < stoa_nitems(verbs); i++) {
         if (len >= strlen(verbs[i].verb)
             && strncasecmp(line, verbs[i].verb, strlen(verbs[i].verb)) == 0)
@@ -723,6 +726,10 @@ worker_http_header_line(char *p, size_t size, size_t n, void *data)
 {
     size_t            len = size * n;
     worker_http_op_t *op = data;
+
+    if (op->quit) {
+        return len;
+    }
 
     /* of a mail server the last line is kept, of a web server the headers of
        the last answer: 100 and 103 come before the real one */
