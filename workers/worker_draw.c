@@ -13,14 +13,14 @@
 #include <cairo.h>
 #include <pango/pangocairo.h>
 
-#define WORKER_DRAW_WIDTH 420.0
+#define WORKER_DRAW_WIDTH  420.0
 #define WORKER_DRAW_HEIGHT 595.0
 #define WORKER_DRAW_MARGIN 30.0
-#define WORKER_DRAW_SCALE 2
+#define WORKER_DRAW_SCALE  2
 #define WORKER_DRAW_MODULE 4.5
-#define WORKER_DRAW_HEAD 112.0
-#define WORKER_DRAW_ROW 52.0
-#define WORKER_DRAW_FONTS "DejaVu Sans, Noto Sans, sans-serif"
+#define WORKER_DRAW_HEAD   112.0
+#define WORKER_DRAW_ROW    52.0
+#define WORKER_DRAW_FONTS  "DejaVu Sans, Noto Sans, sans-serif"
 
 typedef struct {
     cairo_t                    *cr;
@@ -53,10 +53,10 @@ __lsan_default_suppressions(void)
 #endif
 
 
-static void worker_draw_page(worker_draw_t *w, const worker_qr_t *qr);
+static void   worker_draw_page(worker_draw_t *w, const worker_qr_t *qr);
 static double worker_draw_text(worker_draw_t *w, const worker_draw_text_t *t);
-static void worker_draw_fields(worker_draw_t *w);
-static void worker_draw_code(worker_draw_t *w, const worker_qr_t *qr);
+static void   worker_draw_fields(worker_draw_t *w);
+static void   worker_draw_code(worker_draw_t *w, const worker_qr_t *qr);
 
 
 static cairo_status_t
@@ -90,17 +90,20 @@ worker_draw_ticket(const worker_draw_ticket_t *d, worker_draw_e format,
     }
 
     if (format == WORKER_DRAW_PDF) {
-        surface = cairo_pdf_surface_create_for_stream(
-            worker_draw_write, out, WORKER_DRAW_WIDTH, WORKER_DRAW_HEIGHT);
+        surface = cairo_pdf_surface_create_for_stream(worker_draw_write, out,
+                                                      WORKER_DRAW_WIDTH,
+                                                      WORKER_DRAW_HEIGHT);
         cairo_pdf_surface_set_metadata(surface, CAIRO_PDF_METADATA_TITLE,
                                        d->title);
         cairo_pdf_surface_set_metadata(surface, CAIRO_PDF_METADATA_CREATOR,
                                        "Stoa");
 
     } else {
-        surface = cairo_image_surface_create(
-            CAIRO_FORMAT_RGB24, (int) WORKER_DRAW_WIDTH * WORKER_DRAW_SCALE,
-            (int) WORKER_DRAW_HEIGHT * WORKER_DRAW_SCALE);
+        surface = cairo_image_surface_create(CAIRO_FORMAT_RGB24,
+                                             (int) WORKER_DRAW_WIDTH
+                                                 * WORKER_DRAW_SCALE,
+                                             (int) WORKER_DRAW_HEIGHT
+                                                 * WORKER_DRAW_SCALE);
     }
 
     w.d = d;
@@ -196,9 +199,9 @@ worker_draw_text(worker_draw_t *w, const worker_draw_text_t *t)
 
     rtl = pango_layout_get_direction(layout, 0) == PANGO_DIRECTION_RTL;
 
-    pango_layout_set_alignment(layout, t->centered ? PANGO_ALIGN_CENTER
-                               : rtl == w->d->rtl  ? PANGO_ALIGN_LEFT
-                                                   : PANGO_ALIGN_RIGHT);
+    pango_layout_set_alignment(layout, t->centered        ? PANGO_ALIGN_CENTER
+                                       : rtl == w->d->rtl ? PANGO_ALIGN_LEFT
+                                                          : PANGO_ALIGN_RIGHT);
 
     cairo_move_to(w->cr, t->x, t->y);
     pango_cairo_show_layout(w->cr, layout);
@@ -267,8 +270,8 @@ worker_draw_code(worker_draw_t *w, const worker_qr_t *qr)
 
     /* a longer code than ours gets smaller modules, not a larger picture */
 
-    m = qr->width <= 45 ? WORKER_DRAW_MODULE : 45 * WORKER_DRAW_MODULE
-                                                   / qr->width;
+    m = qr->width <= 45 ? WORKER_DRAW_MODULE
+                        : 45 * WORKER_DRAW_MODULE / qr->width;
     side = m * qr->width;
     left = (double) (int) ((WORKER_DRAW_WIDTH - side) / 2);
     top = 292;

@@ -24,7 +24,10 @@ typedef struct {
     const char         *code;
 } worker_draw_ticket_t;
 
-typedef enum { WORKER_DRAW_PDF = 1, WORKER_DRAW_PNG } worker_draw_e;
+typedef enum {
+    WORKER_DRAW_PDF = 1,
+    WORKER_DRAW_PNG
+} worker_draw_e;
 
 /* A page of A5; the PNG has 2 pixels to a point.  False: out failed, or a
    code that no QR holds. */

@@ -22,13 +22,13 @@
 
 #include "../shared/stoa_str.h"
 
-#define WORKER_HTTP_MAGIC 0x77687470u
+#define WORKER_HTTP_MAGIC    0x77687470u
 #define WORKER_HTTP_OP_MAGIC 0x77686f70u
 
 #define WORKER_HTTP_HEADERS_MAX 32768
-#define WORKER_HTTP_CONNECT_MS 10000
-#define WORKER_HTTP_PER_HOST 16
-#define WORKER_SMTP_PER_HOST 5
+#define WORKER_HTTP_CONNECT_MS  10000
+#define WORKER_HTTP_PER_HOST    16
+#define WORKER_SMTP_PER_HOST    5
 
 typedef struct worker_http_lane_s worker_http_lane_t;
 typedef struct worker_http_sock_s worker_http_sock_t;
@@ -77,20 +77,20 @@ struct worker_http_op_s {
 };
 
 
-static bool worker_http_lane_init(worker_http_t *http,
-                                  worker_http_lane_t *lane, long per_host);
+static bool worker_http_lane_init(worker_http_t *http, worker_http_lane_t *lane,
+                                  long per_host);
 static void worker_http_lane_deinit(worker_http_lane_t *lane);
 static void worker_http_act(worker_http_lane_t *lane, curl_socket_t fd,
                             int events);
-static worker_http_op_t *worker_http_op_create(worker_http_t *http,
-                                               stoa_mem_t *mem,
+static worker_http_op_t *worker_http_op_create(worker_http_t      *http,
+                                               stoa_mem_t         *mem,
                                                worker_http_done_pt done,
-                                               void *data);
-static void worker_http_op_close(worker_http_op_t *op);
-static void worker_http_op_gone(void *data);
+                                               void               *data);
+static void              worker_http_op_close(worker_http_op_t *op);
+static void              worker_http_op_gone(void *data);
 static bool worker_http_common(worker_http_op_t *op, uint32_t timeout_ms,
                                const char *ca_file);
-static worker_http_op_t *worker_http_submit(worker_http_op_t *op,
+static worker_http_op_t *worker_http_submit(worker_http_op_t   *op,
                                             worker_http_lane_t *lane);
 
 
@@ -142,8 +142,8 @@ worker_http_destroy(worker_http_t *http)
 /* The loop */
 
 
-static worker_http_sock_t *
-worker_http_sock_create(worker_http_lane_t *lane, curl_socket_t fd);
+static worker_http_sock_t *worker_http_sock_create(worker_http_lane_t *lane,
+                                                   curl_socket_t       fd);
 
 
 static void
@@ -293,8 +293,7 @@ worker_http_lane_init(worker_http_t *http, worker_http_lane_t *lane,
         && curl_multi_setopt(lane->multi, CURLMOPT_SOCKETFUNCTION,
                              worker_http_socket)
                == CURLM_OK
-        && curl_multi_setopt(lane->multi, CURLMOPT_SOCKETDATA, lane)
-               == CURLM_OK
+        && curl_multi_setopt(lane->multi, CURLMOPT_SOCKETDATA, lane) == CURLM_OK
         && curl_multi_setopt(lane->multi, CURLMOPT_TIMERFUNCTION,
                              worker_http_timer)
                == CURLM_OK
@@ -464,8 +463,7 @@ worker_http_start(worker_http_t *http, stoa_mem_t *mem,
         || curl_easy_setopt(op->easy, CURLOPT_PROTOCOLS_STR, "http,https")
         || curl_easy_setopt(op->easy, CURLOPT_URL, rq->url)
         || curl_easy_setopt(op->easy, CURLOPT_HTTPHEADER, op->lines)
-        || curl_easy_setopt(op->easy, CURLOPT_USERAGENT,
-                            "stoa/" STOA_VERSION))
+        || curl_easy_setopt(op->easy, CURLOPT_USERAGENT, "stoa/" STOA_VERSION))
     {
         goto failed;
     }
@@ -529,9 +527,9 @@ worker_smtp_watch(CURL *easy, curl_infotype type, char *line, size_t len,
         const char        *verb;
         worker_smtp_step_e step;
     } verbs[] = {
-        { "EHLO", WORKER_SMTP_CONNECT },  { "HELO", WORKER_SMTP_CONNECT },
+        { "EHLO", WORKER_SMTP_CONNECT },     { "HELO", WORKER_SMTP_CONNECT },
         { "STARTTLS", WORKER_SMTP_CONNECT }, { "AUTH", WORKER_SMTP_AUTH },
-        { "MAIL", WORKER_SMTP_FROM },     { "RCPT", WORKER_SMTP_RCPT },
+        { "MAIL", WORKER_SMTP_FROM },        { "RCPT", WORKER_SMTP_RCPT },
         { "DATA", WORKER_SMTP_DATA },
     };
 
@@ -563,8 +561,8 @@ worker_smtp_options(worker_http_op_t *op, const worker_smtp_request_t *rq)
 
     v6 = strchr(rq->host, ':') != NULL;
     n = snprintf(url, sizeof(url), "%s://%s%s%s:%u/",
-                 rq->tls == WORKER_SMTP_TLS ? "smtps" : "smtp",
-                 v6 ? "[" : "", rq->host, v6 ? "]" : "", rq->port);
+                 rq->tls == WORKER_SMTP_TLS ? "smtps" : "smtp", v6 ? "[" : "",
+                 rq->host, v6 ? "]" : "", rq->port);
     if (n < 0 || (size_t) n >= sizeof(url)) {
         return false;
     }
@@ -592,8 +590,7 @@ worker_smtp_options(worker_http_op_t *op, const worker_smtp_request_t *rq)
                              (curl_off_t) rq->message.len)
         && !curl_easy_setopt(op->easy, CURLOPT_READFUNCTION, worker_http_read)
         && !curl_easy_setopt(op->easy, CURLOPT_READDATA, op)
-        && !curl_easy_setopt(op->easy, CURLOPT_DEBUGFUNCTION,
-                             worker_smtp_watch)
+        && !curl_easy_setopt(op->easy, CURLOPT_DEBUGFUNCTION, worker_smtp_watch)
         && !curl_easy_setopt(op->easy, CURLOPT_DEBUGDATA, op)
         && !curl_easy_setopt(op->easy, CURLOPT_VERBOSE, 1L);
 }
@@ -770,8 +767,7 @@ worker_http_common(worker_http_op_t *op, uint32_t timeout_ms,
                              (long) CURL_SSLVERSION_TLSv1_2)
         && !curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, worker_http_write)
         && !curl_easy_setopt(e, CURLOPT_WRITEDATA, op)
-        && !curl_easy_setopt(e, CURLOPT_HEADERFUNCTION,
-                             worker_http_header_line)
+        && !curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, worker_http_header_line)
         && !curl_easy_setopt(e, CURLOPT_HEADERDATA, op);
 }
 
@@ -827,8 +823,7 @@ worker_http_header(const worker_http_answer_t *a, const char *name)
         }
 
         while (v.len > 0
-               && (v.data[v.len - 1] == '\r' || v.data[v.len - 1] == ' '))
-        {
+               && (v.data[v.len - 1] == '\r' || v.data[v.len - 1] == ' ')) {
             v.len--;
         }
 

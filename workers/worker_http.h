@@ -25,13 +25,13 @@ typedef struct {
     const char        *url;     /* http: or https: */
     const char *const *headers; /* "Name: value" lines, NULL ends; or NULL */
     stoa_str_t         body;
-    const char        *ca_file; /* NULL or "": the system's */
+    const char        *ca_file;    /* NULL or "": the system's */
     uint32_t           timeout_ms; /* of the whole call, 1..600000 */
     size_t             max_body;   /* of the answer */
 } worker_http_request_t;
 
 typedef enum {
-    WORKER_SMTP_OFF = 1, /* plain text */
+    WORKER_SMTP_OFF = 1,  /* plain text */
     WORKER_SMTP_STARTTLS, /* refused when the server does not offer it */
     WORKER_SMTP_TLS
 } worker_smtp_tls_e;
@@ -99,8 +99,7 @@ worker_http_op_t *worker_smtp_start(worker_http_t *http, stoa_mem_t *mem,
 void worker_http_cancel(worker_http_op_t *op);
 
 /* Inside done(): a header of the last answer, in mem; NULL: absent. */
-const char *worker_http_header(const worker_http_answer_t *a,
-                               const char *name);
+const char *worker_http_header(const worker_http_answer_t *a, const char *name);
 
 /* Percent-encodes for a form body or a query (RFC 3986 unreserved stay). */
 void worker_http_form_add(stoa_buf_t *b, const char *name, stoa_str_t value);

@@ -11,12 +11,12 @@
 #include "worker_mime.h"
 #include "worker_qr.h"
 
-#define WORKER_LETTER_TICKETS 100
+#define WORKER_LETTER_TICKETS  100
 #define WORKER_LETTER_TEXT_MAX (256 * 1024)
-#define WORKER_LETTER_MAX (4 * 1024 * 1024)
+#define WORKER_LETTER_MAX      (4 * 1024 * 1024)
 #define WORKER_LETTER_QR_SCALE 6
-#define WORKER_LETTER_VARS 16
-#define WORKER_LETTER_REF 8
+#define WORKER_LETTER_VARS     16
+#define WORKER_LETTER_REF      8
 
 typedef struct {
     worker_letter_t    *l;
@@ -31,7 +31,7 @@ typedef struct {
 
 static bool worker_letter_vars(worker_letter_work_t *w);
 static bool worker_letter_tickets(worker_letter_work_t *w);
-static bool worker_letter_write(worker_letter_work_t *w,
+static bool worker_letter_write(worker_letter_work_t    *w,
                                 const worker_mime_who_t *from,
                                 const worker_mime_who_t *to);
 
@@ -161,9 +161,9 @@ worker_letter_vars(worker_letter_work_t *w)
                       worker_member_text(w->data, "eventLocation"));
     worker_letter_set(w, "from_name", worker_member_text(w->data, "fromName"));
     worker_letter_set(w, "order_id", worker_member_text(w->data, "orderId"));
-    worker_letter_set(
-        w, "order_ref",
-        worker_letter_ref(worker_member_text(w->data, "orderId")));
+    worker_letter_set(w, "order_ref",
+                      worker_letter_ref(
+                          worker_member_text(w->data, "orderId")));
     worker_letter_set(w, "token", stoa_str_z(l->token ? l->token : ""));
 
     /* a mail without a date is better than none */

@@ -14,15 +14,15 @@ typedef struct {
     /* in */
     stoa_mem_t               *mem;
     const worker_templates_t *templates;
-    const stoa_json_t        *mail;  /* the answer of task.mail_begin */
-    const char               *from;  /* MAIL_FROM */
+    const stoa_json_t        *mail; /* the answer of task.mail_begin */
+    const char               *from; /* MAIL_FROM */
     const char               *public_url;
     const char               *token; /* of password_reset; else NULL */
     const char               *tag;   /* names this mail for ever: [0-9a-z.] */
     int64_t                   date_ms;
 
     /* out */
-    const char *error; /* NULL: built; else why it never will be */
+    const char *error;  /* NULL: built; else why it never will be */
     const char *sender; /* bare addresses */
     const char *recipient;
     const char *message_id;

@@ -30,9 +30,9 @@
 #include "worker_letter.h"
 #include "worker_member.h"
 
-#define WORKER_MAIL_SMTP_MS 15000
+#define WORKER_MAIL_SMTP_MS   15000
 #define WORKER_MAIL_ARENA_MAX (16 * 1024 * 1024)
-#define WORKER_MAIL_TOKEN 32
+#define WORKER_MAIL_TOKEN     32
 
 typedef struct {
     worker_letter_t      letter;
@@ -129,30 +129,28 @@ worker_mail_token(worker_task_t *t, worker_mail_t *m)
 
     _Static_assert(WORKER_RESET_HOURS * 3600 == 7200, "ttl");
 
-    user = worker_member_text(
-        worker_member(m->letter.mail, "data", STOA_JSON_OBJECT), "userId");
+    user = worker_member_text(worker_member(m->letter.mail, "data",
+                                            STOA_JSON_OBJECT),
+                              "userId");
     token = stoa_calloc(t->mem, stoa_base64url_len(sizeof(secret)) + 1);
 
-    if (token == NULL || user.len != 36
-        || !stoa_random(secret, sizeof(secret))
+    if (token == NULL || user.len != 36 || !stoa_random(secret, sizeof(secret))
         || !stoa_sha256(secret, sizeof(secret), hash))
     {
         return WORKER_FAIL;
     }
 
-    n = stoa_base64url_encode((unsigned char *) token, secret,
-                              sizeof(secret));
+    n = stoa_base64url_encode((unsigned char *) token, secret, sizeof(secret));
     token[n] = '\0';
     explicit_bzero(secret, sizeof(secret));
     m->letter.token = token;
 
     memcpy(m->user_id, user.data, user.len);
     stoa_hex_encode(hex, hash, sizeof(hash));
-    snprintf(m->token_hash, sizeof(m->token_hash), "\\x%.*s",
-             (int) sizeof(hex), hex);
+    snprintf(m->token_hash, sizeof(m->token_hash), "\\x%.*s", (int) sizeof(hex),
+             hex);
 
-    return worker_pg(t, WORKER_SQL_RESET_TOKEN, m->user_id, m->token_hash,
-                     ttl);
+    return worker_pg(t, WORKER_SQL_RESET_TOKEN, m->user_id, m->token_hash, ttl);
 }
 
 
@@ -348,15 +346,15 @@ worker_mail_smtp(worker_task_t *t, worker_mail_t *m)
         if (!worker_mail_is_local(conf->smtp_host)) {
             stoa_log(t->worker->log, STOA_LOG_CRIT,
                      "mail: SMTP_TLS=off is for this machine only, host:"
-                     "\"%s\"", conf->smtp_host);
+                     "\"%s\"",
+                     conf->smtp_host);
             return worker_retry(t, "smtp_tls_off", 0);
         }
 
         rq.tls = WORKER_SMTP_OFF;
     }
 
-    if (worker_smtp_start(t->worker->http, t->mem, &rq, worker_mail_answered,
-                          t)
+    if (worker_smtp_start(t->worker->http, t->mem, &rq, worker_mail_answered, t)
         == NULL)
     {
         return WORKER_FAIL;
@@ -545,8 +543,11 @@ worker_mail_end(worker_task_t *t)
 
 
 const worker_step_t worker_mail_steps[] = {
-    { "begin", worker_mail_begin },     { "prepare", worker_mail_prepare },
-    { "build", worker_mail_build },     { "send", worker_mail_send },
-    { "sent", worker_mail_sent },       { "end", worker_mail_end },
+    { "begin", worker_mail_begin },
+    { "prepare", worker_mail_prepare },
+    { "build", worker_mail_build },
+    { "send", worker_mail_send },
+    { "sent", worker_mail_sent },
+    { "end", worker_mail_end },
     worker_steps_end,
 };

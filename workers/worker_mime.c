@@ -371,12 +371,10 @@ worker_mime_fold(stoa_buf_t *out, stoa_str_t s, size_t column)
         c = worker_mime_clean(s.data[i]);
 
         if (c == ' ' && i + 1 < s.len
-            && worker_mime_clean(s.data[i + 1]) != ' ')
-        {
+            && worker_mime_clean(s.data[i + 1]) != ' ') {
             word = 1;
-            for (k = i + 1;
-                 k < s.len && worker_mime_clean(s.data[k]) != ' '; k++)
-            {
+            for (k = i + 1; k < s.len && worker_mime_clean(s.data[k]) != ' ';
+                 k++) {
                 word++;
             }
 

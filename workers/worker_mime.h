@@ -27,9 +27,9 @@ typedef struct {
 typedef struct {
     worker_mime_who_t         from;
     worker_mime_who_t         to;
-    stoa_str_t                subject; /* UTF-8 */
-    stoa_str_t                text;    /* UTF-8, LF or CR LF */
-    stoa_str_t                html;    /* the same; empty: none */
+    stoa_str_t                subject;    /* UTF-8 */
+    stoa_str_t                text;       /* UTF-8, LF or CR LF */
+    stoa_str_t                html;       /* the same; empty: none */
     const char               *language;   /* "ar"; NULL: none */
     const char               *message_id; /* without brackets, ASCII */
     const char               *boundary;   /* [A-Za-z0-9.]{1,40} */

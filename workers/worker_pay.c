@@ -25,20 +25,20 @@
 #include "worker_member.h"
 #include "worker_stripe.h"
 
-#define WORKER_PAY_MS 30000
+#define WORKER_PAY_MS         30000
 #define WORKER_PAY_INSPECT_MS 8000
-#define WORKER_PAY_MARGIN_MS 4000
-#define WORKER_PAY_KEY_S (23 * 3600)
-#define WORKER_PAY_PATH_MAX 1024
-#define WORKER_PAY_BODY_MAX 16384
+#define WORKER_PAY_MARGIN_MS  4000
+#define WORKER_PAY_KEY_S      (23 * 3600)
+#define WORKER_PAY_PATH_MAX   1024
+#define WORKER_PAY_BODY_MAX   16384
 #define WORKER_PAY_RESULT_MAX 16384
-#define WORKER_PAY_ITEMS 20
+#define WORKER_PAY_ITEMS      20
 
 typedef struct {
     const worker_provider_t *provider;
     worker_pay_op_e          op;
-    const stoa_json_t       *ask; /* of payment_begin, refund_begin */
-    bool                     stored; /* the request was made earlier */
+    const stoa_json_t       *ask;     /* of payment_begin, refund_begin */
+    bool                     stored;  /* the request was made earlier */
     bool                     looking; /* this call is a lookup */
     int64_t                  age_s;   /* of the stored request */
     worker_http_answer_t     answer;
@@ -246,8 +246,8 @@ worker_pay_call(worker_task_t *t)
         return worker_pay_look(t, p);
     }
 
-    if (!p->provider->call(t, "POST", path, stoa_str_z(body), op,
-                           WORKER_PAY_MS, worker_pay_answered))
+    if (!p->provider->call(t, "POST", path, stoa_str_z(body), op, WORKER_PAY_MS,
+                           worker_pay_answered))
     {
         return WORKER_FAIL;
     }
@@ -298,8 +298,8 @@ worker_pay_refuse(worker_task_t *t)
     worker_pay_t *p = t->state;
 
     stoa_log(t->worker->log, STOA_LOG_ERROR,
-             "pay: refused by \"%s\", status:%d, task:%lld",
-             p->provider->name, p->answer.status, (long long) t->id);
+             "pay: refused by \"%s\", status:%d, task:%lld", p->provider->name,
+             p->answer.status, (long long) t->id);
 
     stoa_buf_init(&b, t->mem, 512, WORKER_PAY_RESULT_MAX);
     p->provider->refusal(&p->answer, p->body, &b);
@@ -397,15 +397,21 @@ worker_pay_end(worker_task_t *t)
 
 
 const worker_step_t worker_pay_create_steps[] = {
-    { "begin", worker_pay_create_begin }, { "store", worker_pay_store },
-    { "call", worker_pay_call },          { "judge", worker_pay_judge },
-    { "end", worker_pay_end },            worker_steps_end,
+    { "begin", worker_pay_create_begin },
+    { "store", worker_pay_store },
+    { "call", worker_pay_call },
+    { "judge", worker_pay_judge },
+    { "end", worker_pay_end },
+    worker_steps_end,
 };
 
 const worker_step_t worker_pay_refund_steps[] = {
-    { "begin", worker_pay_refund_begin }, { "store", worker_pay_store },
-    { "call", worker_pay_call },          { "judge", worker_pay_judge },
-    { "end", worker_pay_end },            worker_steps_end,
+    { "begin", worker_pay_refund_begin },
+    { "store", worker_pay_store },
+    { "call", worker_pay_call },
+    { "judge", worker_pay_judge },
+    { "end", worker_pay_end },
+    worker_steps_end,
 };
 
 
@@ -513,8 +519,8 @@ worker_pay_reconcile_seen(worker_task_t *t)
 
     if (verdict != WORKER_PAY_OK) {
         stoa_log(t->worker->log, STOA_LOG_WARN,
-                 "pay: reconcile got status:%d, task:%lld",
-                 p->answer.status, (long long) t->id);
+                 "pay: reconcile got status:%d, task:%lld", p->answer.status,
+                 (long long) t->id);
         return WORKER_NEXT;
     }
 
@@ -531,8 +537,7 @@ worker_pay_reconcile_seen(worker_task_t *t)
         return WORKER_FAIL;
     }
 
-    return worker_pg(t, WORKER_SQL_PAYMENT_OBSERVED, payment,
-                     (char *) b.data);
+    return worker_pg(t, WORKER_SQL_PAYMENT_OBSERVED, payment, (char *) b.data);
 }
 
 

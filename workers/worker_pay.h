@@ -13,7 +13,10 @@
 #include "worker.h"
 #include "worker_http.h"
 
-typedef enum { WORKER_PAY_CREATE = 1, WORKER_PAY_REFUND } worker_pay_op_e;
+typedef enum {
+    WORKER_PAY_CREATE = 1,
+    WORKER_PAY_REFUND
+} worker_pay_op_e;
 
 /* What an answer means for the task. */
 typedef enum {
@@ -29,8 +32,7 @@ typedef struct {
 
     /* Path and body of the call; the same for the same ask and minute. */
     bool (*request)(worker_task_t *t, worker_pay_op_e op,
-                    const stoa_json_t *ask, stoa_buf_t *path,
-                    stoa_buf_t *body);
+                    const stoa_json_t *ask, stoa_buf_t *path, stoa_buf_t *body);
 
     /* Path of a GET that finds what an earlier call has made. */
     bool (*lookup)(worker_pay_op_e op, const stoa_json_t *ask,
@@ -42,8 +44,7 @@ typedef struct {
                  worker_http_done_pt done);
 
     worker_pay_verdict_e (*judge)(const worker_http_answer_t *a,
-                                  const stoa_json_t *body,
-                                  uint32_t *delay_ms);
+                                  const stoa_json_t *body, uint32_t *delay_ms);
 
     /* The object that a lookup was after; NULL: it was never made. */
     const stoa_json_t *(*found)(worker_pay_op_e op, const stoa_json_t *ask,

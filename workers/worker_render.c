@@ -14,8 +14,8 @@
 #include "worker_template.h"
 
 #define WORKER_RENDER_ARENA_MAX (16 * 1024 * 1024)
-#define WORKER_RENDER_MAX (4 * 1024 * 1024)
-#define WORKER_RENDER_REF 8
+#define WORKER_RENDER_MAX       (4 * 1024 * 1024)
+#define WORKER_RENDER_REF       8
 
 typedef struct {
     worker_draw_ticket_t ticket;
@@ -107,8 +107,7 @@ worker_render_fields(worker_task_t *t)
 
     if (!worker_template_when(words, r->lang,
                               worker_member_text(t->answer, "startsLocal"),
-                              worker_member_text(t->answer, "timezone"),
-                              &when))
+                              worker_member_text(t->answer, "timezone"), &when))
     {
         when.len = 0;
         stoa_buf_str(&when, worker_member_text(t->answer, "startsLocal"));
@@ -263,7 +262,9 @@ worker_render_end(worker_task_t *t)
 
 
 const worker_step_t worker_render_steps[] = {
-    { "begin", worker_render_begin }, { "draw", worker_render_draw },
-    { "put", worker_render_put },     { "end", worker_render_end },
+    { "begin", worker_render_begin },
+    { "draw", worker_render_draw },
+    { "put", worker_render_put },
+    { "end", worker_render_end },
     worker_steps_end,
 };

@@ -22,10 +22,10 @@
    The bytes are fixed before the first try: an hour leaves half of it for
    tries.  A hold that ends earlier is enforced by PostgreSQL, and reconcile
    expires the session. */
-#define WORKER_STRIPE_SESSION_S 3600
+#define WORKER_STRIPE_SESSION_S     3600
 #define WORKER_STRIPE_SESSION_MAX_S (23 * 3600)
 
-#define WORKER_STRIPE_SLOWER_MS 2000
+#define WORKER_STRIPE_SLOWER_MS   2000
 #define WORKER_STRIPE_RETRY_MAX_S 3600
 
 
@@ -62,8 +62,7 @@ worker_stripe_int(stoa_buf_t *b, const char *name, int64_t n)
 /* Stripe writes currencies in lower case. */
 
 static void
-worker_stripe_currency(stoa_buf_t *b, const char *name,
-                       const stoa_json_t *ask)
+worker_stripe_currency(stoa_buf_t *b, const char *name, const stoa_json_t *ask)
 {
     char       text[4];
     size_t     i;
@@ -123,8 +122,7 @@ worker_stripe_locale(stoa_str_t lang)
 
 
 static void
-worker_stripe_session(worker_task_t *t, const stoa_json_t *ask,
-                      stoa_buf_t *b)
+worker_stripe_session(worker_task_t *t, const stoa_json_t *ask, stoa_buf_t *b)
 {
     int64_t now, until;
 
@@ -270,8 +268,7 @@ worker_stripe_call(worker_task_t *t, const char *method, const char *path,
 
     stoa_buf_printf(&url, "%s%s", conf->stripe_api_url, path);
     stoa_buf_nul(&url);
-    stoa_buf_printf(&auth, "Authorization: Bearer %s",
-                    conf->stripe_secret_key);
+    stoa_buf_printf(&auth, "Authorization: Bearer %s", conf->stripe_secret_key);
     stoa_buf_nul(&auth);
     stoa_buf_printf(&version, "Stripe-Version: %s", conf->stripe_version);
     stoa_buf_nul(&version);
@@ -312,9 +309,7 @@ worker_stripe_delay(const worker_http_answer_t *a, uint32_t otherwise)
 
     text = worker_http_header(a, "Retry-After");
 
-    if (text == NULL
-        || !stoa_str_int(stoa_str_z(text), 0, INT32_MAX, &s))
-    {
+    if (text == NULL || !stoa_str_int(stoa_str_z(text), 0, INT32_MAX, &s)) {
         return otherwise;
     }
 
@@ -399,10 +394,10 @@ worker_stripe_found(worker_pay_op_e op, const stoa_json_t *ask,
     for (i = 0; list != NULL && i < stoa_json_count(list); i++) {
         object = stoa_json_at(list, i);
 
-        if (stoa_str_eq(
-                worker_member_text(
-                    worker_member(object, "metadata", STOA_JSON_OBJECT), meta),
-                worker_member_text(ask, member)))
+        if (stoa_str_eq(worker_member_text(worker_member(object, "metadata",
+                                                         STOA_JSON_OBJECT),
+                                           meta),
+                        worker_member_text(ask, member)))
         {
             return object;
         }
@@ -413,8 +408,8 @@ worker_stripe_found(worker_pay_op_e op, const stoa_json_t *ask,
 
 
 static void
-worker_stripe_copy(stoa_buf_t *out, const char *name,
-                   const stoa_json_t *object, const char *member)
+worker_stripe_copy(stoa_buf_t *out, const char *name, const stoa_json_t *object,
+                   const char *member)
 {
     worker_json_add(out, name, worker_member_z(out->mem, object, member));
 }

@@ -18,12 +18,12 @@
 
 #include "../shared/stoa_str.h"
 
-#define WORKER_TEMPLATE_FILE_MAX 65536
+#define WORKER_TEMPLATE_FILE_MAX  65536
 #define WORKER_TEMPLATE_ARENA_MAX (8 * 1024 * 1024)
-#define WORKER_TEMPLATE_OUT_MAX (1024 * 1024)
-#define WORKER_TEMPLATE_VARS_MAX 12
-#define WORKER_TEMPLATE_DEPTH 4
-#define WORKER_TEMPLATE_PATH 4096
+#define WORKER_TEMPLATE_OUT_MAX   (1024 * 1024)
+#define WORKER_TEMPLATE_VARS_MAX  12
+#define WORKER_TEMPLATE_DEPTH     4
+#define WORKER_TEMPLATE_PATH      4096
 
 typedef struct {
     const char *name;
@@ -37,7 +37,10 @@ typedef struct {
     stoa_str_t html;
 } worker_template_texts_t;
 
-typedef enum { WORKER_TEMPLATE_TEXT = 1, WORKER_TEMPLATE_HTML } worker_form_e;
+typedef enum {
+    WORKER_TEMPLATE_TEXT = 1,
+    WORKER_TEMPLATE_HTML
+} worker_form_e;
 
 static const char *const worker_template_langs[] = { "en", "ar", "de",
                                                      "es", "fr", "it" };
@@ -56,8 +59,7 @@ static const worker_template_row_t worker_template_rows[] = {
     { .name = "event_cancelled",
       .vars = { "name", "event_title", "event_location", "when", "refund" } },
     { .name = "ticket_transferred",
-      .vars = { "name", "event_title", "event_location", "when",
-                "from_name" },
+      .vars = { "name", "event_title", "event_location", "when", "from_name" },
       .tickets = true },
     { .name = "password_reset", .vars = { "name", "token", "hours" } },
     { .name = "welcome", .vars = { "name" } },
@@ -73,12 +75,11 @@ static const char *const worker_template_words[] = {
 };
 
 struct worker_templates_s {
-    stoa_mem_t *mem;
-    char        dir[WORKER_TEMPLATE_PATH];
-    stoa_str_t  layout;
-    worker_template_texts_t
-        texts[stoa_nitems(worker_template_langs)]
-             [stoa_nitems(worker_template_rows)];
+    stoa_mem_t             *mem;
+    char                    dir[WORKER_TEMPLATE_PATH];
+    stoa_str_t              layout;
+    worker_template_texts_t texts[stoa_nitems(worker_template_langs)]
+                                 [stoa_nitems(worker_template_rows)];
     stoa_str_t words[stoa_nitems(worker_template_langs)]
                     [stoa_nitems(worker_template_words)];
 };
@@ -88,8 +89,8 @@ static bool worker_template_find_dir(worker_templates_t *t, const char *dir,
                                      char *why, size_t size);
 static bool worker_template_load_lang(worker_templates_t *t, size_t lang,
                                       char *why, size_t size);
-static bool worker_template_try(worker_templates_t *t, size_t lang,
-                                size_t row, char *why, size_t size);
+static bool worker_template_try(worker_templates_t *t, size_t lang, size_t row,
+                                char *why, size_t size);
 static bool worker_template_fill(stoa_buf_t *out, worker_form_e form,
                                  stoa_str_t text, const worker_vars_t *vars,
                                  const char **bad);
@@ -195,15 +196,14 @@ worker_template_read(stoa_mem_t *mem, const char *path)
 
 
 static bool
-worker_template_file(worker_templates_t *t, const char *lang,
-                     const char *name, const char *suffix, stoa_str_t *out,
-                     char *why, size_t size)
+worker_template_file(worker_templates_t *t, const char *lang, const char *name,
+                     const char *suffix, stoa_str_t *out, char *why,
+                     size_t size)
 {
     int  n;
     char path[WORKER_TEMPLATE_PATH];
 
-    n = snprintf(path, sizeof(path), "%s/%s/%s%s", t->dir, lang, name,
-                 suffix);
+    n = snprintf(path, sizeof(path), "%s/%s/%s%s", t->dir, lang, name, suffix);
     if (n < 0 || (size_t) n >= sizeof(path)) {
         snprintf(why, size, "the path of the mail templates is too long");
         return false;
@@ -234,7 +234,9 @@ worker_template_find_dir(worker_templates_t *t, const char *dir, char *why,
     ssize_t len;
 
     static const char *const places[] = {
-        "../conf/mail", "../../conf/mail", "../share/stoa/mail",
+        "../conf/mail",
+        "../../conf/mail",
+        "../share/stoa/mail",
     };
 
     if (dir[0] != '\0') {
@@ -244,8 +246,8 @@ worker_template_find_dir(worker_templates_t *t, const char *dir, char *why,
             return false;
         }
 
-        return worker_template_file(t, ".", "layout", ".html", &t->layout,
-                                    why, size);
+        return worker_template_file(t, ".", "layout", ".html", &t->layout, why,
+                                    size);
     }
 
     len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
@@ -260,9 +262,8 @@ worker_template_find_dir(worker_templates_t *t, const char *dir, char *why,
             snprintf(path, sizeof(path), "%s/%s", exe, places[i]);
             snprintf(t->dir, sizeof(t->dir), "%s", path);
 
-            if (worker_template_file(t, ".", "layout", ".html", &t->layout,
-                                     why, size))
-            {
+            if (worker_template_file(t, ".", "layout", ".html", &t->layout, why,
+                                     size)) {
                 return true;
             }
         }
@@ -304,8 +305,8 @@ worker_template_split(worker_template_texts_t *x, stoa_str_t file)
 
 
 static bool
-worker_template_load_words(worker_templates_t *t, size_t lang,
-                           stoa_str_t file, char *why, size_t size)
+worker_template_load_words(worker_templates_t *t, size_t lang, stoa_str_t file,
+                           char *why, size_t size)
 {
     size_t         i, n;
     stoa_str_t     line, *word;
@@ -395,16 +396,16 @@ worker_template_load_lang(worker_templates_t *t, size_t lang, char *why,
 /* Writes a template with every variable that it may use. */
 
 static bool
-worker_template_try(worker_templates_t *t, size_t lang, size_t row,
-                    char *why, size_t size)
+worker_template_try(worker_templates_t *t, size_t lang, size_t row, char *why,
+                    size_t size)
 {
-    bool          done;
-    size_t        i, n;
-    stoa_buf_t    out;
-    stoa_mem_t   *mem;
-    const char   *bad;
-    worker_var_t  vars[WORKER_TEMPLATE_VARS_MAX
-                      + stoa_nitems(worker_template_common)],
+    bool        done;
+    size_t      i, n;
+    stoa_buf_t  out;
+    stoa_mem_t *mem;
+    const char *bad;
+    worker_var_t
+        vars[WORKER_TEMPLATE_VARS_MAX + stoa_nitems(worker_template_common)],
         items[stoa_nitems(worker_template_item_vars)];
     worker_vars_t all, item;
 
@@ -454,8 +455,7 @@ worker_template_try(worker_templates_t *t, size_t lang, size_t row,
 
     done = worker_template_fill(&out, WORKER_TEMPLATE_TEXT, x->subject, &all,
                                 &bad)
-        && worker_template_fill(&out, WORKER_TEMPLATE_TEXT, x->text, &all,
-                                &bad)
+        && worker_template_fill(&out, WORKER_TEMPLATE_TEXT, x->text, &all, &bad)
         && worker_template_fill(&out, WORKER_TEMPLATE_HTML, x->html, &all,
                                 &bad);
 
@@ -563,8 +563,7 @@ worker_template_repeat(stoa_buf_t *out, worker_form_e form, stoa_str_t name,
     if (vars->list != NULL && stoa_str_eq_z(name, vars->list)) {
         for (i = 0; i < vars->nitems; i++) {
             if (!worker_template_part(out, form, inside, &vars->items[i],
-                                      depth + 1, bad))
-            {
+                                      depth + 1, bad)) {
                 return false;
             }
         }
@@ -593,8 +592,7 @@ worker_template_part(stoa_buf_t *out, worker_form_e form, stoa_str_t s,
         return false;
     }
 
-    for (pos = last = 0; worker_template_tag(s, &pos, &from, &tag);
-         last = pos)
+    for (pos = last = 0; worker_template_tag(s, &pos, &from, &tag); last = pos)
     {
         stoa_buf_put(out, s.data + last, from - last);
 
@@ -607,8 +605,8 @@ worker_template_part(stoa_buf_t *out, worker_form_e form, stoa_str_t s,
             name.len = tag.len - 1;
 
             if (!worker_template_section(s, &pos, name, &inside)
-                || !worker_template_repeat(out, form, name, inside, vars,
-                                           depth, bad))
+                || !worker_template_repeat(out, form, name, inside, vars, depth,
+                                           bad))
             {
                 return false;
             }
@@ -761,8 +759,7 @@ worker_template_write(const worker_templates_t *t, const char *lang,
 
     stoa_buf_init(&content, html->mem, 4096, html->max);
 
-    return worker_template_fill(text, WORKER_TEMPLATE_TEXT, x->text, &all,
-                                &bad)
+    return worker_template_fill(text, WORKER_TEMPLATE_TEXT, x->text, &all, &bad)
         && worker_template_fill(&content, WORKER_TEMPLATE_HTML, x->html, &all,
                                 &bad)
         && worker_template_frame(t, &all, stoa_buf_view(&content), html, &bad);
@@ -862,15 +859,16 @@ worker_template_when(const worker_templates_t *t, const char *lang,
     all.nvars = stoa_nitems(vars);
 
     vars[0].name = "weekday";
-    vars[0].value = worker_template_choice(
-        worker_template_word(t, lang, "weekdays"),
-        worker_template_weekday(y, m, d));
+    vars[0].value = worker_template_choice(worker_template_word(t, lang,
+                                                                "weekdays"),
+                                           worker_template_weekday(y, m, d));
     vars[1].name = "day";
     vars[1].value = local.data[8] == '0' ? worker_template_slice(local, 9, 1)
                                          : worker_template_slice(local, 8, 2);
     vars[2].name = "month";
-    vars[2].value = worker_template_choice(
-        worker_template_word(t, lang, "months"), (size_t) m - 1);
+    vars[2].value = worker_template_choice(worker_template_word(t, lang,
+                                                                "months"),
+                                           (size_t) m - 1);
     vars[3].name = "year";
     vars[3].value = worker_template_slice(local, 0, 4);
     vars[4].name = "time";
@@ -900,10 +898,10 @@ worker_template_digits(stoa_str_t currency)
 {
     size_t i;
 
-    static const char *const none[] = { "BIF", "CLP", "DJF", "GNF", "ISK",
-                                        "JPY", "KMF", "KRW", "PYG", "RWF",
-                                        "UGX", "VND", "VUV", "XAF", "XOF",
-                                        "XPF" };
+    static const char *const none[] = { "BIF", "CLP", "DJF", "GNF",
+                                        "ISK", "JPY", "KMF", "KRW",
+                                        "PYG", "RWF", "UGX", "VND",
+                                        "VUV", "XAF", "XOF", "XPF" };
     static const char *const three[] = { "BHD", "IQD", "JOD", "KWD",
                                          "LYD", "OMR", "TND" };
 

@@ -65,7 +65,6 @@ bool worker_template_when(const worker_templates_t *t, const char *lang,
 
 /* Minor units and an ISO 4217 code, with the currency's own digits. */
 void worker_template_money(const worker_templates_t *t, const char *lang,
-                           int64_t minor, stoa_str_t currency,
-                           stoa_buf_t *out);
+                           int64_t minor, stoa_str_t currency, stoa_buf_t *out);
 
 #endif /* WORKER_TEMPLATE_H_INCLUDED */

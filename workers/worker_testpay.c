@@ -17,7 +17,7 @@
 #include "worker_http.h"
 #include "worker_member.h"
 
-#define WORKER_TESTPAY_MS 10000
+#define WORKER_TESTPAY_MS        10000
 #define WORKER_TESTPAY_EVENT_MAX 8192
 
 typedef struct {
@@ -118,8 +118,7 @@ worker_testpay_sign(worker_task_t *t, stoa_str_t raw, int64_t now_s,
 
     if (secret.len == 0) {
         if (!stoa_hmac_derive(stoa_str_z(conf->jwt_secret), "test-webhook",
-                              key))
-        {
+                              key)) {
             return false;
         }
 
@@ -200,8 +199,8 @@ worker_testpay_post(worker_task_t *t)
     rq.timeout_ms = WORKER_TESTPAY_MS;
     rq.max_body = 65536;
 
-    if (worker_http_start(t->worker->http, t->mem, &rq,
-                          worker_testpay_answered, t)
+    if (worker_http_start(t->worker->http, t->mem, &rq, worker_testpay_answered,
+                          t)
         == NULL)
     {
         return WORKER_FAIL;
@@ -243,7 +242,9 @@ worker_testpay_end(worker_task_t *t)
 
 
 const worker_step_t worker_testpay_steps[] = {
-    { "begin", worker_testpay_begin },   { "post", worker_testpay_post },
-    { "posted", worker_testpay_posted }, { "end", worker_testpay_end },
+    { "begin", worker_testpay_begin },
+    { "post", worker_testpay_post },
+    { "posted", worker_testpay_posted },
+    { "end", worker_testpay_end },
     worker_steps_end,
 };
