@@ -446,6 +446,26 @@ stoa_bind_expand(stoa_bind_t *bind, stoa_buf_t *out, const char *sql)
 }
 
 
+/* Expands several texts, ended by NULL. */
+static bool
+stoa_bind_words(stoa_bind_t *bind, stoa_buf_t *out, ...)
+{
+    const char *text;
+    va_list     args;
+    bool        good = true;
+
+    va_start(args, out);
+
+    while (good && (text = va_arg(args, const char *)) != NULL) {
+        good = stoa_bind_expand(bind, out, text);
+    }
+
+    va_end(args);
+
+    return good;
+}
+
+
 /* A new statement; its text is written to out and ended by _end. */
 static bool
 stoa_bind_begin(stoa_bind_t *bind, stoa_bound_t *bound, stoa_bind_form_e form,
@@ -667,12 +687,18 @@ stoa_bind_list(stoa_bind_t *bind, stoa_bound_t *bound, size_t n, bool cursor)
     const stoa_list_t *list = bind->ep->list;
     const stoa_sort_t *sort = &list->sorts[n];
     const char        *id_type, *dir = sort->desc ? " desc" : "";
-    char               suffix[32];
+    char               suffix[32], key[512];
     stoa_buf_t         out;
 
     id_type = list->id_type != NULL ? list->id_type : "uuid";
     (void) snprintf(suffix, sizeof(suffix), ":%s:%zu",
                     cursor ? "cursor" : "page", n);
+
+    if (snprintf(key, sizeof(key), "%s, %s", sort->expr, list->id)
+        >= (int) sizeof(key))
+    {
+        return stoa_bind_fail(bind, "sort \"%s\" is too long", sort->name);
+    }
 
     if (!stoa_bind_begin(bind, bound, STOA_BIND_SINGLE, suffix, &out)) {
         return false;
@@ -684,49 +710,34 @@ stoa_bind_list(stoa_bind_t *bind, stoa_bound_t *bound, size_t n, bool cursor)
         return false;
     }
 
-    stoa_buf_printf(&out, " as item, json_build_array(%s, %s) as k", sort->expr,
-                    list->id);
-
-    if (!stoa_bind_list_from(bind, &out)) {
+    if (!stoa_bind_words(bind, &out, " as item, json_build_array(", key,
+                         ") as k", NULL)
+        || !stoa_bind_list_from(bind, &out))
+    {
         return false;
     }
 
     if (cursor) {
         stoa_buf_z(&out, " and (");
 
-        if (!stoa_bind_expand(bind, &out, "$cursor")) {
+        if (!stoa_bind_words(bind, &out, "$cursor is null or (", key, ") ",
+                             sort->desc ? "<" : ">",
+                             " (($cursor->>0)::", sort->type,
+                             ", ($cursor->>1)::", id_type, "))", NULL))
+        {
             return false;
         }
-
-        stoa_buf_printf(&out, " is null or (%s, %s) %c ((", sort->expr,
-                        list->id, sort->desc ? '<' : '>');
-
-        if (!stoa_bind_expand(bind, &out, "$cursor")) {
-            return false;
-        }
-
-        stoa_buf_printf(&out, "->>0)::%s, (", sort->type);
-
-        if (!stoa_bind_expand(bind, &out, "$cursor")) {
-            return false;
-        }
-
-        stoa_buf_printf(&out, "->>1)::%s))", id_type);
     }
 
-    stoa_buf_printf(&out, " order by %s%s, %s%s limit ", sort->expr, dir,
-                    list->id, dir);
-
-    if (!stoa_bind_expand(bind, &out,
-                          cursor ? "$limit + 1)"
-                                 : "$limit + 1 offset "
-                                   "$offset)")
-        || !stoa_bind_expand(bind, &out,
-                             ", q as materialized (select p.item, p.k, "
-                             "row_number() over () as n from p) "
-                             "select 200 as status, coalesce((select "
-                             "json_agg(q.item order by q.n) from q where "
-                             "q.n <= $limit), '[]'::json) as body, "))
+    if (!stoa_bind_words(bind, &out, " order by ", sort->expr, dir, ", ",
+                         list->id, dir, " limit $limit + 1",
+                         cursor ? ")" : " offset $offset)",
+                         ", q as materialized (select p.item, p.k, "
+                         "row_number() over () as n from p) "
+                         "select 200 as status, coalesce((select "
+                         "json_agg(q.item order by q.n) from q where "
+                         "q.n <= $limit), '[]'::json) as body, ",
+                         NULL))
     {
         return false;
     }

@@ -422,76 +422,69 @@ stoa_json_behind(stoa_json_scan_t *scan, bool *done)
 }
 
 
+/* One scalar, or the opening of an array or object; *done: the text's value
+   is whole. */
 static bool
-stoa_json_scan(stoa_json_scan_t *scan)
+stoa_json_item(stoa_json_scan_t *scan, bool *done)
 {
-    bool done, empty, good, escaped;
-
-    do {
-        stoa_json_space(scan);
-
-        if (scan->at == scan->len) {
-            return stoa_json_fail(scan, "syntax");
-        }
-
-        switch (scan->text[scan->at]) {
-        case '{':
-        case '[':
-            if (!stoa_json_open(scan, scan->text[scan->at] == '{', &empty)) {
-                return false;
-            }
-
-            if (!empty) {
-                done = false;
-                continue;
-            }
-
-            good = true;
-            break;
-
-        case '"':
-            good = stoa_json_string_scan(scan, &escaped);
-            break;
-        case 't':
-            good = stoa_json_word(scan, "true", 4);
-            break;
-        case 'f':
-            good = stoa_json_word(scan, "false", 5);
-            break;
-        case 'n':
-            good = stoa_json_word(scan, "null", 4);
-            break;
-        case '-':
-        case '0':
-        case '1':
-        case '2':
-        case '3':
-        case '4':
-        case '5':
-        case '6':
-        case '7':
-        case '8':
-        case '9':
-            good = stoa_json_number(scan);
-            break;
-        default:
-            good = stoa_json_fail(scan, "syntax");
-            break;
-        }
-
-        if (!good || !stoa_json_behind(scan, &done)) {
-            return false;
-        }
-
-    } while (!done);
+    bool good, escaped, empty;
 
     stoa_json_space(scan);
 
-    if (scan->at != scan->len) {
-        return stoa_json_fail(scan, "trailing");
+    if (scan->at == scan->len) {
+        return stoa_json_fail(scan, "syntax");
     }
 
-    return true;
+    switch (scan->text[scan->at]) {
+    case '{':
+    case '[':
+        if (!stoa_json_open(scan, scan->text[scan->at] == '{', &empty)) {
+            return false;
+        }
+
+        if (!empty) {
+            *done = false;
+            return true;
+        }
+
+        good = true;
+        break;
+
+    case '"':
+        good = stoa_json_string_scan(scan, &escaped);
+        break;
+    case 't':
+        good = stoa_json_word(scan, "true", 4);
+        break;
+    case 'f':
+        good = stoa_json_word(scan, "false", 5);
+        break;
+    case 'n':
+        good = stoa_json_word(scan, "null", 4);
+        break;
+    default:
+        good = stoa_json_number(scan);
+        break;
+    }
+
+    return good && stoa_json_behind(scan, done);
+}
+
+
+static bool
+stoa_json_scan(stoa_json_scan_t *scan)
+{
+    bool done = false;
+
+    while (!done) {
+        if (!stoa_json_item(scan, &done)) {
+            return false;
+        }
+    }
+
+    stoa_json_space(scan);
+
+    return scan->at == scan->len || stoa_json_fail(scan, "trailing");
 }
 
 
@@ -512,6 +505,90 @@ stoa_json_refuse(stoa_json_fault_t *fault, const char *reason, size_t offset)
 }
 
 
+static void
+stoa_json_scan_init(stoa_json_scan_t *scan, stoa_str_t text)
+{
+    /* the keys stay as they are: .nkeys counts those that mean something */
+    scan->text = text.data;
+    scan->len = text.len;
+    scan->at = 0;
+    scan->reason = NULL;
+    scan->depth = 0;
+    scan->objects = 0;
+    scan->nkeys = 0;
+    scan->unsure = false;
+}
+
+
+bool
+stoa_json_valid(stoa_str_t text, stoa_json_fault_t *fault)
+{
+    stoa_json_scan_t scan;
+
+    stoa_json_scan_init(&scan, text);
+
+    if (stoa_json_scan(&scan) && !scan.unsure) {
+        return true;
+    }
+
+    fault->reason = scan.reason != NULL ? scan.reason : "escaped_name";
+    fault->offset = scan.at;
+
+    return false;
+}
+
+
+bool
+stoa_json_walk(stoa_str_t object, size_t *at, stoa_str_t *name,
+               stoa_str_t *value)
+{
+    stoa_json_scan_t scan;
+    bool             escaped, done = false;
+    size_t           from;
+
+    stoa_json_scan_init(&scan, object);
+    scan.at = *at;
+    stoa_json_space(&scan);
+
+    if (scan.at == scan.len || scan.text[scan.at] != (*at == 0 ? '{' : ',')) {
+        return false; /* no object, or its closing bracket */
+    }
+
+    scan.at++;
+    stoa_json_space(&scan);
+
+    if (scan.at == scan.len || scan.text[scan.at] != '"') {
+        return false;
+    }
+
+    from = scan.at + 1;
+
+    if (!stoa_json_string_scan(&scan, &escaped)) {
+        return false;
+    }
+
+    name->data = object.data + from;
+    name->len = scan.at - 1 - from;
+
+    stoa_json_space(&scan);
+    scan.at++; /* the colon */
+    stoa_json_space(&scan);
+    from = scan.at;
+
+    while (!done) {
+        if (!stoa_json_item(&scan, &done)) {
+            return false;
+        }
+    }
+
+    value->data = object.data + from;
+    value->len = scan.at - from;
+    *at = scan.at;
+
+    return true;
+}
+
+
 stoa_json_t *
 stoa_json_parse(stoa_mem_t *mem, stoa_str_t text, stoa_json_fault_t *fault)
 {
@@ -521,14 +598,7 @@ stoa_json_parse(stoa_mem_t *mem, stoa_str_t text, stoa_json_fault_t *fault)
     const char      *reason;
     size_t           flags = JSON_DECODE_ANY;
 
-    scan.text = text.data;
-    scan.len = text.len;
-    scan.at = 0;
-    scan.reason = NULL;
-    scan.depth = 0;
-    scan.objects = 0;
-    scan.nkeys = 0;
-    scan.unsure = false;
+    stoa_json_scan_init(&scan, text);
 
     if (!stoa_json_scan(&scan)) {
         return stoa_json_refuse(fault, scan.reason, scan.at);

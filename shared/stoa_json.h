@@ -33,6 +33,16 @@ typedef struct {
 stoa_json_t *stoa_json_parse(stoa_mem_t *mem, stoa_str_t text,
                              stoa_json_fault_t *fault);
 
+/*
+ * The same strictness without building anything, for tokens: a name with an
+ * escape is refused too ("escaped_name").  stoa_json_walk() then goes through
+ * the members of an object that was found valid: *at starts as 0, *name is
+ * without its quotes, *value is the value's text as written.
+ */
+bool stoa_json_valid(stoa_str_t text, stoa_json_fault_t *fault);
+bool stoa_json_walk(stoa_str_t object, size_t *at, stoa_str_t *name,
+                    stoa_str_t *value);
+
 stoa_json_type_e stoa_json_type(const stoa_json_t *v);
 stoa_json_t *stoa_json_get(const stoa_json_t *object, const char *name);
 size_t       stoa_json_count(const stoa_json_t *v); /* array or object */
