@@ -113,7 +113,7 @@ struct worker_engine_s {
 
 worker_engine_t *worker_engine_create(worker_t *w, worker_host_t *host,
                                       const stoa_redis_conf_t *rc);
-/* Ends w->redis, too. */
+/* Ends w->redis and w->pg, too. */
 void             worker_engine_destroy(worker_engine_t *e);
 
 /* Claims from this queue (NULL: from all) at the end of the turn. */

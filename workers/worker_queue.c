@@ -1032,9 +1032,11 @@ worker_engine_destroy(worker_engine_t *e)
     }
 
     stoa_redis_destroy(e->worker->redis);
-    e->worker->redis = NULL;
     worker_lead_destroy(e->lead);
     worker_relay_destroy(e->relay);
+    stoa_pg_pool_destroy(e->worker->pg); /* it knows our statements */
+    e->worker->redis = NULL;
+    e->worker->pg = NULL;
 
     loop->timer_close(loop, &e->pop_timer);
     loop->timer_close(loop, &e->settle_timer);
