@@ -15,6 +15,8 @@
 #include "../shared/stoa_bind.h"
 #include "../shared/stoa_code.h"
 #include "../shared/stoa_conf.h"
+#include "../shared/stoa_hash.h"
+#include "../shared/stoa_hmac.h"
 #include "../shared/stoa_id.h"
 #include "../shared/stoa_input.h"
 #include "../shared/stoa_metric.h"
@@ -217,6 +219,7 @@ struct ngx_http_stoa_ctx_s {
     stoa_str_t            extra;       /* of an error: ",\"name\":value"... */
     stoa_str_t            location;    /* header of the answer */
     ngx_uint_t            page, limit, sort; /* of a list row */
+    struct ngx_http_stoa_entry_s *flight; /* of the micro-cache */
     unsigned              head:1;      /* no body goes out */
     unsigned              keyed:1;     /* carries a usable Idempotency-Key */
     unsigned              replayed:1;
@@ -294,8 +297,8 @@ ngx_int_t ngx_http_stoa_health_handler(ngx_http_request_t *r);
 /* Micro-cache: OK sent from cache (the reply was made), AGAIN parked behind
    the flight that fills it, DECLINED the caller fills it. */
 ngx_int_t ngx_http_stoa_cache_get(ngx_http_stoa_ctx_t *q);
-void ngx_http_stoa_cache_put(ngx_http_stoa_ctx_t *q, ngx_uint_t status,
-                             stoa_str_t body, stoa_str_t etag);
+void ngx_http_stoa_cache_put(ngx_http_stoa_ctx_t *q, stoa_str_t body,
+                             stoa_str_t meta, stoa_str_t etag);
 /* The flight failed: wakes those parked, they run by themselves. */
 void ngx_http_stoa_cache_fail(ngx_http_stoa_ctx_t *q);
 
@@ -322,6 +325,8 @@ void ngx_http_stoa_pipeline_exit_process(ngx_cycle_t *cycle);
 /* The row's work without the micro-cache; what a flight runs, and those that
    were parked behind one that failed.  NGX_DONE: it goes on later. */
 ngx_int_t ngx_http_stoa_work(ngx_http_stoa_ctx_t *q);
+/* The same with the validation before it: the cache is asked before both. */
+ngx_int_t ngx_http_stoa_go(ngx_http_stoa_ctx_t *q);
 /* Ends a suspended request from an event: finalizes unless rc is NGX_DONE,
    runs posted requests.  q is gone afterwards. */
 void ngx_http_stoa_finish(ngx_http_stoa_ctx_t *q, ngx_int_t rc);
@@ -354,7 +359,8 @@ typedef struct ngx_http_stoa_row_s {
     const stoa_field_t     *path[STOA_ROUTE_PARAMS]; /* by :param */
     const stoa_field_t     *query; /* ep->query, then a list's own fields */
     ngx_uint_t              npath, nquery, nbody;
-    ngx_uint_t              codes; /* binds $codes */
+    ngx_uint_t              codes;   /* binds $codes */
+    ngx_uint_t              secrets; /* a body field is a secret */
     ngx_queue_t             waiting; /* ngx_http_stoa_element_t */
     ngx_uint_t              nwaiting;
     ngx_uint_t              running; /* a batch of this row is under way */
@@ -475,10 +481,12 @@ typedef struct ngx_http_stoa_hash_s {
     ngx_thread_task_t   *task;
     stoa_str_t           password;  /* own copy, wiped */
     stoa_str_t           stored;    /* to verify against; empty: make one */
-    ngx_uint_t           decoy;     /* stored is the dummy's */
+    stoa_hash_cost_t     cost;
+    ngx_uint_t           decoy;     /* no account: the same work for nothing */
     ngx_uint_t           matched;
     ngx_uint_t           failed;
-    u_char               made[256]; /* new hash, NUL-terminated, or empty */
+    ngx_uint_t           done;
+    char                 made[STOA_HASH_MAX]; /* new hash, or empty */
 } ngx_http_stoa_hash_t;
 
 ngx_int_t ngx_http_stoa_hash_run(ngx_http_stoa_ctx_t *q, stoa_str_t password,
@@ -515,6 +523,9 @@ ngx_http_stoa_go_e ngx_http_stoa_flow_end(ngx_http_stoa_ctx_t *q,
                                           ngx_int_t rc);
 ngx_http_stoa_go_e ngx_http_stoa_flow_fail(ngx_http_stoa_ctx_t *q,
                                            stoa_err_e err);
+ngx_http_stoa_go_e ngx_http_stoa_flow_wait(ngx_http_stoa_ctx_t *q,
+                                           ngx_int_t rc);
+void ngx_http_stoa_misc_exit(void);
 /* Runs a statement; the next step finds its rows in q->res. */
 ngx_http_stoa_go_e ngx_http_stoa_flow_query(ngx_http_stoa_ctx_t *q,
                                             stoa_pool_e pool,

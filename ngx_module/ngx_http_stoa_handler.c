@@ -14,6 +14,7 @@
 static ngx_http_stoa_ctx_t *ngx_http_stoa_create(ngx_http_request_t *r,
                                                  ngx_http_stoa_gate_t *gate);
 static void      ngx_http_stoa_cleanup(void *data);
+static void      ngx_http_stoa_forget(ngx_http_stoa_ctx_t *q);
 static ngx_int_t ngx_http_stoa_options(ngx_http_stoa_ctx_t *q);
 static ngx_int_t ngx_http_stoa_read(ngx_http_stoa_ctx_t *q);
 static void      ngx_http_stoa_body(ngx_http_request_t *r);
@@ -207,6 +208,36 @@ ngx_http_stoa_cleanup(void *data)
         q->filling = 0;
         ngx_http_stoa_cache_fail(q);
     }
+
+    if (q->row != NULL && q->row->secrets) {
+        ngx_http_stoa_forget(q);
+    }
+}
+
+/* Passwords and tokens do not stay in buffers that others get next. */
+static void
+ngx_http_stoa_forget(ngx_http_stoa_ctx_t *q)
+{
+    ngx_uint_t          i;
+    const stoa_field_t *f;
+
+    if (q->body_values != NULL) {
+        for (i = 0; i < q->row->nbody; i++) {
+            f = &q->ep->body[i];
+
+            if (f->type == STOA_T_SECRET && q->body_values[i].data != NULL) {
+                stoa_wipe(q->body_values[i].data, q->body_values[i].len);
+            }
+        }
+    }
+
+    if (q->canonical.data != NULL) {
+        stoa_wipe(q->canonical.data, q->canonical.len);
+    }
+
+    if (q->raw.data != NULL) {
+        stoa_wipe(q->raw.data, q->raw.len);
+    }
 }
 
 static ngx_int_t
@@ -360,17 +391,11 @@ ngx_http_stoa_body_join(ngx_http_stoa_ctx_t *q)
     return NGX_OK;
 }
 
-/* The body is here: everything from validation to the reply. */
+/* The body is here.  The cache is asked before validation: only what was
+   valid once is in it. */
 static ngx_int_t
 ngx_http_stoa_begin(ngx_http_stoa_ctx_t *q)
 {
-    stoa_err_e err;
-
-    err = ngx_http_stoa_input(q);
-    if (err != STOA_OK) {
-        return ngx_http_stoa_reply_error(q, err);
-    }
-
     if (q->ep->cache_ms != 0 && q->ep->method == STOA_GET) {
 
         switch (ngx_http_stoa_cache_get(q)) {
@@ -388,6 +413,19 @@ ngx_http_stoa_begin(ngx_http_stoa_ctx_t *q)
         default:
             break;
         }
+    }
+
+    return ngx_http_stoa_go(q);
+}
+
+ngx_int_t
+ngx_http_stoa_go(ngx_http_stoa_ctx_t *q)
+{
+    stoa_err_e err;
+
+    err = ngx_http_stoa_input(q);
+    if (err != STOA_OK) {
+        return ngx_http_stoa_reply_error(q, err);
     }
 
     return ngx_http_stoa_work(q);

@@ -7,8 +7,6 @@
 
 #include "ngx_http_stoa.h"
 
-#include "../shared/stoa_hmac.h"
-
 #define NGX_HTTP_STOA_KEY_MAX 255
 #define NGX_HTTP_STOA_CURSOR_MAX 1024
 #define NGX_HTTP_STOA_CURSOR_MAC 8

@@ -8,8 +8,6 @@
 
 #include "ngx_http_stoa.h"
 
-#include "../shared/stoa_hmac.h"
-
 #define NGX_HTTP_STOA_BODY_MAX 65536
 #define NGX_HTTP_STOA_WEBHOOK_TOLERANCE_S 300
 

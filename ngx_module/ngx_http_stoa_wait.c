@@ -32,6 +32,7 @@ typedef struct {
     u_char *data;
 } ngx_http_stoa_early_t;
 
+static void ngx_http_stoa_wait_tell(ngx_http_stoa_ctx_t *q, stoa_str_t body);
 static ngx_int_t ngx_http_stoa_wait_over(ngx_http_stoa_ctx_t *q,
                                          stoa_str_t message);
 static ngx_int_t ngx_http_stoa_wait_accepted(ngx_http_stoa_ctx_t *q);
@@ -131,7 +132,6 @@ ngx_http_stoa_wait_message(stoa_str_t channel, stoa_str_t message)
     u_char                 *nl;
     int64_t                 id;
     stoa_str_t              head, body;
-    ngx_http_stoa_ctx_t    *q;
     ngx_http_stoa_parked_t *p;
 
     nl = ngx_strlchr(message.data, message.data + message.len, '\n');
@@ -149,29 +149,16 @@ ngx_http_stoa_wait_message(stoa_str_t channel, stoa_str_t message)
         return;
     }
 
-    p = ngx_http_stoa_wait_find(id);
-
-    if (p == NULL) {
+    if (ngx_http_stoa_wait_find(id) == NULL) {
         ngx_http_stoa_wait_early(id, body);
         return;
     }
 
-    q = p->q;
-    ngx_http_stoa_resume_begin(q);
+    /* several may wait for one task; none of them waits twice */
 
-    if (body.len != 0) {
-        nl = ngx_pnalloc(q->r->pool, body.len);
-
-        if (nl == NULL) {
-            ngx_http_stoa_finish(q, ngx_http_stoa_wait_accepted(q));
-            return;
-        }
-
-        ngx_memcpy(nl, body.data, body.len);
-        body.data = nl;
+    while ((p = ngx_http_stoa_wait_find(id)) != NULL) {
+        ngx_http_stoa_wait_tell(p->q, body);
     }
-
-    ngx_http_stoa_finish(q, ngx_http_stoa_wait_over(q, body));
 }
 
 void
@@ -186,6 +173,26 @@ ngx_http_stoa_wait_exit(void)
             ngx_http_stoa_earlies[i].id = 0;
         }
     }
+}
+
+static void
+ngx_http_stoa_wait_tell(ngx_http_stoa_ctx_t *q, stoa_str_t body)
+{
+    u_char *copy;
+
+    ngx_http_stoa_resume_begin(q);
+
+    copy = ngx_pnalloc(q->r->pool, body.len + 1);
+
+    if (copy == NULL) {
+        ngx_http_stoa_finish(q, ngx_http_stoa_wait_accepted(q));
+        return;
+    }
+
+    ngx_memcpy(copy, body.data, body.len);
+    body.data = copy;
+
+    ngx_http_stoa_finish(q, ngx_http_stoa_wait_over(q, body));
 }
 
 /* The worker has spoken: message is in q's pool. */

@@ -1,0 +1,515 @@
+/*
+ * Flows of accounts and sessions: register, login, refresh, logout, reset,
+ * and who am I.  Passwords are hashed in threads (ngx_http_stoa_hash.c);
+ * tokens are made here from what the statement granted, so no secret ever
+ * sits in the database or in a queue.
+ *
+ * A login costs the same for known and unknown accounts: one throttle look,
+ * one statement, one hash; and fails with the same bytes.
+ */
+
+#include "ngx_http_stoa.h"
+
+#define NGX_HTTP_STOA_RESET_TOKEN 32 /* bytes before base64url */
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_auth_check(ngx_http_stoa_ctx_t *q)
+{
+    char                  at[24];
+    uint32_t              bit;
+    ngx_uint_t            some;
+    stoa_buf_t            b;
+    stoa_str_t            none = stoa_null_string;
+    const stoa_claims_t  *claims;
+
+    if (!q->gate->authenticated) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_UNAUTHENTICATED);
+    }
+
+    claims = &q->gate->claims;
+
+    stoa_buf_init(&b, &q->mem, 320, 1024);
+    stoa_buf_z(&b, claims->roles & STOA_DEVICE ? "{\"deviceId\":\""
+                                               : "{\"userId\":\"");
+    stoa_buf_uuid(&b, &claims->sub);
+    stoa_buf_z(&b, "\",\"roles\":[");
+
+    some = 0;
+
+    for (bit = 1; bit < STOA_PUBLIC; bit <<= 1) {
+
+        if (!(claims->roles & bit)) {
+            continue;
+        }
+
+        stoa_buf_z(&b, some++ ? ",\"" : "\"");
+        stoa_buf_z(&b, bit == STOA_DEVICE ? "device" : stoa_role_name(bit));
+        stoa_buf_char(&b, '"');
+    }
+
+    if (claims->roles & STOA_DEVICE) {
+        stoa_buf_z(&b, "],\"eventId\":\"");
+        stoa_buf_uuid(&b, &claims->event);
+
+    } else {
+        stoa_buf_z(&b, "],\"sessionId\":\"");
+        stoa_buf_uuid(&b, &claims->sid);
+    }
+
+    stoa_buf_z(&b, "\",\"expiresAt\":\"");
+    stoa_time_print(claims->exp * 1000, at);
+    stoa_buf_put(&b, at, sizeof(at));
+    stoa_buf_z(&b, "\"}");
+
+    if (b.failed) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
+    }
+
+    return ngx_http_stoa_flow_end(
+        q, ngx_http_stoa_reply_answer(q, NGX_HTTP_OK, stoa_buf_view(&b),
+                                      none, none));
+}
+
+/* The account's name as the throttle knows it. */
+static stoa_str_t
+ngx_http_stoa_account(ngx_http_stoa_ctx_t *q, stoa_value_t email)
+{
+    stoa_str_t account = stoa_null_string;
+
+    account.data = ngx_pnalloc(q->r->pool, email.len + 1);
+
+    if (account.data != NULL) {
+        account.len = email.len;
+        ngx_strlow(account.data, email.data, email.len);
+    }
+
+    return account;
+}
+
+static stoa_value_t
+ngx_http_stoa_user_agent(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t     v = stoa_null_string;
+    ngx_table_elt_t *h;
+
+    h = q->r->headers_in.user_agent;
+
+    if (h != NULL) {
+        v.data = h->value.data;
+        v.len = ngx_min(h->value.len, 200);
+    }
+
+    while (v.len > 0 && !stoa_str_utf8(v, NULL)) {
+        v.len--; /* cut inside a character, or not UTF-8 at all */
+    }
+
+    return v;
+}
+
+/* The access token and, with sid, the refresh token of a grant. */
+static stoa_err_e
+ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
+{
+    int64_t                    n;
+    stoa_err_e                 err;
+    stoa_str_t                 v;
+    stoa_buf_t                 token;
+    stoa_claims_t              claims;
+    ngx_http_stoa_main_conf_t *mcf;
+
+    mcf = ngx_http_stoa_mcf(q->r);
+    ngx_memzero(&claims, sizeof(claims));
+
+    if (!stoa_uuid_parse(ngx_http_stoa_flow_column(q, "user_id"),
+                         &claims.sub)
+        || !stoa_uuid_parse(ngx_http_stoa_flow_column(q, "sid"), &claims.sid)
+        || !stoa_id_next(&ngx_http_stoa_process.ids, &claims.jti)
+        || !stoa_str_int(ngx_http_stoa_flow_column(q, "epoch"), 0, UINT32_MAX,
+                         &n))
+    {
+        return STOA_E_INTERNAL;
+    }
+
+    claims.epoch = (uint32_t) n;
+    claims.roles = stoa_roles_parse(ngx_http_stoa_flow_column(q, "roles"));
+    claims.iat = stoa_time_ms() / 1000;
+    claims.exp = claims.iat + mcf->conf.access_ttl;
+
+    stoa_buf_init(&token, &q->mem, 512, STOA_JWT_MAX);
+    err = stoa_jwt_sign(mcf->keys, &mcf->rules, &claims, &token);
+
+    if (err != STOA_OK) {
+        return err;
+    }
+
+    stoa_buf_z(b, "\"accessToken\":\"");
+    stoa_buf_str(b, stoa_buf_view(&token));
+    stoa_buf_z(b, "\",\"refreshToken\":\"");
+
+    if (!stoa_str_int(ngx_http_stoa_flow_column(q, "counter"), 0, INT64_MAX,
+                      &n)
+        || !stoa_refresh_make(mcf->refresh_secret, &claims.sid, (uint64_t) n,
+                              b))
+    {
+        return STOA_E_INTERNAL;
+    }
+
+    stoa_buf_z(b, "\",\"tokenType\":\"Bearer\",\"expiresIn\":");
+    stoa_buf_int(b, mcf->conf.access_ttl);
+
+    v = ngx_http_stoa_flow_column(q, "refresh");
+
+    if (v.data != NULL) {
+        stoa_buf_z(b, ",\"refresh\":");
+        stoa_buf_json(b, v);
+    }
+
+    return b->failed ? STOA_E_NO_MEMORY : STOA_OK;
+}
+
+/* The last step of what ends with api.grant: its body and the tokens. */
+static ngx_http_stoa_go_e
+ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q)
+{
+    int64_t    status;
+    stoa_buf_t b;
+    stoa_str_t body, none = stoa_null_string;
+    stoa_err_e err;
+
+    ngx_http_stoa_effects(ngx_http_stoa_flow_column(q, "emit"),
+                          q->r->connection->log);
+
+    body = ngx_http_stoa_flow_column(q, "body");
+
+    if (!stoa_str_int(ngx_http_stoa_flow_column(q, "status"), 0, 299,
+                      &status))
+    {
+        return ngx_http_stoa_flow_fail(q, STOA_E_INTERNAL);
+    }
+
+    if (status == 0) {
+        return ngx_http_stoa_flow_end(q, ngx_http_stoa_reply_failure(q,
+                                                                     body));
+    }
+
+    stoa_buf_init(&b, &q->mem, 1024 + body.len, 8192 + body.len);
+
+    while (body.len > 0 && body.data[body.len - 1] != '}') {
+        body.len--;
+    }
+
+    if (body.len > 0) {
+        body.len--;
+    }
+
+    while (body.len > 0 && body.data[body.len - 1] == ' ') {
+        body.len--;
+    }
+
+    if (body.len > 1) {
+        stoa_buf_str(&b, body); /* {"user":{..} */
+        stoa_buf_char(&b, ',');
+
+    } else {
+        stoa_buf_char(&b, '{');
+    }
+
+    err = ngx_http_stoa_tokens(q, &b);
+    if (err != STOA_OK) {
+        return ngx_http_stoa_flow_fail(q, err);
+    }
+
+    stoa_buf_char(&b, '}');
+
+    if (b.failed) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
+    }
+
+    return ngx_http_stoa_flow_end(
+        q, ngx_http_stoa_reply_answer(q, (ngx_int_t) status,
+                                      stoa_buf_view(&b), none, none));
+}
+
+/* ---- register ---- */
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_register_hash(ngx_http_stoa_ctx_t *q)
+{
+    stoa_str_t none = stoa_null_string;
+
+    q->resume = ngx_http_stoa_flow_resume;
+
+    return ngx_http_stoa_flow_wait(
+        q, ngx_http_stoa_hash_run(q, ngx_http_stoa_body_value(q, "password"),
+                                  none, 0));
+}
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_register_insert(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t values[7];
+
+    values[0] = ngx_http_stoa_ctx_literal(q);
+    values[1] = ngx_http_stoa_body_value(q, "email");
+    values[2] = stoa_str_z(q->hashing->made);
+    values[3] = ngx_http_stoa_body_value(q, "first_name");
+    values[4] = ngx_http_stoa_body_value(q, "last_name");
+    values[5] = ngx_http_stoa_user_agent(q);
+    values[6] = q->lang;
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
+                                    NGX_HTTP_STOA_S_REGISTER, values, 7);
+}
+
+/* ---- login ---- */
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_login_begin(ngx_http_stoa_ctx_t *q)
+{
+    stoa_err_e   err;
+    stoa_value_t email;
+
+    email = ngx_http_stoa_body_value(q, "email");
+
+    err = ngx_http_stoa_throttle_check(q->gate,
+                                       ngx_http_stoa_account(q, email));
+    if (err != STOA_OK) {
+        return ngx_http_stoa_flow_fail(q, err);
+    }
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST,
+                                    NGX_HTTP_STOA_S_LOGIN_BEGIN, &email, 1);
+}
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_login_hash(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t stored;
+
+    stored = ngx_http_stoa_flow_column(q, "hash");
+    q->resume = ngx_http_stoa_flow_resume;
+
+    return ngx_http_stoa_flow_wait(
+        q, ngx_http_stoa_hash_run(q, ngx_http_stoa_body_value(q, "password"),
+                                  stored, stored.len == 0));
+}
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_login_finish(ngx_http_stoa_ctx_t *q)
+{
+    stoa_str_t   account;
+    stoa_value_t values[5];
+
+    account = ngx_http_stoa_account(q, ngx_http_stoa_body_value(q, "email"));
+
+    if (!q->hashing->matched) {
+        ngx_http_stoa_throttle_fail(q->gate, account);
+        return ngx_http_stoa_flow_fail(q, STOA_E_INVALID_CREDENTIALS);
+    }
+
+    ngx_http_stoa_throttle_clear(q->gate, account);
+
+    values[0] = ngx_http_stoa_ctx_literal(q);
+    values[1] = ngx_http_stoa_flow_column(q, "user_id");
+    values[2] = ngx_http_stoa_body_value(q, "remember");
+    values[3] = (stoa_value_t) stoa_null_string;
+
+    if (values[2].data == NULL) {
+        values[2] = (stoa_value_t) stoa_string("false");
+    }
+
+    if (q->hashing->made[0] != '\0') {
+        values[3] = stoa_str_z(q->hashing->made);
+    }
+
+    values[4] = ngx_http_stoa_user_agent(q);
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
+                                    NGX_HTTP_STOA_S_LOGIN_FINISH, values, 5);
+}
+
+/* ---- refresh ---- */
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_refresh_open(ngx_http_stoa_ctx_t *q)
+{
+    uint64_t     counter;
+    stoa_buf_t   sid, n;
+    stoa_uuid_t  id;
+    stoa_value_t values[3], token;
+
+    token = ngx_http_stoa_body_value(q, "refresh_token");
+
+    /* garbage and forgeries cost no query */
+    if (!stoa_refresh_open(ngx_http_stoa_mcf(q->r)->refresh_secret, token,
+                           &id, &counter)
+        || counter > INT64_MAX)
+    {
+        return ngx_http_stoa_flow_fail(q, STOA_E_REFRESH_INVALID);
+    }
+
+    stoa_buf_init(&sid, &q->mem, 40, 40);
+    stoa_buf_uuid(&sid, &id);
+    stoa_buf_init(&n, &q->mem, 24, 24);
+    stoa_buf_int(&n, (int64_t) counter);
+
+    if (sid.failed || n.failed) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
+    }
+
+    values[0] = ngx_http_stoa_ctx_literal(q);
+    values[1] = stoa_buf_view(&sid);
+    values[2] = stoa_buf_view(&n);
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
+                                    NGX_HTTP_STOA_S_REFRESH, values, 3);
+}
+
+/* ---- logout ---- */
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_logout(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t values[2];
+
+    values[0] = ngx_http_stoa_ctx_literal(q);
+    values[1] = ngx_http_stoa_body_value(q, "all");
+
+    if (values[1].data == NULL) {
+        values[1] = ngx_http_stoa_body_value(q, "everywhere");
+    }
+
+    if (values[1].data == NULL) {
+        values[1] = (stoa_value_t) stoa_string("false");
+    }
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
+                                    NGX_HTTP_STOA_S_LOGOUT, values, 2);
+}
+
+/* ---- reset: {email} sends, {token,newPassword} consumes ---- */
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_reset_begin(ngx_http_stoa_ctx_t *q)
+{
+    u_char       raw[NGX_HTTP_STOA_RESET_TOKEN + 1];
+    u_char       sum[STOA_SHA256_LEN];
+    stoa_value_t email, token, password, values[2];
+
+    email = ngx_http_stoa_body_value(q, "email");
+    token = ngx_http_stoa_body_value(q, "token");
+    password = ngx_http_stoa_body_value(q, "new_password");
+
+    if (email.data != NULL && token.data == NULL && password.data == NULL) {
+        values[0] = ngx_http_stoa_ctx_literal(q);
+        values[1] = email;
+
+        q->step = 3; /* straight to the answer */
+
+        return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
+                                        NGX_HTTP_STOA_S_FORGOT, values, 2);
+    }
+
+    if (email.data != NULL || token.data == NULL || password.data == NULL) {
+        ngx_http_stoa_fault(q, "", "required",
+                            "either email, or token and newPassword");
+        q->faulted = 1;
+        return ngx_http_stoa_flow_fail(q, STOA_E_VALIDATION_FAILED);
+    }
+
+    q->hash.len = 2 + 2 * sizeof(sum);
+    q->hash.data = ngx_pnalloc(q->r->pool, q->hash.len);
+
+    if (q->hash.data == NULL) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
+    }
+
+    if (stoa_base64url_decode(raw, sizeof(raw), token)
+            != NGX_HTTP_STOA_RESET_TOKEN
+        || !stoa_sha256(raw, NGX_HTTP_STOA_RESET_TOKEN, sum))
+    {
+        ngx_memzero(sum, sizeof(sum)); /* no token has this sum */
+    }
+
+    q->hash.data[0] = '\\';
+    q->hash.data[1] = 'x';
+    stoa_hex_encode((char *) q->hash.data + 2, sum, sizeof(sum));
+    stoa_wipe(raw, sizeof(raw));
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST,
+                                    NGX_HTTP_STOA_S_RESET_BEGIN, &q->hash, 1);
+}
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_reset_hash(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t ok, none = stoa_null_string;
+
+    ok = ngx_http_stoa_flow_column(q, "ok");
+
+    if (ok.len != 1 || ok.data[0] != 't') {
+        ngx_http_stoa_fault(q, "/token", "format",
+                            "is unknown, used or too old");
+        q->faulted = 1;
+        return ngx_http_stoa_flow_fail(q, STOA_E_VALIDATION_FAILED);
+    }
+
+    q->resume = ngx_http_stoa_flow_resume;
+
+    return ngx_http_stoa_flow_wait(
+        q, ngx_http_stoa_hash_run(
+               q, ngx_http_stoa_body_value(q, "new_password"), none, 0));
+}
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_reset_store(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t values[3];
+
+    values[0] = ngx_http_stoa_ctx_literal(q);
+    values[1] = q->hash;
+    values[2] = stoa_str_z(q->hashing->made);
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
+                                    NGX_HTTP_STOA_S_RESET, values, 3);
+}
+
+const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[] = {
+    { "reply", ngx_http_stoa_auth_check },
+    ngx_http_stoa_steps_end,
+};
+
+const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_register[] = {
+    { "hash", ngx_http_stoa_register_hash },     /* thread, waits */
+    { "insert", ngx_http_stoa_register_insert }, /* pg, waits */
+    { "reply", ngx_http_stoa_granted },
+    ngx_http_stoa_steps_end,
+};
+
+const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_login[] = {
+    { "begin", ngx_http_stoa_login_begin },   /* throttle; pg, waits */
+    { "hash", ngx_http_stoa_login_hash },     /* thread, waits */
+    { "finish", ngx_http_stoa_login_finish }, /* verdict; pg, waits */
+    { "reply", ngx_http_stoa_granted },
+    ngx_http_stoa_steps_end,
+};
+
+const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_refresh[] = {
+    { "open", ngx_http_stoa_refresh_open }, /* MAC; pg, waits */
+    { "reply", ngx_http_stoa_granted },
+    ngx_http_stoa_steps_end,
+};
+
+const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_logout[] = {
+    { "revoke", ngx_http_stoa_logout }, /* pg, waits */
+    { "reply", ngx_http_stoa_flow_answer },
+    ngx_http_stoa_steps_end,
+};
+
+const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_reset[] = {
+    { "begin", ngx_http_stoa_reset_begin }, /* pg, waits */
+    { "hash", ngx_http_stoa_reset_hash },   /* thread, waits */
+    { "store", ngx_http_stoa_reset_store }, /* pg, waits */
+    { "reply", ngx_http_stoa_flow_answer }, /* step 3: also of {email} */
+    ngx_http_stoa_steps_end,
+};

@@ -1,0 +1,513 @@
+/*
+ * Flows: rows that one statement cannot do.  A flow is a table of steps, read
+ * from top to bottom; a small driver runs them.  A step goes on, waits for
+ * what it started (a statement, a hash), or ends with an answer; steps do not
+ * call each other and do not loop over what suspends.
+ *
+ * The texts of the flows' statements stand here; their slots are handed out
+ * at configuration, together with each row's prepared form.
+ */
+
+#include "ngx_http_stoa.h"
+
+static char *ngx_http_stoa_row_init(ngx_conf_t *cf,
+                                    ngx_http_stoa_main_conf_t *mcf,
+                                    ngx_http_stoa_row_t *row, ngx_uint_t i);
+static char *ngx_http_stoa_row_path(ngx_conf_t *cf, ngx_http_stoa_row_t *row);
+static char *ngx_http_stoa_row_query(ngx_conf_t *cf,
+                                     ngx_http_stoa_row_t *row);
+static ngx_int_t ngx_http_stoa_flow_go(ngx_http_stoa_ctx_t *q);
+
+#define NGX_HTTP_STOA_ANSWER                                                  \
+    "select a.status, a.body, a.meta, a.etag, a.emit, a.wait from "
+#define NGX_HTTP_STOA_GRANT                                                   \
+    "select a.status, a.body, a.user_id, a.roles, a.epoch, a.sid, "           \
+    "a.counter, a.refresh, a.emit from "
+
+/* name, pool's write flag, parameters, text */
+static const stoa_pg_stmt_t ngx_http_stoa_stmts[] = {
+
+    [NGX_HTTP_STOA_S_REGISTER] = {
+        .name = "flow_register",
+        .sql = NGX_HTTP_STOA_GRANT
+               "api.auth_register($1::api.ctx, $2::text, $3::text, $4::text, "
+               "$5::text, $6::text, $7::text) a",
+        .nparams = 7,
+        .write = true,
+    },
+    [NGX_HTTP_STOA_S_LOGIN_BEGIN] = {
+        .name = "flow_login_begin",
+        .sql = "select a.user_id, a.hash, a.status from "
+               "api.auth_login_begin($1::text) a",
+        .nparams = 1,
+    },
+    [NGX_HTTP_STOA_S_LOGIN_FINISH] = {
+        .name = "flow_login_finish",
+        .sql = NGX_HTTP_STOA_GRANT
+               "api.auth_login_finish($1::api.ctx, $2::uuid, $3::boolean, "
+               "$4::text, $5::text) a",
+        .nparams = 5,
+        .write = true,
+    },
+    [NGX_HTTP_STOA_S_REFRESH] = {
+        .name = "flow_refresh",
+        .sql = NGX_HTTP_STOA_GRANT
+               "api.auth_refresh($1::api.ctx, $2::uuid, $3::bigint) a",
+        .nparams = 3,
+        .write = true,
+    },
+    [NGX_HTTP_STOA_S_LOGOUT] = {
+        .name = "flow_logout",
+        .sql = NGX_HTTP_STOA_ANSWER
+               "api.auth_logout($1::api.ctx, $2::boolean) a",
+        .nparams = 2,
+        .write = true,
+    },
+    [NGX_HTTP_STOA_S_FORGOT] = {
+        .name = "flow_forgot",
+        .sql = NGX_HTTP_STOA_ANSWER
+               "api.auth_forgot($1::api.ctx, $2::text) a",
+        .nparams = 2,
+        .write = true,
+    },
+    [NGX_HTTP_STOA_S_RESET_BEGIN] = {
+        .name = "flow_reset_begin",
+        .sql = "select a.ok from api.auth_reset_begin($1::bytea) a",
+        .nparams = 1,
+    },
+    [NGX_HTTP_STOA_S_RESET] = {
+        .name = "flow_reset",
+        .sql = NGX_HTTP_STOA_ANSWER
+               "api.auth_reset($1::api.ctx, $2::bytea, $3::text) a",
+        .nparams = 3,
+        .write = true,
+    },
+    [NGX_HTTP_STOA_S_DEVICE_PAIR] = {
+        .name = "flow_device_pair",
+        .sql = NGX_HTTP_STOA_ANSWER
+               "api.device_pair($1::api.ctx, $2::uuid, $3::bytea, "
+               "$4::jsonb) a",
+        .nparams = 4,
+        .write = true,
+    },
+    [NGX_HTTP_STOA_S_DEVICE_LOGIN] = {
+        .name = "flow_device_login",
+        .sql = NGX_HTTP_STOA_ANSWER
+               "api.device_login($1::api.ctx, $2::bytea) a",
+        .nparams = 2,
+        .write = true,
+    },
+    [NGX_HTTP_STOA_S_TICKET_CODE] = {
+        .name = "flow_ticket_code",
+        .sql = NGX_HTTP_STOA_ANSWER
+               "api.tickets_code($1::api.ctx, $2::uuid) a",
+        .nparams = 2,
+    },
+    [NGX_HTTP_STOA_S_CHANGE_BEGIN] = {
+        .name = "flow_change_begin",
+        .sql = "select a.status, a.body, a.ticket_type_id, a.generation from "
+               "api.tickets_change_begin($1::api.ctx, $2::uuid) a",
+        .nparams = 2,
+    },
+    [NGX_HTTP_STOA_S_REISSUE] = {
+        .name = "flow_reissue",
+        .sql = NGX_HTTP_STOA_ANSWER
+               "api.tickets_reissue($1::api.ctx, $2::uuid, $3::int, "
+               "$4::text, $5::jsonb) a",
+        .nparams = 5,
+        .write = true,
+    },
+    [NGX_HTTP_STOA_S_TRANSFER] = {
+        .name = "flow_transfer",
+        .sql = NGX_HTTP_STOA_ANSWER
+               "api.tickets_transfer($1::api.ctx, $2::uuid, $3::int, "
+               "$4::text, $5::jsonb) a",
+        .nparams = 5,
+        .write = true,
+    },
+    [NGX_HTTP_STOA_S_PAY] = {
+        .name = "flow_pay",
+        .sql = NGX_HTTP_STOA_ANSWER
+               "api.pay_form($1::api.ctx, $2::uuid, $3::text) a",
+        .nparams = 3,
+        .write = true,
+    },
+};
+
+_Static_assert(stoa_nitems(ngx_http_stoa_stmts) == NGX_HTTP_STOA_S_COUNT,
+               "each statement has its text");
+
+static const ngx_http_stoa_step_t *const ngx_http_stoa_flows[] = {
+    [STOA_FLOW_AUTH_CHECK] = ngx_http_stoa_flow_auth_check,
+    [STOA_FLOW_AUTH_REGISTER] = ngx_http_stoa_flow_auth_register,
+    [STOA_FLOW_AUTH_LOGIN] = ngx_http_stoa_flow_auth_login,
+    [STOA_FLOW_AUTH_REFRESH] = ngx_http_stoa_flow_auth_refresh,
+    [STOA_FLOW_AUTH_LOGOUT] = ngx_http_stoa_flow_auth_logout,
+    [STOA_FLOW_AUTH_RESET] = ngx_http_stoa_flow_auth_reset,
+    [STOA_FLOW_DEVICE_PAIR] = ngx_http_stoa_flow_device_pair,
+    [STOA_FLOW_DEVICE_LOGIN] = ngx_http_stoa_flow_device_login,
+    [STOA_FLOW_TICKET_SVG] = ngx_http_stoa_flow_ticket_svg,
+    [STOA_FLOW_TICKET_CHANGE] = ngx_http_stoa_flow_ticket_change,
+    [STOA_FLOW_PAY_FORM] = ngx_http_stoa_flow_pay_form,
+    [STOA_FLOW_ERRORS] = ngx_http_stoa_flow_errors,
+    [STOA_FLOW_OPENAPI] = ngx_http_stoa_flow_openapi,
+    [STOA_FLOW_DOCS] = ngx_http_stoa_flow_docs,
+};
+
+_Static_assert(stoa_nitems(ngx_http_stoa_flows) == STOA_FLOW_COUNT,
+               "each flow has its steps");
+
+/* Fields that every list row has, behind its own. */
+static const stoa_field_t ngx_http_stoa_list_fields[] = {
+    { .name = "page", .type = STOA_T_INT, .min = 1, .max = 1000000 },
+    { .name = "limit", .type = STOA_T_INT, .min = 1, .max = 100 },
+    { .name = "sort", .type = STOA_T_ENUM },
+    { .name = "cursor", .type = STOA_T_CODE, .min = 1, .max = 1024 },
+};
+
+ngx_int_t
+ngx_http_stoa_flows_init(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
+{
+    char                     *why;
+    ngx_uint_t                i;
+    ngx_http_stoa_pipeline_t *pl;
+
+    pl = ngx_pcalloc(cf->pool, sizeof(ngx_http_stoa_pipeline_t));
+    if (pl == NULL) {
+        return NGX_ERROR;
+    }
+
+    mcf->pipeline = pl;
+    pl->rows = ngx_pcalloc(cf->pool,
+                           mcf->api->nrows * sizeof(ngx_http_stoa_row_t));
+    if (pl->rows == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < mcf->api->nrows; i++) {
+        why = ngx_http_stoa_row_init(cf, mcf, &pl->rows[i], i);
+
+        if (why != NULL) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "row \"%s\": %s",
+                               mcf->api->rows[i]->id, why);
+            return NGX_ERROR;
+        }
+    }
+
+    for (i = 0; i < NGX_HTTP_STOA_S_COUNT; i++) {
+        pl->stmts[i] = ngx_http_stoa_stmts[i];
+        pl->stmts[i].slot = (uint32_t) mcf->nstmts++;
+    }
+
+    return ngx_http_stoa_hash_init(cf, mcf, pl);
+}
+
+ngx_int_t
+ngx_http_stoa_pipeline_init_process(ngx_cycle_t *cycle)
+{
+    return NGX_OK;
+}
+
+void
+ngx_http_stoa_pipeline_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_http_stoa_wait_exit();
+    ngx_http_stoa_misc_exit();
+}
+
+ngx_int_t
+ngx_http_stoa_flow_run(ngx_http_stoa_ctx_t *q)
+{
+    q->step = 0;
+
+    return ngx_http_stoa_flow_go(q);
+}
+
+/* What a step waited for is here. */
+ngx_int_t
+ngx_http_stoa_flow_resume(ngx_http_stoa_ctx_t *q, stoa_err_e err)
+{
+    if (err != STOA_OK) {
+        return ngx_http_stoa_reply_error(q, err);
+    }
+
+    return ngx_http_stoa_flow_go(q);
+}
+
+ngx_http_stoa_go_e
+ngx_http_stoa_flow_end(ngx_http_stoa_ctx_t *q, ngx_int_t rc)
+{
+    q->rc = rc;
+
+    return NGX_HTTP_STOA_END;
+}
+
+ngx_http_stoa_go_e
+ngx_http_stoa_flow_fail(ngx_http_stoa_ctx_t *q, stoa_err_e err)
+{
+    return ngx_http_stoa_flow_end(q, ngx_http_stoa_reply_error(q, err));
+}
+
+/* NGX_DONE of a call that suspends, or the answer that it made instead. */
+ngx_http_stoa_go_e
+ngx_http_stoa_flow_wait(ngx_http_stoa_ctx_t *q, ngx_int_t rc)
+{
+    return rc == NGX_DONE ? NGX_HTTP_STOA_WAIT
+                          : ngx_http_stoa_flow_end(q, rc);
+}
+
+ngx_http_stoa_go_e
+ngx_http_stoa_flow_query(ngx_http_stoa_ctx_t *q, stoa_pool_e pool,
+                         ngx_http_stoa_stmt_e stmt,
+                         const stoa_value_t *values, ngx_uint_t n)
+{
+    int                      *lens;
+    char                    **v;
+    ngx_uint_t                i;
+    ngx_http_stoa_pipeline_t *pl;
+
+    pl = ngx_http_stoa_pipeline(q->r);
+
+    v = ngx_palloc(q->r->pool, n * sizeof(char *));
+    lens = ngx_palloc(q->r->pool, n * sizeof(int));
+
+    if (v == NULL || lens == NULL) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
+    }
+
+    for (i = 0; i < n; i++) {
+        v[i] = NULL;
+        lens[i] = (int) values[i].len;
+
+        if (values[i].data != NULL) {
+            v[i] = stoa_strdup_z(&q->mem, values[i]);
+
+            if (v[i] == NULL) {
+                return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
+            }
+        }
+    }
+
+    q->resume = ngx_http_stoa_flow_resume;
+
+    return ngx_http_stoa_flow_wait(
+        q, ngx_http_stoa_sql_submit(q, pool, &pl->stmts[stmt],
+                                    (const char *const *) v, lens));
+}
+
+ngx_http_stoa_go_e
+ngx_http_stoa_flow_answer(ngx_http_stoa_ctx_t *q)
+{
+    ngx_http_stoa_columns_t cols;
+
+    if (q->res == NULL || stoa_pg_rows(q->res) == 0) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_NOT_FOUND);
+    }
+
+    ngx_http_stoa_sql_columns(q->res, &cols);
+
+    return ngx_http_stoa_flow_end(q, ngx_http_stoa_sql_answer(q, q->res,
+                                                              &cols, 0));
+}
+
+stoa_value_t
+ngx_http_stoa_flow_column(ngx_http_stoa_ctx_t *q, const char *name)
+{
+    int          col;
+    stoa_value_t none = stoa_null_string;
+
+    if (q->res == NULL || stoa_pg_rows(q->res) == 0) {
+        return none;
+    }
+
+    col = stoa_pg_column(q->res, name);
+
+    return col < 0 || stoa_pg_null(q->res, 0, col)
+               ? none
+               : stoa_pg_value(q->res, 0, col);
+}
+
+static ngx_int_t
+ngx_http_stoa_flow_go(ngx_http_stoa_ctx_t *q)
+{
+    const ngx_http_stoa_step_t *step;
+
+    for ( ;; ) {
+        step = &ngx_http_stoa_flows[q->ep->flow][q->step];
+
+        if (step->run == NULL) {
+            ngx_log_error(NGX_LOG_ALERT, q->r->connection->log, 0,
+                          "stoa: flow of row \"%s\" ended without an answer",
+                          q->ep->id);
+            return ngx_http_stoa_reply_error(q, STOA_E_INTERNAL);
+        }
+
+        ngx_log_debug2(NGX_LOG_DEBUG_HTTP, q->r->connection->log, 0,
+                       "stoa: row %s step %s", q->ep->id, step->name);
+
+        q->step++;
+
+        switch (step->run(q)) {
+        case NGX_HTTP_STOA_NEXT:
+            break;
+
+        case NGX_HTTP_STOA_WAIT:
+            return NGX_DONE;
+
+        case NGX_HTTP_STOA_END:
+            return q->rc;
+        }
+    }
+}
+
+/* NULL, or what is wrong with the row. */
+static char *
+ngx_http_stoa_row_init(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf,
+                       ngx_http_stoa_row_t *row, ngx_uint_t i)
+{
+    char               *why;
+    ngx_uint_t          n;
+    const stoa_field_t *f;
+
+    row->ep = mcf->api->rows[i];
+    row->bound = &mcf->bound[i];
+    ngx_http_stoa_batch_init(row);
+
+    why = ngx_http_stoa_row_path(cf, row);
+
+    if (why == NULL) {
+        why = ngx_http_stoa_row_query(cf, row);
+    }
+
+    if (why != NULL) {
+        return why;
+    }
+
+    for (f = row->ep->body; f != NULL && f->name != NULL; f++) {
+        row->nbody++;
+        row->secrets |= f->type == STOA_T_SECRET;
+    }
+
+    if (row->ep->flow != STOA_FLOW_NONE || row->bound->plain == NULL) {
+        return NULL;
+    }
+
+    for (n = 0; n < row->bound->plain->nargs; n++) {
+        if (row->bound->plain->args[n].kind == STOA_ARG_CODES) {
+            row->codes = 1;
+        }
+    }
+
+    return NULL;
+}
+
+static char *
+ngx_http_stoa_row_path(ngx_conf_t *cf, ngx_http_stoa_row_t *row)
+{
+    char               *name;
+    size_t              len;
+    const char         *p, *end;
+    stoa_field_t       *own;
+    const stoa_field_t *f;
+
+    for (p = row->ep->path; (p = ngx_strchr(p, ':')) != NULL; p = end) {
+        p++;
+        len = strcspn(p, "/.");
+        end = p + len;
+
+        if (row->npath == STOA_ROUTE_PARAMS) {
+            return (char *) "too many parameters in its path";
+        }
+
+        for (f = row->ep->path_fields; f != NULL && f->name != NULL; f++) {
+            if (ngx_strlen(f->name) == len
+                && ngx_strncmp(f->name, p, len) == 0)
+            {
+                break;
+            }
+        }
+
+        if (f == NULL || f->name == NULL) {
+            own = ngx_pcalloc(cf->pool, sizeof(stoa_field_t) + len + 1);
+            if (own == NULL) {
+                return (char *) "no memory";
+            }
+
+            name = (char *) (own + 1);
+            ngx_memcpy(name, p, len);
+            own->name = name;
+            own->type = STOA_T_UUID;
+            own->flags = STOA_REQUIRED;
+            f = own;
+        }
+
+        row->path[row->npath++] = f;
+    }
+
+    return NULL;
+}
+
+static char *
+ngx_http_stoa_row_query(ngx_conf_t *cf, ngx_http_stoa_row_t *row)
+{
+    const char        **names;
+    ngx_uint_t          i, k, n;
+    stoa_field_t       *all;
+    const stoa_list_t  *list;
+    const stoa_field_t *f;
+
+    for (f = row->ep->query; f != NULL && f->name != NULL; f++) {
+        row->nquery++;
+    }
+
+    row->query = row->ep->query;
+    list = row->ep->list;
+
+    if (list == NULL) {
+        return NULL;
+    }
+
+    for (n = 0; list->sorts[n].name != NULL; n++) { /* void */ }
+
+    all = ngx_pcalloc(cf->pool, (row->nquery + 5) * sizeof(stoa_field_t));
+    names = ngx_pcalloc(cf->pool, (n + 1) * sizeof(char *));
+
+    if (all == NULL || names == NULL) {
+        return (char *) "no memory";
+    }
+
+    for (i = 0; i < n; i++) {
+        names[i] = list->sorts[i].name;
+    }
+
+    for (i = 0; i < row->nquery; i++) {
+        all[i] = row->ep->query[i];
+    }
+
+    for (k = 0; k < stoa_nitems(ngx_http_stoa_list_fields); k++) {
+        f = &ngx_http_stoa_list_fields[k];
+
+        for (i = 0; i < row->nquery; i++) {
+            if (ngx_strcmp(all[i].name, f->name) == 0) {
+                break;
+            }
+        }
+
+        if (i == row->nquery) {
+            all[row->nquery++] = *f;
+        }
+
+        if (ngx_strcmp(f->name, "limit") == 0 && list->max != 0) {
+            all[i].max = list->max;
+        }
+
+        if (ngx_strcmp(f->name, "sort") == 0) {
+            all[i].type = STOA_T_ENUM;
+            all[i].values = names;
+        }
+    }
+
+    row->query = all;
+
+    return NULL;
+}
