@@ -1,0 +1,437 @@
+/*
+ * make bench: Stoa and its peers, side by side on this machine.  Each row is
+ * a ratio taken inside one run, base and subject in turns; the numbers that
+ * are absolute are there to judge the ratio by.
+ *
+ *   bench.js [name,name...]   names of ROWS below; none: all but "slow" ones
+ *
+ * The baseline of a row is "return 200" in the same nginx, with the same
+ * request headers, response headers and body size, without an access log on
+ * either side (decision: ratios of CPU, never bare throughput).
+ */
+
+import crypto from 'node:crypto';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { Proc, ROOT, SECRETS, boot, run, until } from '../harness/index.js';
+import { takePort } from '../harness/proc.js';
+import {
+  CONNECTIONS, cpuOf, familyOf, inTurns, measured, median, ratio, rssKiB, wrk,
+} from './measure.js';
+import { makeTickets, makeFiller } from './tickets.js';
+
+const HERE = path.join(ROOT, 't/bench');
+const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
+const SECONDS = Number(process.env.BENCH_SECONDS ?? 4);
+const TICKETS = Number(process.env.BENCH_TICKETS ?? 100000);
+
+const PLAIN = new Set(['connection', 'date', 'server', 'content-length',
+  'keep-alive', 'transfer-encoding']);
+
+/* nginx cannot hold more than 4 KB in one token: the body is cut. */
+function baseLocation(name, res) {
+  const lines = [`location = /base/${name} {`, 'access_log off;'];
+  const quote = (text) => `'${text.replace(/\\/g, '\\\\')
+    .replace(/'/g, "\\'").replace(/\$/g, 'S')}'`;
+  const parts = [];
+
+  for (let at = 0; at < res.text.length; at += 2000) {
+    lines.push(`set $base_${name}_${parts.length} `
+      + `${quote(res.text.slice(at, at + 2000))};`);
+    parts.push(`$base_${name}_${parts.length}`);
+  }
+  for (let i = 0; i < res.rawHeaders.length; i += 2) {
+    const [key, value] = [res.rawHeaders[i], res.rawHeaders[i + 1]];
+
+    if (key.toLowerCase() === 'content-type') {
+      lines.push(`default_type ${quote(value)};`);
+    } else if (!PLAIN.has(key.toLowerCase())) {
+      lines.push(`add_header ${key} ${quote(value)} always;`);
+    }
+  }
+  lines.push(`return ${res.status} "${parts.join('')}";`, '}');
+  return lines.join('\n        ');
+}
+
+class Bench {
+  async start() {
+    this.app = await boot({
+      workers: 0, nginxWorkers: 1, validate: false,
+      cluster: { durable: true, settings: 'shared_buffers = 512MB\n' },
+      conf: { ACCESS_TTL: '24h' },
+      nginx: { replace: [[/access_log [^;]*;/, 'access_log off;']],
+        http: 'keepalive_requests 1000000000;' },
+    });
+    await this.releaseClock();
+    this.organizer = await this.app.user('organizer');
+    this.scanner = await this.app.user('admin');
+    this.buyer = await this.app.user();
+    this.event = await this.app.event(this.organizer,
+      { types: [{ priceCents: 0, quota: 2000000, maxPerOrder: 1 }] });
+    this.worker = () => this.app.nginx.workerPids();
+    this.postgres = () => familyOf(this.postmaster());
+    this.bases = [];
+  }
+
+  postmaster() {
+    return Number(fs.readFileSync(path.join(this.app.cluster.data,
+      'postmaster.pid'), 'utf8').split('\n')[0]);
+  }
+
+  /* The test template's clock reads a table: here it is the release's. */
+  async releaseClock() {
+    await this.app.sql(`create or replace function app.now()
+      returns timestamptz language sql stable
+      as 'select pg_catalog.now()'`).catch(() => {});
+  }
+
+  bearer(user) {
+    return { Authorization: `Bearer ${user.token}` };
+  }
+
+  /* Adds locations that answer as the row does, reloads once. */
+  async makeBases(wanted) {
+    for (const [name, { spec }] of Object.entries(wanted)) {
+      const res = await this.app.api(spec.method ?? 'GET', spec.path, spec);
+
+      this.bases.push(baseLocation(name, res));
+    }
+    const file = this.app.nginx.conf;
+    const text = fs.readFileSync(file, 'utf8');
+
+    fs.writeFileSync(file, text.replace(/^(\s*location \/api\/v1\/)/m,
+      `${this.bases.join('\n        ')}\n$1`));
+    await this.app.nginx.reload();
+  }
+
+  load(urlPath, options) {
+    return measured(this.worker, () => wrk(`${this.app.url}${urlPath}`,
+      { seconds: SECONDS, ...options }));
+  }
+
+  /* nginx CPU of a row over "return 200" of the same nginx. */
+  async overBase(name, urlPath, options = {}) {
+    await this.load(urlPath, { ...options, seconds: 1 });
+    const got = await inTurns(ROUNDS, {
+      base: () => this.load(`/base/${name}`, options),
+      stoa: () => this.load(urlPath, options),
+    });
+
+    return {
+      stoa: median(got.stoa.map((r) => r.cpuUs)),
+      peer: median(got.base.map((r) => r.cpuUs)),
+      ratio: ratio(got.stoa, got.base, 'cpuUs'),
+      unit: 'us CPU',
+      rps: median(got.stoa.map((r) => r.rps)),
+      p50: median(got.stoa.map((r) => r.p50)),
+      p99: median(got.stoa.map((r) => r.p99)),
+    };
+  }
+
+  async startPeer() {
+    if (this.peerProc) return;
+    const port = await takePort();
+
+    this.peerUrl = `http://127.0.0.1:${port}`;
+    this.peerProc = new Proc('peer', process.execPath,
+      [path.join(HERE, 'peer.js')], {
+        log: path.join(this.app.dir, 'log', 'peer.log'),
+        cwd: path.join(ROOT, 't'),
+        env: {
+          PEER_PORT: port, PEER_SECRET: SECRETS.JWT_SECRET,
+          PEER_PG: `postgres:///${this.app.id}?host=${encodeURIComponent(
+            this.app.cluster.data)}&user=postgres`,
+          PEER_REDIS: this.app.redisSocket, NODE_ENV: 'production',
+        },
+      });
+    await this.peerProc.ready(() => fetch(`${this.peerUrl}/api/v1/auth/check`),
+      'the peer to answer');
+  }
+
+  async stop() {
+    await this.peerProc?.stop();
+    this.app.failed = true; /* logs of overload are not under test */
+    await this.app.stop();
+  }
+}
+
+/* ---- rows ---- */
+
+const ROWS = {
+  check: {
+    title: 'GET /auth/check over return 200',
+    must: 1.25, stretch: 1.10,
+    spec: (b) => ({ path: '/api/v1/auth/check', token: b.buyer.token }),
+    run: (b) => b.overBase('check', '/api/v1/auth/check',
+      { headers: b.bearer(b.buyer) }),
+  },
+  fastify: {
+    title: 'GET /auth/check over Fastify, CPU',
+    must: 0.60, stretch: 0.50,
+    async run(b) {
+      await b.startPeer();
+      const headers = b.bearer(b.buyer);
+      const peer = () => measured(() => [b.peerProc.pid], () =>
+        wrk(`${b.peerUrl}/api/v1/auth/check`, { seconds: SECONDS, headers }));
+
+      await peer();
+      const got = await inTurns(ROUNDS, {
+        peer, stoa: () => b.load('/api/v1/auth/check', { headers }),
+      });
+
+      return {
+        stoa: median(got.stoa.map((r) => r.cpuUs)),
+        peer: median(got.peer.map((r) => r.cpuUs)),
+        ratio: ratio(got.stoa, got.peer, 'cpuUs'), unit: 'us CPU',
+        rps: median(got.stoa.map((r) => r.rps)),
+      };
+    },
+  },
+  row: {
+    title: 'GET /events/:id with token over return 200',
+    must: 1.75, stretch: 1.45,
+    spec: (b) => ({ path: `/api/v1/events/${b.event.id}`,
+      token: b.buyer.token }),
+    run: (b) => b.overBase('row', `/api/v1/events/${b.event.id}`,
+      { headers: b.bearer(b.buyer) }),
+  },
+  list: {
+    title: 'GET /events from the micro-cache over return 200',
+    must: 1.20, stretch: 1.10,
+    spec: () => ({ path: '/api/v1/events' }),
+    run: (b) => b.overBase('list', '/api/v1/events'),
+  },
+  invalid: {
+    title: 'JSON POST that fails validation over return 200',
+    must: 1.9, stretch: 1.4,
+    spec: (b) => ({ method: 'POST', path: '/api/v1/orders',
+      token: b.buyer.token, body: { items: [{ quantity: 0 }] } }),
+    run: (b) => b.overBase('invalid', '/api/v1/orders', {
+      script: path.join(HERE, 'post.lua'),
+      args: [JSON.stringify({ items: [{ quantity: 0 }] }), b.buyer.token],
+    }),
+  },
+  admit: {
+    title: 'admissions per second over Fastify + pg',
+    must: 5, stretch: 8, higher: true,
+    async run(b) {
+      await b.startPeer();
+      const all = await makeTickets(b, 2 * TICKETS);
+      const file = (name, list) => {
+        const to = path.join(b.app.dir, name);
+
+        fs.writeFileSync(to, list.map((t) => JSON.stringify(
+          { code: t.code, eventId: b.event.id })).join('\n') + '\n');
+        return to;
+      };
+      const script = path.join(HERE, 'list.lua');
+      const admitted = () => b.app.value(
+        `select count(*) from app.tickets where state = 'admitted'`);
+      const go = async (url, list) => {
+        const before = await admitted();
+        const cpu = cpuOf(b.postgres());
+        const from = process.hrtime.bigint();
+
+        await wrk(`${url}/api/v1/orders/validate`, { seconds: 120, script,
+          args: [file('codes', list), b.scanner.token] });
+        const s = Number(process.hrtime.bigint() - from) / 1e9;
+        const n = await admitted() - before;
+
+        return { perS: n / s, n, dbUs: (cpuOf(b.postgres()) - cpu) / 1000 / n };
+      };
+      const stoa = await go(b.app.url, all.slice(0, TICKETS));
+      const peer = await go(b.peerUrl, all.slice(TICKETS));
+
+      if (stoa.n !== TICKETS || peer.n !== TICKETS) {
+        throw new Error(`admitted ${stoa.n} and ${peer.n} of ${TICKETS}`);
+      }
+      return { stoa: stoa.perS, peer: peer.perS, unit: 'per s',
+        ratio: stoa.perS / peer.perS, dbUs: stoa.dbUs, peerDbUs: peer.dbUs };
+    },
+  },
+  admitcpu: {
+    title: 'PostgreSQL CPU per admission over one commit each',
+    must: 0.25, stretch: 0.15,
+    async run(b) {
+      const n = Math.min(TICKETS, 50000);
+      const all = await makeTickets(b, 2 * n);
+      const file = path.join(b.app.dir, 'codes');
+
+      fs.writeFileSync(file, all.slice(0, n).map((t) => JSON.stringify(
+        { code: t.code, eventId: b.event.id })).join('\n') + '\n');
+      let cpu = cpuOf(b.postgres());
+
+      await wrk(`${b.app.url}/api/v1/orders/validate`, { seconds: 120,
+        script: path.join(HERE, 'list.lua'), args: [file, b.scanner.token] });
+      const batched = (cpuOf(b.postgres()) - cpu) / 1000 / n;
+
+      await b.app.sql(`create table public.bench_codes as
+        select row_number() over () as n, code from unnest($1::text[]) code`,
+      [all.slice(n).map((t) => t.code)]);
+      await b.app.sql('alter table public.bench_codes add primary key (n)');
+      const clients = 32;
+      const script = path.join(b.app.dir, 'admit.sql');
+      const bench = JSON.parse(fs.readFileSync(
+        path.join(HERE, 'single.json'), 'utf8'));
+
+      await b.app.sql('create sequence public.bench_seq');
+      fs.writeFileSync(script, bench.admit
+        .replaceAll('@ACTOR@', b.scanner.id).replaceAll('@EVENT@', b.event.id));
+      fs.chmodSync(b.app.dir, 0o755);
+      cpu = cpuOf(b.postgres());
+      await run('pgbench', ['-n', '-M', 'prepared', '-c', String(clients),
+        '-j', '1', '-t', String(Math.floor(n / clients)), '-f', script,
+        '-h', b.app.cluster.data, '-U', 'postgres', b.app.id]);
+      const single = (cpuOf(b.postgres()) - cpu) / 1000
+        / (Math.floor(n / clients) * clients);
+
+      return { stoa: batched, peer: single, unit: 'us CPU',
+        ratio: batched / single };
+    },
+  },
+  orders: {
+    title: 'free orders per second over one call per transaction',
+    must: 4, stretch: 8, higher: true,
+    async run(b) {
+      const body = JSON.stringify({ items: [{
+        ticketTypeId: b.event.types[0].id, quantity: 1 }] });
+      const count = () => b.app.value('select count(*) from app.orders');
+      const before = await count();
+      const got = await wrk(`${b.app.url}/api/v1/orders`, {
+        seconds: 2 * SECONDS, script: path.join(HERE, 'post.lua'),
+        args: [body, b.buyer.token] });
+      const made = await count() - before;
+
+      if (got.errors > 0 || made < got.n) {
+        throw new Error(`${got.errors} errors, ${made} orders of ${got.n}`);
+      }
+      const script = path.join(b.app.dir, 'order.sql');
+      const bench = JSON.parse(fs.readFileSync(
+        path.join(HERE, 'single.json'), 'utf8'));
+
+      fs.writeFileSync(script, bench.order
+        .replaceAll('@ACTOR@', b.buyer.id)
+        .replaceAll('@TYPE@', b.event.types[0].id));
+      const text = await run('pgbench', ['-n', '-M', 'prepared', '-c', '32',
+        '-j', '1', '-T', String(2 * SECONDS), '-f', script,
+        '-h', b.app.cluster.data, '-U', 'postgres', b.app.id]);
+      const peer = Number(/tps = ([\d.]+)/.exec(text)[1]);
+
+      return { stoa: got.rps, peer, ratio: got.rps / peer, unit: 'per s' };
+    },
+  },
+  rss: {
+    title: 'nginx worker RSS after 1,000,000 over after 10,000 requests',
+    must: 1.05, stretch: 1.00, slow: true,
+    async run(b) {
+      const paths = ['/api/v1/auth/check', `/api/v1/events/${b.event.id}`];
+      const [pid] = b.worker();
+      const drive = async (n) => {
+        let done = 0;
+
+        for (let i = 0; done < n; i++) {
+          const got = await wrk(`${b.app.url}${paths[i % 2]}`,
+            { seconds: n > 50000 ? 5 : 1, headers: b.bearer(b.buyer) });
+
+          done += got.n;
+        }
+        return rssKiB(pid);
+      };
+      const early = await drive(10000);
+      const late = await drive(1000000);
+
+      return { stoa: late, peer: early, ratio: late / early, unit: 'KiB' };
+    },
+  },
+  size: {
+    title: 'p50 with tables a hundred times larger over its own',
+    must: 1.3, stretch: 1.1, slow: true,
+    async run(b) {
+      const p50s = async () => {
+        const all = await makeTickets(b, 20000);
+        const file = path.join(b.app.dir, 'codes');
+        const row = await b.load(`/api/v1/events/${b.event.id}`,
+          { headers: b.bearer(b.buyer) });
+        const list = await b.load('/api/v1/events');
+
+        fs.writeFileSync(file, all.map((t) => JSON.stringify(
+          { code: t.code, eventId: b.event.id })).join('\n') + '\n');
+        const admit = await wrk(`${b.app.url}/api/v1/orders/validate`, {
+          seconds: 60, script: path.join(HERE, 'list.lua'),
+          args: [file, b.scanner.token] });
+
+        return { row: row.p50, list: list.p50, admit: admit.p50 };
+      };
+
+      await makeFiller(b, 10000, 100000);
+      const small = await p50s();
+
+      await makeFiller(b, 990000, 9900000);
+      const large = await p50s();
+      const worst = Math.max(...Object.keys(small)
+        .map((key) => large[key] / small[key]));
+
+      return { stoa: median(Object.values(large)),
+        peer: median(Object.values(small)), ratio: worst, unit: 'ms p50',
+        detail: { small, large } };
+    },
+  },
+};
+
+function verdict(row, got) {
+  const reached = (bar) => row.higher ? got.ratio >= bar : got.ratio <= bar;
+
+  return reached(row.stretch) ? 'stretch' : reached(row.must) ? 'must'
+    : 'MISSED';
+}
+
+function print(results) {
+  const cpu = os.cpus()[0].model;
+
+  console.log(`\n${cpu}, ${os.cpus().length} cores, Linux ${os.release()}; `
+    + `wrk ${CONNECTIONS} connections, ${ROUNDS} rounds of ${SECONDS} s\n`);
+  console.log('| row | Stoa | base | ratio | must | stretch | |');
+  console.log('|---|---|---|---|---|---|---|');
+  for (const [name, got] of Object.entries(results)) {
+    const row = ROWS[name];
+    const n = (x) => x >= 1000 ? Math.round(x).toLocaleString('en')
+      : x.toFixed(2);
+
+    console.log(`| ${row.title} | ${n(got.stoa)} ${got.unit} | ${n(got.peer)} `
+      + `${got.unit} | **${got.ratio.toFixed(2)}** | ${row.must} | `
+      + `${row.stretch} | ${verdict(row, got)} |`);
+  }
+}
+
+async function main(text) {
+  const names = text ? text.split(',') : Object.keys(ROWS)
+    .filter((name) => !ROWS[name].slow);
+  const unknown = names.filter((name) => !ROWS[name]);
+
+  if (unknown.length) {
+    console.error(`bench: no row "${unknown[0]}"; rows: `
+      + Object.keys(ROWS).join(', '));
+    process.exit(2);
+  }
+  const bench = new Bench();
+  const results = {};
+
+  try {
+    await bench.start();
+    await bench.makeBases(Object.fromEntries(names
+      .filter((name) => ROWS[name].spec)
+      .map((name) => [name, { spec: ROWS[name].spec(bench) }])));
+    for (const name of names) {
+      console.error(`bench: ${ROWS[name].title}`);
+      results[name] = await ROWS[name].run(bench);
+      console.error(`bench: ${JSON.stringify(results[name])}`);
+    }
+  } finally {
+    await bench.stop();
+  }
+  print(results);
+  process.exit(0);
+}
+
+await main(process.argv[2]);
