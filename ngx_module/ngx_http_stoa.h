@@ -417,7 +417,7 @@ stoa_value_t ngx_http_stoa_path_value(ngx_http_stoa_ctx_t *q,
                                       const char *name);
 stoa_str_t ngx_http_stoa_header_in(ngx_http_request_t *r, const char *lower);
 
-/* sql */
+/* args */
 stoa_str_t ngx_http_stoa_ctx_literal(ngx_http_stoa_ctx_t *q);
 /* Parameters of n requests as arrays in mem, or of one as they are. */
 ngx_int_t ngx_http_stoa_sql_values(stoa_mem_t *mem,
@@ -554,6 +554,8 @@ ngx_int_t ngx_http_stoa_header(ngx_http_request_t *r, const char *name,
 void ngx_http_stoa_problem(stoa_buf_t *b, ngx_http_stoa_ctx_t *q,
                            stoa_str_t request_id, stoa_err_e err,
                            ngx_uint_t bare);
+/* at, or the time of now. */
+void ngx_http_stoa_timestamp(stoa_buf_t *b, stoa_str_t at);
 /* What an error brings: Allow, Retry-After, WWW-Authenticate, RateLimit. */
 ngx_int_t ngx_http_stoa_problem_headers(ngx_http_request_t *r,
                                         ngx_http_stoa_gate_t *gate,

@@ -42,25 +42,24 @@ struct ngx_http_stoa_run_s {
     ngx_http_stoa_element_t *els[]; /* .n of them */
 };
 
-static void ngx_http_stoa_batch_flush(stoa_defer_t *d);
+static void                 ngx_http_stoa_batch_flush(stoa_defer_t *d);
 static ngx_http_stoa_run_t *ngx_http_stoa_run_create(ngx_http_stoa_row_t *row,
-                                                     ngx_uint_t max);
-static void ngx_http_stoa_run_destroy(ngx_http_stoa_run_t *run);
-static void ngx_http_stoa_run_start(ngx_http_stoa_run_t *run);
-static stoa_err_e ngx_http_stoa_run_values(ngx_http_stoa_run_t *run);
-static void ngx_http_stoa_run_done(stoa_pg_op_t *op, stoa_err_e err,
-                                   void *data);
-static void ngx_http_stoa_run_answer(ngx_http_stoa_run_t *run,
-                                     stoa_pg_result_t *res);
-static ngx_uint_t ngx_http_stoa_run_match(ngx_http_stoa_run_t *run,
-                                          const stoa_pg_result_t *res,
-                                          int col);
-static void ngx_http_stoa_run_split(ngx_http_stoa_run_t *run);
+                                                     ngx_uint_t           max);
+static void                 ngx_http_stoa_run_destroy(ngx_http_stoa_run_t *run);
+static void                 ngx_http_stoa_run_start(ngx_http_stoa_run_t *run);
+static stoa_err_e           ngx_http_stoa_run_values(ngx_http_stoa_run_t *run);
+static void       ngx_http_stoa_run_done(stoa_pg_op_t *op, stoa_err_e err,
+                                         void *data);
+static void       ngx_http_stoa_run_answer(ngx_http_stoa_run_t *run,
+                                           stoa_pg_result_t    *res);
+static ngx_uint_t ngx_http_stoa_run_match(ngx_http_stoa_run_t    *run,
+                                          const stoa_pg_result_t *res, int col);
+static void       ngx_http_stoa_run_split(ngx_http_stoa_run_t *run);
 static void ngx_http_stoa_run_fail(ngx_http_stoa_run_t *run, stoa_err_e err);
 static void ngx_http_stoa_run_over(ngx_http_stoa_run_t *run);
-static ngx_int_t ngx_http_stoa_share(ngx_http_stoa_ctx_t *q,
+static ngx_int_t ngx_http_stoa_share(ngx_http_stoa_ctx_t    *q,
                                      ngx_http_stoa_shared_t *shared);
-static void ngx_http_stoa_unshare(void *data);
+static void      ngx_http_stoa_unshare(void *data);
 
 void
 ngx_http_stoa_batch_init(ngx_http_stoa_row_t *row)
@@ -83,8 +82,8 @@ ngx_http_stoa_batch_run(ngx_http_stoa_ctx_t *q)
         return ngx_http_stoa_reply_error(q, STOA_E_DATABASE_UNAVAILABLE);
     }
 
-    if (row->nwaiting >= ngx_http_stoa_mcf(q->r)->pool_queue
-                             * (ngx_uint_t) q->ep->batch)
+    if (row->nwaiting
+        >= ngx_http_stoa_mcf(q->r)->pool_queue * (ngx_uint_t) q->ep->batch)
     {
         ngx_http_stoa_metric_add(STOA_M_pg_saturated, 1);
         return ngx_http_stoa_reply_error(q, STOA_E_POOL_SATURATED);
@@ -168,8 +167,9 @@ ngx_http_stoa_batch_flush(stoa_defer_t *d)
 
         el->q->element = NULL;
         ngx_http_stoa_resume_begin(el->q);
-        ngx_http_stoa_finish(el->q, ngx_http_stoa_reply_error(
-                                        el->q, STOA_E_NO_MEMORY));
+        ngx_http_stoa_finish(el->q,
+                             ngx_http_stoa_reply_error(el->q,
+                                                       STOA_E_NO_MEMORY));
         ngx_free(el);
     }
 
@@ -272,9 +272,9 @@ ngx_http_stoa_run_values(ngx_http_stoa_run_t *run)
 
     return ngx_http_stoa_sql_values(&run->mem, run->row->bound->plain, qs,
                                     run->n, 1, &run->values, &run->lens)
-                   == NGX_OK
-               ? STOA_OK
-               : STOA_E_NO_MEMORY;
+                == NGX_OK
+             ? STOA_OK
+             : STOA_E_NO_MEMORY;
 }
 
 static void
@@ -376,8 +376,8 @@ ngx_http_stoa_run_answer(ngx_http_stoa_run_t *run, stoa_pg_result_t *res)
 
         if (q == NULL) {
             if (cols.emit >= 0 && !stoa_pg_null(res, el->row, cols.emit)) {
-                ngx_http_stoa_effects(
-                    stoa_pg_value(res, el->row, cols.emit), ngx_cycle->log);
+                ngx_http_stoa_effects(stoa_pg_value(res, el->row, cols.emit),
+                                      ngx_cycle->log);
             }
 
             continue;
@@ -388,8 +388,8 @@ ngx_http_stoa_run_answer(ngx_http_stoa_run_t *run, stoa_pg_result_t *res)
         ngx_http_stoa_resume_begin(q);
 
         rc = ngx_http_stoa_share(q, shared) == NGX_OK
-                 ? ngx_http_stoa_sql_answer(q, res, &cols, el->row)
-                 : ngx_http_stoa_reply_error(q, STOA_E_NO_MEMORY);
+               ? ngx_http_stoa_sql_answer(q, res, &cols, el->row)
+               : ngx_http_stoa_reply_error(q, STOA_E_NO_MEMORY);
 
         ngx_http_stoa_finish(q, rc);
     }
@@ -414,8 +414,8 @@ ngx_http_stoa_run_match(ngx_http_stoa_run_t *run, const stoa_pg_result_t *res,
     for (i = 0; i < rows; i++) {
 
         if (stoa_pg_null(res, i, col)
-            || !stoa_str_int(stoa_pg_value(res, i, col), 1,
-                             (int64_t) run->n, &ord)
+            || !stoa_str_int(stoa_pg_value(res, i, col), 1, (int64_t) run->n,
+                             &ord)
             || run->els[ord - 1]->row != -1)
         {
             return 0;

@@ -15,8 +15,8 @@ static void ngx_http_stoa_effect(const stoa_json_t *one);
 static void ngx_http_stoa_publish(stoa_str_t text);
 static void ngx_http_stoa_wake(stoa_defer_t *d);
 
-static stoa_defer_t ngx_http_stoa_wake_later = { ngx_http_stoa_wake,
-                                                 NULL, NULL, false };
+static stoa_defer_t ngx_http_stoa_wake_later = { ngx_http_stoa_wake, NULL, NULL,
+                                                 false };
 
 void
 ngx_http_stoa_effects(stoa_str_t emit, ngx_log_t *log)
@@ -76,8 +76,8 @@ ngx_http_stoa_effect(const stoa_json_t *one)
     v = stoa_json_get(one, "wake");
     loop = ngx_http_stoa_process.loop;
 
-    if (v != NULL && stoa_json_type(v) == STOA_JSON_BOOL
-        && stoa_json_bool(v) && loop != NULL)
+    if (v != NULL && stoa_json_type(v) == STOA_JSON_BOOL && stoa_json_bool(v)
+        && loop != NULL)
     {
         /* one token for all that this turn enqueued */
         loop->defer(loop, &ngx_http_stoa_wake_later);
@@ -123,7 +123,8 @@ ngx_http_stoa_wake(stoa_defer_t *d)
 
     argv[1].data = key;
     argv[1].len = (size_t) (ngx_snprintf(key, sizeof(key), "%s{outbox}:w",
-                                         prefix) - key);
+                                         prefix)
+                            - key);
     argv[0] = (stoa_str_t) stoa_string("LPUSH");
     argv[2] = (stoa_str_t) stoa_string("1");
 

@@ -16,20 +16,20 @@ typedef struct {
     ngx_uint_t sent;
 } ngx_http_stoa_page_t;
 
-static ngx_int_t ngx_http_stoa_header_filter(ngx_http_request_t *r);
-static ngx_int_t ngx_http_stoa_body_filter(ngx_http_request_t *r,
-                                           ngx_chain_t *in);
-static ngx_int_t ngx_http_stoa_page(ngx_http_request_t *r,
-                                    ngx_http_stoa_gate_t *gate,
-                                    ngx_http_stoa_loc_conf_t *lcf);
-static stoa_err_e ngx_http_stoa_page_error(ngx_http_request_t *r);
-static ngx_int_t ngx_http_stoa_security(ngx_http_request_t *r,
-                                        ngx_http_stoa_loc_conf_t *lcf);
-static ngx_int_t ngx_http_stoa_cors(ngx_http_request_t *r,
-                                    ngx_http_stoa_loc_conf_t *lcf);
-static ngx_int_t ngx_http_stoa_link(ngx_http_request_t *r,
-                                    ngx_http_stoa_gate_t *gate);
-static void ngx_http_stoa_page_cleanup(void *data);
+static ngx_int_t             ngx_http_stoa_header_filter(ngx_http_request_t *r);
+static ngx_int_t             ngx_http_stoa_body_filter(ngx_http_request_t *r,
+                                                       ngx_chain_t        *in);
+static ngx_int_t             ngx_http_stoa_page(ngx_http_request_t       *r,
+                                                ngx_http_stoa_gate_t     *gate,
+                                                ngx_http_stoa_loc_conf_t *lcf);
+static stoa_err_e            ngx_http_stoa_page_error(ngx_http_request_t *r);
+static ngx_int_t             ngx_http_stoa_security(ngx_http_request_t       *r,
+                                                    ngx_http_stoa_loc_conf_t *lcf);
+static ngx_int_t             ngx_http_stoa_cors(ngx_http_request_t       *r,
+                                                ngx_http_stoa_loc_conf_t *lcf);
+static ngx_int_t             ngx_http_stoa_link(ngx_http_request_t   *r,
+                                                ngx_http_stoa_gate_t *gate);
+static void                  ngx_http_stoa_page_cleanup(void *data);
 static ngx_http_stoa_page_t *ngx_http_stoa_page_find(ngx_http_request_t *r);
 
 static ngx_http_output_header_filter_pt ngx_http_stoa_next_header_filter;
@@ -122,8 +122,7 @@ ngx_http_stoa_header_filter(ngx_http_request_t *r)
         }
     }
 
-    if (lcf->security_headers == 1
-        && ngx_http_stoa_security(r, lcf) != NGX_OK)
+    if (lcf->security_headers == 1 && ngx_http_stoa_security(r, lcf) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -202,8 +201,9 @@ ngx_http_stoa_page(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     }
 
     bare = lcf->envelope == 2
-           || ngx_http_stoa_accepts(ngx_http_stoa_header_in(r, "accept"),
-                                    "application/problem+json") == 2;
+        || ngx_http_stoa_accepts(ngx_http_stoa_header_in(r, "accept"),
+                                 "application/problem+json")
+               == 2;
 
     id.data = gate->request_id;
     id.len = sizeof(gate->request_id);
@@ -262,9 +262,9 @@ ngx_http_stoa_page_error(ngx_http_request_t *r)
     case NGX_HTTP_BAD_REQUEST:
         /* 494 leaves nginx as 400; it alone keeps lingering_close */
         return r->lingering_close && r->headers_in.content_length_n <= 0
-                       && !r->headers_in.chunked
-                   ? STOA_E_HEADERS_TOO_LARGE
-                   : STOA_E_BAD_REQUEST;
+                    && !r->headers_in.chunked
+                 ? STOA_E_HEADERS_TOO_LARGE
+                 : STOA_E_BAD_REQUEST;
 
     case NGX_HTTP_UNAUTHORIZED:
         return STOA_E_UNAUTHENTICATED;
@@ -302,8 +302,8 @@ ngx_http_stoa_page_error(ngx_http_request_t *r)
         return STOA_E_TIMEOUT;
     default:
         return r->err_status < NGX_HTTP_INTERNAL_SERVER_ERROR
-                   ? STOA_E_BAD_REQUEST
-                   : STOA_E_INTERNAL;
+                 ? STOA_E_BAD_REQUEST
+                 : STOA_E_INTERNAL;
     }
 }
 
@@ -318,7 +318,7 @@ ngx_http_stoa_security(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf)
     part = &r->headers_out.headers.part;
     h = part->elts;
 
-    for (i = 0; ; i++) {
+    for (i = 0;; i++) {
 
         if (i >= part->nelts) {
             if (part->next == NULL) {
@@ -334,14 +334,16 @@ ngx_http_stoa_security(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf)
             && h[i].key.len == sizeof("Content-Security-Policy") - 1
             && ngx_strncasecmp(h[i].key.data,
                                (u_char *) "Content-Security-Policy",
-                               h[i].key.len) == 0)
+                               h[i].key.len)
+                   == 0)
         {
             policy = 1;
         }
     }
 
     if (ngx_http_stoa_header(r, "X-Content-Type-Options",
-                             (stoa_str_t) stoa_string("nosniff")) != NGX_OK
+                             (stoa_str_t) stoa_string("nosniff"))
+            != NGX_OK
         || ngx_http_stoa_header(r, "Referrer-Policy",
                                 (stoa_str_t) stoa_string("no-referrer"))
                != NGX_OK)
@@ -352,8 +354,8 @@ ngx_http_stoa_security(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf)
 #if (NGX_HTTP_SSL)
     if (r->connection->ssl != NULL
         && ngx_http_stoa_header(r, "Strict-Transport-Security",
-                                (stoa_str_t) stoa_string(
-                                    "max-age=31536000")) != NGX_OK)
+                                (stoa_str_t) stoa_string("max-age=31536000"))
+               != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -398,8 +400,7 @@ ngx_http_stoa_cors(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf)
     }
 
     if (ngx_http_stoa_header(r, "Access-Control-Allow-Origin", origin)
-        != NGX_OK)
-    {
+        != NGX_OK) {
         return NGX_ERROR;
     }
 

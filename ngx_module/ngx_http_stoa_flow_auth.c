@@ -15,12 +15,12 @@
 static ngx_http_stoa_go_e
 ngx_http_stoa_auth_check(ngx_http_stoa_ctx_t *q)
 {
-    char                  at[24];
-    uint32_t              bit;
-    ngx_uint_t            some;
-    stoa_buf_t            b;
-    stoa_str_t            none = stoa_null_string;
-    const stoa_claims_t  *claims;
+    char                 at[24];
+    uint32_t             bit;
+    ngx_uint_t           some;
+    stoa_buf_t           b;
+    stoa_str_t           none = stoa_null_string;
+    const stoa_claims_t *claims;
 
     if (!q->gate->authenticated) {
         return ngx_http_stoa_flow_fail(q, STOA_E_UNAUTHENTICATED);
@@ -65,9 +65,10 @@ ngx_http_stoa_auth_check(ngx_http_stoa_ctx_t *q)
         return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
     }
 
-    return ngx_http_stoa_flow_end(
-        q, ngx_http_stoa_reply_answer(q, NGX_HTTP_OK, stoa_buf_view(&b),
-                                      none, none));
+    return ngx_http_stoa_flow_end(q,
+                                  ngx_http_stoa_reply_answer(q, NGX_HTTP_OK,
+                                                             stoa_buf_view(&b),
+                                                             none, none));
 }
 
 /* The account's name as the throttle knows it. */
@@ -120,8 +121,7 @@ ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
     mcf = ngx_http_stoa_mcf(q->r);
     ngx_memzero(&claims, sizeof(claims));
 
-    if (!stoa_uuid_parse(ngx_http_stoa_flow_column(q, "user_id"),
-                         &claims.sub)
+    if (!stoa_uuid_parse(ngx_http_stoa_flow_column(q, "user_id"), &claims.sub)
         || !stoa_uuid_parse(ngx_http_stoa_flow_column(q, "sid"), &claims.sid)
         || !stoa_id_next(&ngx_http_stoa_process.ids, &claims.jti)
         || !stoa_str_int(ngx_http_stoa_flow_column(q, "epoch"), 0, UINT32_MAX,
@@ -146,8 +146,7 @@ ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
     stoa_buf_str(b, stoa_buf_view(&token));
     stoa_buf_z(b, "\",\"refreshToken\":\"");
 
-    if (!stoa_str_int(ngx_http_stoa_flow_column(q, "counter"), 0, INT64_MAX,
-                      &n)
+    if (!stoa_str_int(ngx_http_stoa_flow_column(q, "counter"), 0, INT64_MAX, &n)
         || !stoa_refresh_make(mcf->refresh_secret, &claims.sid, (uint64_t) n,
                               b))
     {
@@ -181,15 +180,13 @@ ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q)
 
     body = ngx_http_stoa_flow_column(q, "body");
 
-    if (!stoa_str_int(ngx_http_stoa_flow_column(q, "status"), 0, 299,
-                      &status))
+    if (!stoa_str_int(ngx_http_stoa_flow_column(q, "status"), 0, 299, &status))
     {
         return ngx_http_stoa_flow_fail(q, STOA_E_INTERNAL);
     }
 
     if (status == 0) {
-        return ngx_http_stoa_flow_end(q, ngx_http_stoa_reply_failure(q,
-                                                                     body));
+        return ngx_http_stoa_flow_end(q, ngx_http_stoa_reply_failure(q, body));
     }
 
     stoa_buf_init(&b, &q->mem, 1024 + body.len, 8192 + body.len);
@@ -225,9 +222,11 @@ ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q)
         return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
     }
 
-    return ngx_http_stoa_flow_end(
-        q, ngx_http_stoa_reply_answer(q, (ngx_int_t) status,
-                                      stoa_buf_view(&b), none, none));
+    return ngx_http_stoa_flow_end(q,
+                                  ngx_http_stoa_reply_answer(q,
+                                                             (ngx_int_t) status,
+                                                             stoa_buf_view(&b),
+                                                             none, none));
 }
 
 /* ---- register ---- */
@@ -341,8 +340,8 @@ ngx_http_stoa_refresh_open(ngx_http_stoa_ctx_t *q)
     token = ngx_http_stoa_body_value(q, "refresh_token");
 
     /* garbage and forgeries cost no query */
-    if (!stoa_refresh_open(ngx_http_stoa_mcf(q->r)->refresh_secret, token,
-                           &id, &counter)
+    if (!stoa_refresh_open(ngx_http_stoa_mcf(q->r)->refresh_secret, token, &id,
+                           &counter)
         || counter > INT64_MAX)
     {
         return ngx_http_stoa_flow_fail(q, STOA_E_REFRESH_INVALID);
@@ -361,8 +360,8 @@ ngx_http_stoa_refresh_open(ngx_http_stoa_ctx_t *q)
     values[1] = stoa_buf_view(&sid);
     values[2] = stoa_buf_view(&n);
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
-                                    NGX_HTTP_STOA_S_REFRESH, values, 3);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, NGX_HTTP_STOA_S_REFRESH,
+                                    values, 3);
 }
 
 /* ---- logout ---- */
@@ -383,8 +382,8 @@ ngx_http_stoa_logout(ngx_http_stoa_ctx_t *q)
         values[1] = (stoa_value_t) stoa_string("false");
     }
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
-                                    NGX_HTTP_STOA_S_LOGOUT, values, 2);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, NGX_HTTP_STOA_S_LOGOUT,
+                                    values, 2);
 }
 
 /* ---- reset: {email} sends, {token,newPassword} consumes ---- */
@@ -457,8 +456,9 @@ ngx_http_stoa_reset_hash(ngx_http_stoa_ctx_t *q)
     q->resume = ngx_http_stoa_flow_resume;
 
     return ngx_http_stoa_flow_wait(
-        q, ngx_http_stoa_hash_run(
-               q, ngx_http_stoa_body_value(q, "new_password"), none, 0));
+        q,
+        ngx_http_stoa_hash_run(q, ngx_http_stoa_body_value(q, "new_password"),
+                               none, 0));
 }
 
 static ngx_http_stoa_go_e
@@ -470,8 +470,8 @@ ngx_http_stoa_reset_store(ngx_http_stoa_ctx_t *q)
     values[1] = q->hash;
     values[2] = stoa_str_z(q->hashing->made);
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
-                                    NGX_HTTP_STOA_S_RESET, values, 3);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, NGX_HTTP_STOA_S_RESET,
+                                    values, 3);
 }
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[] = {
@@ -490,8 +490,7 @@ const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_login[] = {
     { "begin", ngx_http_stoa_login_begin },   /* throttle; pg, waits */
     { "hash", ngx_http_stoa_login_hash },     /* thread, waits */
     { "finish", ngx_http_stoa_login_finish }, /* verdict; pg, waits */
-    { "reply", ngx_http_stoa_granted },
-    ngx_http_stoa_steps_end,
+    { "reply", ngx_http_stoa_granted },       ngx_http_stoa_steps_end,
 };
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_refresh[] = {

@@ -32,16 +32,16 @@ ngx_http_stoa_pay_reply(ngx_http_stoa_ctx_t *q)
     int64_t    status;
     stoa_buf_t b;
 
-    if (!stoa_str_int(ngx_http_stoa_flow_column(q, "status"), 0, 399,
-                      &status))
+    if (!stoa_str_int(ngx_http_stoa_flow_column(q, "status"), 0, 399, &status))
     {
         return ngx_http_stoa_flow_fail(q, STOA_E_NOT_FOUND);
     }
 
     if (status == 0) {
         return ngx_http_stoa_flow_end(
-            q, ngx_http_stoa_reply_failure(
-                   q, ngx_http_stoa_flow_column(q, "body")));
+            q,
+            ngx_http_stoa_reply_failure(q,
+                                        ngx_http_stoa_flow_column(q, "body")));
     }
 
     ngx_http_stoa_effects(ngx_http_stoa_flow_column(q, "emit"),
@@ -89,9 +89,10 @@ ngx_http_stoa_errors_reply(ngx_http_stoa_ctx_t *q)
         return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
     }
 
-    return ngx_http_stoa_flow_end(
-        q, ngx_http_stoa_reply_answer(q, NGX_HTTP_OK, stoa_buf_view(&b), none,
-                                      none));
+    return ngx_http_stoa_flow_end(q,
+                                  ngx_http_stoa_reply_answer(q, NGX_HTTP_OK,
+                                                             stoa_buf_view(&b),
+                                                             none, none));
 }
 
 static ngx_http_stoa_go_e
@@ -103,8 +104,8 @@ ngx_http_stoa_openapi_reply(ngx_http_stoa_ctx_t *q)
 
     if (ngx_http_stoa_openapi.data == NULL) {
 
-        ngx_http_stoa_openapi_mem = stoa_arena_create(
-            65536, 4 * NGX_HTTP_STOA_OPENAPI_MAX);
+        ngx_http_stoa_openapi_mem =
+            stoa_arena_create(65536, 4 * NGX_HTTP_STOA_OPENAPI_MAX);
 
         if (ngx_http_stoa_openapi_mem == NULL) {
             return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
@@ -121,8 +122,7 @@ ngx_http_stoa_openapi_reply(ngx_http_stoa_ctx_t *q)
         }
 
         ngx_http_stoa_openapi = stoa_buf_view(&b);
-        stoa_hex_encode((char *) ngx_http_stoa_openapi_etag, sum,
-                        sizeof(sum));
+        stoa_hex_encode((char *) ngx_http_stoa_openapi_etag, sum, sizeof(sum));
     }
 
     etag.data = ngx_http_stoa_openapi_etag;

@@ -9,18 +9,18 @@
 
 #include <qrencode.h>
 
-#define NGX_HTTP_STOA_CODES_MAX 100
-#define NGX_HTTP_STOA_QUIET 4      /* modules around the symbol */
-#define NGX_HTTP_STOA_SVG_MAX 131072
-#define NGX_HTTP_STOA_PAIR_BYTES 10 /* 16 characters of base32 */
+#define NGX_HTTP_STOA_CODES_MAX   100
+#define NGX_HTTP_STOA_QUIET       4 /* modules around the symbol */
+#define NGX_HTTP_STOA_SVG_MAX     131072
+#define NGX_HTTP_STOA_PAIR_BYTES  10 /* 16 characters of base32 */
 #define NGX_HTTP_STOA_DEVICE_LIFE (90 * 24 * 3600)
 
 static ngx_http_stoa_main_conf_t *ngx_http_stoa_ticket_conf(
     ngx_http_stoa_ctx_t *q);
 static stoa_err_e ngx_http_stoa_codes_item(ngx_http_stoa_ctx_t *q,
-                                           stoa_buf_t *b,
-                                           const stoa_uuid_t *type);
-static bool ngx_http_stoa_svg(stoa_buf_t *b, QRcode *qr);
+                                           stoa_buf_t          *b,
+                                           const stoa_uuid_t   *type);
+static bool       ngx_http_stoa_svg(stoa_buf_t *b, QRcode *qr);
 
 /*
  * $codes: [{"ticket_type_id","id","code"}], one entry per ticket of the
@@ -101,8 +101,7 @@ ngx_http_stoa_codes_item(ngx_http_stoa_ctx_t *q, stoa_buf_t *b,
     code.type = *type;
 
     if (!stoa_id_next(&ngx_http_stoa_process.ids, &code.ticket)
-        || !stoa_code_sign(ngx_http_stoa_ticket_conf(q)->code_key, &code,
-                           text))
+        || !stoa_code_sign(ngx_http_stoa_ticket_conf(q)->code_key, &code, text))
     {
         return STOA_E_INTERNAL;
     }
@@ -136,8 +135,7 @@ ngx_http_stoa_ticket_body(ngx_http_stoa_ctx_t *q, ngx_http_stoa_go_e *go)
 
     body = ngx_http_stoa_flow_column(q, "body");
 
-    if (!stoa_str_int(ngx_http_stoa_flow_column(q, "status"), 0, 299,
-                      &status))
+    if (!stoa_str_int(ngx_http_stoa_flow_column(q, "status"), 0, 299, &status))
     {
         *go = ngx_http_stoa_flow_fail(q, STOA_E_NOT_FOUND);
         return NULL;
@@ -202,9 +200,7 @@ ngx_http_stoa_svg_draw(ngx_http_stoa_ctx_t *q)
     input = QRinput_new2(0, QR_ECLEVEL_M);
 
     if (input != NULL) {
-        if (QRinput_append(input, QR_MODE_AN, (int) code.len, code.data)
-            == 0)
-        {
+        if (QRinput_append(input, QR_MODE_AN, (int) code.len, code.data) == 0) {
             qr = QRcode_encodeInput(input);
         }
 
@@ -222,8 +218,7 @@ ngx_http_stoa_svg_draw(ngx_http_stoa_ctx_t *q)
 
     return ngx_http_stoa_flow_end(
         q, ngx_http_stoa_reply_bytes(q, NGX_HTTP_OK,
-                                     (stoa_str_t) stoa_string(
-                                         "image/svg+xml"),
+                                     (stoa_str_t) stoa_string("image/svg+xml"),
                                      stoa_buf_view(&b), none));
 }
 
@@ -235,11 +230,12 @@ ngx_http_stoa_svg(stoa_buf_t *b, QRcode *qr)
 
     size = qr->width + 2 * NGX_HTTP_STOA_QUIET;
 
-    stoa_buf_printf(b, "<svg xmlns=\"http://www.w3.org/2000/svg\" "
-                       "viewBox=\"0 0 %d %d\" shape-rendering=\"crispEdges\" "
-                       "role=\"img\" aria-label=\"Ticket code\">"
-                       "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>"
-                       "<path fill=\"#000\" d=\"",
+    stoa_buf_printf(b,
+                    "<svg xmlns=\"http://www.w3.org/2000/svg\" "
+                    "viewBox=\"0 0 %d %d\" shape-rendering=\"crispEdges\" "
+                    "role=\"img\" aria-label=\"Ticket code\">"
+                    "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>"
+                    "<path fill=\"#000\" d=\"",
                     size, size, size, size);
 
     for (y = 0; y < qr->width; y++) {
@@ -252,9 +248,7 @@ ngx_http_stoa_svg(stoa_buf_t *b, QRcode *qr)
 
             from = x;
 
-            while (x + 1 < qr->width
-                   && (qr->data[y * qr->width + x + 1] & 1))
-            {
+            while (x + 1 < qr->width && (qr->data[y * qr->width + x + 1] & 1)) {
                 x++;
             }
 
@@ -286,17 +280,18 @@ ngx_http_stoa_change_begin(ngx_http_stoa_ctx_t *q)
 static ngx_http_stoa_go_e
 ngx_http_stoa_change_store(ngx_http_stoa_ctx_t *q)
 {
-    char               *text;
-    int64_t             generation, status;
-    stoa_code_t         code;
-    stoa_value_t        values[5], v;
+    char        *text;
+    int64_t      generation, status;
+    stoa_code_t  code;
+    stoa_value_t values[5], v;
 
     v = ngx_http_stoa_flow_column(q, "status");
 
     if (v.data != NULL && stoa_str_int(v, 0, 0, &status)) {
         return ngx_http_stoa_flow_end(
-            q, ngx_http_stoa_reply_failure(
-                   q, ngx_http_stoa_flow_column(q, "body")));
+            q,
+            ngx_http_stoa_reply_failure(q,
+                                        ngx_http_stoa_flow_column(q, "body")));
     }
 
     v = ngx_http_stoa_flow_column(q, "generation");
@@ -321,8 +316,7 @@ ngx_http_stoa_change_store(ngx_http_stoa_ctx_t *q)
     if (!stoa_uuid_parse(q->path_values[0], &code.ticket)
         || !stoa_uuid_parse(ngx_http_stoa_flow_column(q, "ticket_type_id"),
                             &code.type)
-        || !stoa_code_sign(ngx_http_stoa_ticket_conf(q)->code_key, &code,
-                           text))
+        || !stoa_code_sign(ngx_http_stoa_ticket_conf(q)->code_key, &code, text))
     {
         return ngx_http_stoa_flow_fail(q, STOA_E_INTERNAL);
     }
@@ -330,17 +324,16 @@ ngx_http_stoa_change_store(ngx_http_stoa_ctx_t *q)
     values[0] = ngx_http_stoa_ctx_literal(q);
     values[1] = q->path_values[0];
     values[2] = v; /* compared and swapped */
-    values[3] = (stoa_value_t) { STOA_CODE_LEN, (u_char *) text };
-    values[4] = q->canonical.data != NULL
-                    ? q->canonical
-                    : (stoa_value_t) stoa_string("{}");
+    values[3] = (stoa_value_t){ STOA_CODE_LEN, (u_char *) text };
+    values[4] = q->canonical.data != NULL ? q->canonical
+                                          : (stoa_value_t) stoa_string("{}");
 
-    return ngx_http_stoa_flow_query(
-        q, STOA_POOL_WRITE,
-        ngx_strcmp(q->ep->id, "tickets.transfer") == 0
-            ? NGX_HTTP_STOA_S_TRANSFER
-            : NGX_HTTP_STOA_S_REISSUE,
-        values, 5);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
+                                    ngx_strcmp(q->ep->id, "tickets.transfer")
+                                            == 0
+                                        ? NGX_HTTP_STOA_S_TRANSFER
+                                        : NGX_HTTP_STOA_S_REISSUE,
+                                    values, 5);
 }
 
 /* ---- devices ---- */
@@ -380,8 +373,7 @@ ngx_http_stoa_pair_make(ngx_http_stoa_ctx_t *q)
         code->data = ngx_pnalloc(q->r->pool, code->len);
     }
 
-    if (code == NULL || code->data == NULL || !stoa_random(raw, sizeof(raw)))
-    {
+    if (code == NULL || code->data == NULL || !stoa_random(raw, sizeof(raw))) {
         return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
     }
 
@@ -396,9 +388,8 @@ ngx_http_stoa_pair_make(ngx_http_stoa_ctx_t *q)
     }
 
     values[2] = ngx_http_stoa_sum(q, *code);
-    values[3] = q->canonical.data != NULL
-                    ? q->canonical
-                    : (stoa_value_t) stoa_string("{}");
+    values[3] = q->canonical.data != NULL ? q->canonical
+                                          : (stoa_value_t) stoa_string("{}");
 
     return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
                                     NGX_HTTP_STOA_S_DEVICE_PAIR, values, 4);
@@ -443,9 +434,11 @@ ngx_http_stoa_answer_with(ngx_http_stoa_ctx_t *q, const char *name,
     ngx_http_stoa_effects(ngx_http_stoa_flow_column(q, "emit"),
                           q->r->connection->log);
 
-    return ngx_http_stoa_flow_end(
-        q, ngx_http_stoa_reply_answer(q, (ngx_int_t) status,
-                                      stoa_buf_view(&b), none, none));
+    return ngx_http_stoa_flow_end(q,
+                                  ngx_http_stoa_reply_answer(q,
+                                                             (ngx_int_t) status,
+                                                             stoa_buf_view(&b),
+                                                             none, none));
 }
 
 static ngx_http_stoa_go_e
@@ -532,8 +525,7 @@ ngx_http_stoa_device_reply(ngx_http_stoa_ctx_t *q)
         return ngx_http_stoa_flow_fail(q, err);
     }
 
-    return ngx_http_stoa_answer_with(q, "deviceToken",
-                                     stoa_buf_view(&token));
+    return ngx_http_stoa_answer_with(q, "deviceToken", stoa_buf_view(&token));
 }
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_ticket_svg[] = {

@@ -10,18 +10,17 @@
 
 #include "ngx_http_stoa.h"
 
-static char *ngx_http_stoa_row_init(ngx_conf_t *cf,
+static char *ngx_http_stoa_row_init(ngx_conf_t                *cf,
                                     ngx_http_stoa_main_conf_t *mcf,
                                     ngx_http_stoa_row_t *row, ngx_uint_t i);
 static char *ngx_http_stoa_row_path(ngx_conf_t *cf, ngx_http_stoa_row_t *row);
-static char *ngx_http_stoa_row_query(ngx_conf_t *cf,
-                                     ngx_http_stoa_row_t *row);
+static char *ngx_http_stoa_row_query(ngx_conf_t *cf, ngx_http_stoa_row_t *row);
 static ngx_int_t ngx_http_stoa_flow_go(ngx_http_stoa_ctx_t *q);
 
-#define NGX_HTTP_STOA_ANSWER                                                  \
+#define NGX_HTTP_STOA_ANSWER                                                   \
     "select a.status, a.body, a.meta, a.etag, a.emit, a.wait from "
-#define NGX_HTTP_STOA_GRANT                                                   \
-    "select a.status, a.body, a.user_id, a.roles, a.epoch, a.sid, "           \
+#define NGX_HTTP_STOA_GRANT                                                    \
+    "select a.status, a.body, a.user_id, a.roles, a.epoch, a.sid, "            \
     "a.counter, a.refresh, a.emit from "
 
 /* name, pool's write flag, parameters, text */
@@ -252,14 +251,13 @@ ngx_http_stoa_flow_fail(ngx_http_stoa_ctx_t *q, stoa_err_e err)
 ngx_http_stoa_go_e
 ngx_http_stoa_flow_wait(ngx_http_stoa_ctx_t *q, ngx_int_t rc)
 {
-    return rc == NGX_DONE ? NGX_HTTP_STOA_WAIT
-                          : ngx_http_stoa_flow_end(q, rc);
+    return rc == NGX_DONE ? NGX_HTTP_STOA_WAIT : ngx_http_stoa_flow_end(q, rc);
 }
 
 ngx_http_stoa_go_e
 ngx_http_stoa_flow_query(ngx_http_stoa_ctx_t *q, stoa_pool_e pool,
-                         ngx_http_stoa_stmt_e stmt,
-                         const stoa_value_t *values, ngx_uint_t n)
+                         ngx_http_stoa_stmt_e stmt, const stoa_value_t *values,
+                         ngx_uint_t n)
 {
     int                      *lens;
     char                    **v;
@@ -290,9 +288,11 @@ ngx_http_stoa_flow_query(ngx_http_stoa_ctx_t *q, stoa_pool_e pool,
 
     q->resume = ngx_http_stoa_flow_resume;
 
-    return ngx_http_stoa_flow_wait(
-        q, ngx_http_stoa_sql_submit(q, pool, &pl->stmts[stmt],
-                                    (const char *const *) v, lens));
+    return ngx_http_stoa_flow_wait(q, ngx_http_stoa_sql_submit(q, pool,
+                                                               &pl->stmts[stmt],
+                                                               (const char
+                                                                    *const *) v,
+                                                               lens));
 }
 
 ngx_http_stoa_go_e
@@ -306,8 +306,8 @@ ngx_http_stoa_flow_answer(ngx_http_stoa_ctx_t *q)
 
     ngx_http_stoa_sql_columns(q->res, &cols);
 
-    return ngx_http_stoa_flow_end(q, ngx_http_stoa_sql_answer(q, q->res,
-                                                              &cols, 0));
+    return ngx_http_stoa_flow_end(q, ngx_http_stoa_sql_answer(q, q->res, &cols,
+                                                              0));
 }
 
 stoa_value_t
@@ -323,8 +323,8 @@ ngx_http_stoa_flow_column(ngx_http_stoa_ctx_t *q, const char *name)
     col = stoa_pg_column(q->res, name);
 
     return col < 0 || stoa_pg_null(q->res, 0, col)
-               ? none
-               : stoa_pg_value(q->res, 0, col);
+             ? none
+             : stoa_pg_value(q->res, 0, col);
 }
 
 static ngx_int_t
@@ -332,7 +332,7 @@ ngx_http_stoa_flow_go(ngx_http_stoa_ctx_t *q)
 {
     const ngx_http_stoa_step_t *step;
 
-    for ( ;; ) {
+    for (;;) {
         step = &ngx_http_stoa_flows[q->ep->flow][q->step];
 
         if (step->run == NULL) {
@@ -420,8 +420,7 @@ ngx_http_stoa_row_path(ngx_conf_t *cf, ngx_http_stoa_row_t *row)
         }
 
         for (f = row->ep->path_fields; f != NULL && f->name != NULL; f++) {
-            if (ngx_strlen(f->name) == len
-                && ngx_strncmp(f->name, p, len) == 0)
+            if (ngx_strlen(f->name) == len && ngx_strncmp(f->name, p, len) == 0)
             {
                 break;
             }
@@ -467,7 +466,8 @@ ngx_http_stoa_row_query(ngx_conf_t *cf, ngx_http_stoa_row_t *row)
         return NULL;
     }
 
-    for (n = 0; list->sorts[n].name != NULL; n++) { /* void */ }
+    for (n = 0; list->sorts[n].name != NULL; n++) { /* void */
+    }
 
     all = ngx_pcalloc(cf->pool, (row->nquery + 5) * sizeof(stoa_field_t));
     names = ngx_pcalloc(cf->pool, (n + 1) * sizeof(char *));

@@ -11,15 +11,15 @@
 
 #include "ngx_http_stoa.h"
 
-static ngx_http_stoa_ctx_t *ngx_http_stoa_create(ngx_http_request_t *r,
+static ngx_http_stoa_ctx_t *ngx_http_stoa_create(ngx_http_request_t   *r,
                                                  ngx_http_stoa_gate_t *gate);
-static void      ngx_http_stoa_cleanup(void *data);
-static void      ngx_http_stoa_forget(ngx_http_stoa_ctx_t *q);
-static ngx_int_t ngx_http_stoa_options(ngx_http_stoa_ctx_t *q);
-static ngx_int_t ngx_http_stoa_read(ngx_http_stoa_ctx_t *q);
-static void      ngx_http_stoa_body(ngx_http_request_t *r);
-static ngx_int_t ngx_http_stoa_body_join(ngx_http_stoa_ctx_t *q);
-static ngx_int_t ngx_http_stoa_begin(ngx_http_stoa_ctx_t *q);
+static void                 ngx_http_stoa_cleanup(void *data);
+static void                 ngx_http_stoa_forget(ngx_http_stoa_ctx_t *q);
+static ngx_int_t            ngx_http_stoa_options(ngx_http_stoa_ctx_t *q);
+static ngx_int_t            ngx_http_stoa_read(ngx_http_stoa_ctx_t *q);
+static void                 ngx_http_stoa_body(ngx_http_request_t *r);
+static ngx_int_t            ngx_http_stoa_body_join(ngx_http_stoa_ctx_t *q);
+static ngx_int_t            ngx_http_stoa_begin(ngx_http_stoa_ctx_t *q);
 
 ngx_int_t
 ngx_http_stoa_handler(ngx_http_request_t *r)
@@ -48,8 +48,8 @@ ngx_http_stoa_handler(ngx_http_request_t *r)
 
     if (gate->ep == NULL) {
         return r->method == NGX_HTTP_OPTIONS
-                   ? ngx_http_stoa_options(q)
-                   : ngx_http_stoa_reply_error(q, STOA_E_METHOD_NOT_ALLOWED);
+                 ? ngx_http_stoa_options(q)
+                 : ngx_http_stoa_reply_error(q, STOA_E_METHOD_NOT_ALLOWED);
     }
 
     pl = ngx_http_stoa_pipeline(r);
@@ -251,19 +251,18 @@ ngx_http_stoa_options(ngx_http_stoa_ctx_t *q)
 
     asked = ngx_http_stoa_header_in(q->r, "access-control-request-method");
 
-    if (asked.len != 0
-        && ngx_http_stoa_cors_allowed(q->r, &origin) == NGX_OK)
-    {
+    if (asked.len != 0 && ngx_http_stoa_cors_allowed(q->r, &origin) == NGX_OK) {
         methods = (stoa_str_t) stoa_string("GET, POST, PUT, PATCH, DELETE");
 
-        if (ngx_http_stoa_header(q->r, "Access-Control-Allow-Methods",
-                                 methods) != NGX_OK
+        if (ngx_http_stoa_header(q->r, "Access-Control-Allow-Methods", methods)
+                != NGX_OK
             || ngx_http_stoa_header(
                    q->r, "Access-Control-Allow-Headers",
                    (stoa_str_t) stoa_string(
                        "Authorization, Content-Type, Accept, "
                        "Accept-Language, Idempotency-Key, If-Match, "
-                       "If-None-Match, X-Request-Id")) != NGX_OK
+                       "If-None-Match, X-Request-Id"))
+                   != NGX_OK
             || ngx_http_stoa_header(q->r, "Access-Control-Max-Age",
                                     (stoa_str_t) stoa_string("600"))
                    != NGX_OK)

@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define NGX_HTTP_STOA_HASH_NICE 10
+#define NGX_HTTP_STOA_HASH_NICE  10
 #define NGX_HTTP_STOA_HASH_GUARD 1000
 
 static void ngx_http_stoa_hash_thread(void *data, ngx_log_t *log);
@@ -23,8 +23,8 @@ static void ngx_http_stoa_hash_guard(stoa_timer_t *t);
 static void ngx_http_stoa_hash_free(ngx_http_stoa_hash_t *h);
 
 static ngx_uint_t   ngx_http_stoa_hashes; /* queued or running */
-static stoa_timer_t ngx_http_stoa_hash_timer = { ngx_http_stoa_hash_guard,
-                                                 NULL, NULL, false };
+static stoa_timer_t ngx_http_stoa_hash_timer = { ngx_http_stoa_hash_guard, NULL,
+                                                 NULL, false };
 
 /* Declares the pool as "thread_pool stoa_hash threads=N max_queue=M;". */
 ngx_int_t
@@ -54,12 +54,15 @@ ngx_http_stoa_hash_init(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf,
     ngx_str_set(&value[0], "thread_pool");
     value[1] = name;
     value[2].data = p;
-    value[2].len = (size_t) (ngx_sprintf(p, "threads=%ui%Z",
-                                         mcf->hash_threads) - p) - 1;
+    value[2].len = (size_t) (ngx_sprintf(p, "threads=%ui%Z", mcf->hash_threads)
+                             - p)
+                 - 1;
     p += NGX_INT_T_LEN + 16;
     value[3].data = p;
     value[3].len = (size_t) (ngx_sprintf(p, "max_queue=%ui%Z",
-                                         mcf->hash_queue + 1) - p) - 1;
+                                         mcf->hash_queue + 1)
+                             - p)
+                 - 1;
 
     modules = cf->cycle->modules;
     cmd = NULL;
@@ -84,8 +87,8 @@ ngx_http_stoa_hash_init(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf,
 
     if (rv != NGX_CONF_OK) {
         if (rv != NGX_CONF_ERROR) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "thread_pool stoa_hash %s", rv);
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "thread_pool stoa_hash %s",
+                               rv);
         }
 
         return NGX_ERROR;
@@ -254,8 +257,8 @@ ngx_http_stoa_hash_done(ngx_event_t *ev)
     }
 
     ngx_http_stoa_resume_begin(q);
-    ngx_http_stoa_finish(q, q->resume(q, h->failed ? STOA_E_NO_MEMORY
-                                                   : STOA_OK));
+    ngx_http_stoa_finish(q,
+                         q->resume(q, h->failed ? STOA_E_NO_MEMORY : STOA_OK));
 }
 
 static void

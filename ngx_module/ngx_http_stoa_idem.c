@@ -7,7 +7,7 @@
 
 #include "ngx_http_stoa.h"
 
-#define NGX_HTTP_STOA_KEY_MAX 255
+#define NGX_HTTP_STOA_KEY_MAX    255
 #define NGX_HTTP_STOA_CURSOR_MAX 1024
 #define NGX_HTTP_STOA_CURSOR_MAC 8
 
@@ -214,9 +214,8 @@ ngx_http_stoa_cursor_open(ngx_http_stoa_ctx_t *q, stoa_str_t text)
         return STOA_E_INTERNAL;
     }
 
-    if (!stoa_str_same_secret(
-            (stoa_str_t) { NGX_HTTP_STOA_CURSOR_MAC, mac },
-            (stoa_str_t) { NGX_HTTP_STOA_CURSOR_MAC, p }))
+    if (!stoa_str_same_secret((stoa_str_t){ NGX_HTTP_STOA_CURSOR_MAC, mac },
+                              (stoa_str_t){ NGX_HTTP_STOA_CURSOR_MAC, p }))
     {
         goto invalid;
     }
@@ -245,8 +244,7 @@ ngx_http_stoa_cursor_make(ngx_http_stoa_ctx_t *q, stoa_str_t next)
     raw = ngx_pnalloc(q->r->pool, len);
     text = ngx_pnalloc(q->r->pool, stoa_base64url_len(len));
 
-    if (raw == NULL || text == NULL
-        || !ngx_http_stoa_cursor_mac(q, next, raw))
+    if (raw == NULL || text == NULL || !ngx_http_stoa_cursor_mac(q, next, raw))
     {
         return out;
     }
@@ -272,9 +270,9 @@ ngx_http_stoa_cursor_mac(ngx_http_stoa_ctx_t *q, stoa_str_t next,
     n = 0;
 
     parts[n++] = stoa_str_z(q->ep->id);
-    parts[n++] = (stoa_str_t) { 1, &sort };
-    parts[n++] = (stoa_str_t) { q->gate->authenticated ? 16 : 0,
-                                q->gate->claims.sub.b };
+    parts[n++] = (stoa_str_t){ 1, &sort };
+    parts[n++] = (stoa_str_t){ q->gate->authenticated ? 16 : 0,
+                               q->gate->claims.sub.b };
     parts[n++] = q->filters;
 
     for (i = 0; i < q->row->npath; i++) {
@@ -284,8 +282,8 @@ ngx_http_stoa_cursor_mac(ngx_http_stoa_ctx_t *q, stoa_str_t next,
     parts[n++] = (stoa_str_t) stoa_string("\n");
     parts[n++] = next;
 
-    if (!stoa_hmac_sha256_parts(ngx_http_stoa_mcf(q->r)->cursor_secret,
-                                parts, n, sum))
+    if (!stoa_hmac_sha256_parts(ngx_http_stoa_mcf(q->r)->cursor_secret, parts,
+                                n, sum))
     {
         return false;
     }

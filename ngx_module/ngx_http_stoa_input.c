@@ -8,16 +8,16 @@
 
 #include "ngx_http_stoa.h"
 
-#define NGX_HTTP_STOA_BODY_MAX 65536
+#define NGX_HTTP_STOA_BODY_MAX            65536
 #define NGX_HTTP_STOA_WEBHOOK_TOLERANCE_S 300
 
-static stoa_err_e ngx_http_stoa_input_type(ngx_http_stoa_ctx_t *q);
-static stoa_err_e ngx_http_stoa_input_accept(ngx_http_stoa_ctx_t *q);
-static stoa_err_e ngx_http_stoa_input_path(ngx_http_stoa_ctx_t *q);
-static stoa_err_e ngx_http_stoa_input_query(ngx_http_stoa_ctx_t *q);
-static stoa_err_e ngx_http_stoa_input_body(ngx_http_stoa_ctx_t *q);
-static stoa_err_e ngx_http_stoa_input_list(ngx_http_stoa_ctx_t *q);
-static stoa_err_e ngx_http_stoa_input_verify(ngx_http_stoa_ctx_t *q);
+static stoa_err_e   ngx_http_stoa_input_type(ngx_http_stoa_ctx_t *q);
+static stoa_err_e   ngx_http_stoa_input_accept(ngx_http_stoa_ctx_t *q);
+static stoa_err_e   ngx_http_stoa_input_path(ngx_http_stoa_ctx_t *q);
+static stoa_err_e   ngx_http_stoa_input_query(ngx_http_stoa_ctx_t *q);
+static stoa_err_e   ngx_http_stoa_input_body(ngx_http_stoa_ctx_t *q);
+static stoa_err_e   ngx_http_stoa_input_list(ngx_http_stoa_ctx_t *q);
+static stoa_err_e   ngx_http_stoa_input_verify(ngx_http_stoa_ctx_t *q);
 static stoa_value_t ngx_http_stoa_named(const stoa_field_t *fields,
                                         const stoa_value_t *values,
                                         ngx_uint_t n, const char *name);
@@ -38,7 +38,7 @@ ngx_http_stoa_header_in(ngx_http_request_t *r, const char *lower)
     part = &r->headers_in.headers.part;
     h = part->elts;
 
-    for (i = 0; ; i++) {
+    for (i = 0;; i++) {
 
         if (i >= part->nelts) {
             if (part->next == NULL) {
@@ -51,8 +51,7 @@ ngx_http_stoa_header_in(ngx_http_request_t *r, const char *lower)
         }
 
         if (h[i].key.len == len
-            && ngx_memcmp(h[i].lowcase_key, lower, len) == 0)
-        {
+            && ngx_memcmp(h[i].lowcase_key, lower, len) == 0) {
             value.data = h[i].value.data;
             value.len = h[i].value.len;
             break;
@@ -177,9 +176,9 @@ ngx_http_stoa_input_type(ngx_http_stoa_ctx_t *q)
 
     if (r->headers_in.content_type == NULL) {
         return (r->headers_in.content_length_n > 0 || r->headers_in.chunked)
-                       && q->ep->body_kind != STOA_BODY_RAW
-                   ? STOA_E_UNSUPPORTED_MEDIA_TYPE
-                   : STOA_OK;
+                    && q->ep->body_kind != STOA_BODY_RAW
+                 ? STOA_E_UNSUPPORTED_MEDIA_TYPE
+                 : STOA_OK;
     }
 
     type = r->headers_in.content_type->value;
@@ -219,7 +218,8 @@ ngx_http_stoa_input_type(ngx_http_stoa_ctx_t *q)
         if (type.len == 33
             && ngx_strncasecmp(p,
                                (u_char *) "application/x-www-form-urlencoded",
-                               33) == 0)
+                               33)
+                   == 0)
         {
             return STOA_OK;
         }
@@ -293,8 +293,8 @@ ngx_http_stoa_input_path(ngx_http_stoa_ctx_t *q)
 
     for (i = 0; i < n; i++) {
         (void) stoa_input_scalar(&q->mem, q->row->path[i],
-                                 q->gate->match.params[i],
-                                 &q->path_values[i], q->row->path[i]->name,
+                                 q->gate->match.params[i], &q->path_values[i],
+                                 q->row->path[i]->name,
                                  &q->faults); /* counted in faults */
     }
 
@@ -315,8 +315,8 @@ ngx_http_stoa_input_query(ngx_http_stoa_ctx_t *q)
         return STOA_OK;
     }
 
-    q->query_values = stoa_calloc(&q->mem, (q->row->nquery + 1)
-                                               * sizeof(stoa_value_t));
+    q->query_values = stoa_calloc(&q->mem,
+                                  (q->row->nquery + 1) * sizeof(stoa_value_t));
     if (q->query_values == NULL) {
         return STOA_E_NO_MEMORY;
     }
@@ -358,8 +358,8 @@ ngx_http_stoa_input_body(ngx_http_stoa_ctx_t *q)
 
     fields = q->ep->body != NULL ? q->ep->body : ngx_http_stoa_no_fields;
 
-    q->body_values = stoa_calloc(&q->mem, (q->row->nbody + 1)
-                                              * sizeof(stoa_value_t));
+    q->body_values = stoa_calloc(&q->mem,
+                                 (q->row->nbody + 1) * sizeof(stoa_value_t));
     if (q->body_values == NULL) {
         return STOA_E_NO_MEMORY;
     }
@@ -376,8 +376,8 @@ ngx_http_stoa_input_body(ngx_http_stoa_ctx_t *q)
         text = (stoa_str_t) stoa_string("{}");
     }
 
-    (void) stoa_input_json(&q->mem, fields, text, q->body_values,
-                           &q->canonical, &q->json, &q->faults);
+    (void) stoa_input_json(&q->mem, fields, text, q->body_values, &q->canonical,
+                           &q->json, &q->faults);
     return STOA_OK;
 }
 
@@ -451,8 +451,8 @@ ngx_http_stoa_input_list(ngx_http_stoa_ctx_t *q)
 static stoa_err_e
 ngx_http_stoa_input_verify(ngx_http_stoa_ctx_t *q)
 {
-    stoa_str_t                 header;
-    ngx_array_t               *secrets;
+    stoa_str_t   header;
+    ngx_array_t *secrets;
 
     header = ngx_http_stoa_header_in(q->r, "stripe-signature");
     secrets = ngx_http_stoa_mcf(q->r)->webhook_secrets;
@@ -461,8 +461,8 @@ ngx_http_stoa_input_verify(ngx_http_stoa_ctx_t *q)
         return STOA_E_SIGNATURE_INVALID;
     }
 
-    return stoa_signature_verify(header, q->raw, secrets->elts,
-                                 secrets->nelts, stoa_time_ms() / 1000,
+    return stoa_signature_verify(header, q->raw, secrets->elts, secrets->nelts,
+                                 stoa_time_ms() / 1000,
                                  NGX_HTTP_STOA_WEBHOOK_TOLERANCE_S);
 }
 

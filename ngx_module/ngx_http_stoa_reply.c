@@ -11,25 +11,19 @@
 
 #include "ngx_http_stoa.h"
 
-#define NGX_HTTP_STOA_TYPE "/api/v1/errors#"
 #define NGX_HTTP_STOA_PROBLEM_MAX 65536
 
-static ngx_int_t ngx_http_stoa_send(ngx_http_stoa_ctx_t *q, ngx_int_t status,
-                                    stoa_str_t before, stoa_str_t body,
-                                    stoa_str_t after);
+static ngx_int_t  ngx_http_stoa_send(ngx_http_stoa_ctx_t *q, ngx_int_t status,
+                                     stoa_str_t before, stoa_str_t body,
+                                     stoa_str_t after);
 static ngx_uint_t ngx_http_stoa_not_modified(ngx_http_stoa_ctx_t *q,
-                                             ngx_str_t *etag);
-static ngx_int_t ngx_http_stoa_etag(ngx_http_stoa_ctx_t *q, stoa_str_t etag,
-                                    ngx_str_t *out);
-static stoa_str_t ngx_http_stoa_snake(ngx_http_stoa_ctx_t *q,
-                                      stoa_str_t json);
-static void ngx_http_stoa_problem_faults(stoa_buf_t *b,
-                                         const stoa_faults_t *faults);
-static void ngx_http_stoa_timestamp(stoa_buf_t *b, stoa_str_t at);
+                                             ngx_str_t           *etag);
+static ngx_int_t  ngx_http_stoa_etag(ngx_http_stoa_ctx_t *q, stoa_str_t etag,
+                                     ngx_str_t *out);
+static stoa_str_t ngx_http_stoa_snake(ngx_http_stoa_ctx_t *q, stoa_str_t json);
 
 ngx_int_t
-ngx_http_stoa_header(ngx_http_request_t *r, const char *name,
-                     stoa_str_t value)
+ngx_http_stoa_header(ngx_http_request_t *r, const char *name, stoa_str_t value)
 {
     ngx_table_elt_t *h;
 
@@ -68,7 +62,7 @@ ngx_http_stoa_reply_answer(ngx_http_stoa_ctx_t *q, ngx_int_t status,
         q->filling = 0;
 
         if (status == NGX_HTTP_OK) {
-            ngx_http_stoa_cache_put(q, (ngx_uint_t) status, body, etag);
+            ngx_http_stoa_cache_put(q, body, meta, etag);
 
         } else {
             ngx_http_stoa_cache_fail(q);
@@ -81,7 +75,8 @@ ngx_http_stoa_reply_answer(ngx_http_stoa_ctx_t *q, ngx_int_t status,
 
     if (q->replayed
         && ngx_http_stoa_header(r, "Idempotent-Replayed",
-                                (stoa_str_t) stoa_string("true")) != NGX_OK)
+                                (stoa_str_t) stoa_string("true"))
+               != NGX_OK)
     {
         return q->rc = NGX_ERROR;
     }
@@ -162,8 +157,8 @@ ngx_http_stoa_reply_bytes(ngx_http_stoa_ctx_t *q, ngx_int_t status,
         stoa_buf_char(&b, '"');
 
         if (b.failed
-            || ngx_http_stoa_header(r, "Content-Disposition",
-                                    stoa_buf_view(&b)) != NGX_OK)
+            || ngx_http_stoa_header(r, "Content-Disposition", stoa_buf_view(&b))
+                   != NGX_OK)
         {
             return q->rc = NGX_ERROR;
         }
@@ -210,7 +205,8 @@ ngx_http_stoa_reply_error(ngx_http_stoa_ctx_t *q, stoa_err_e err)
 
     if (q->replayed
         && ngx_http_stoa_header(r, "Idempotent-Replayed",
-                                (stoa_str_t) stoa_string("true")) != NGX_OK)
+                                (stoa_str_t) stoa_string("true"))
+               != NGX_OK)
     {
         return q->rc = NGX_ERROR;
     }
@@ -218,17 +214,15 @@ ngx_http_stoa_reply_error(ngx_http_stoa_ctx_t *q, stoa_err_e err)
     request_id.data = gate->request_id;
     request_id.len = sizeof(gate->request_id);
 
-    bare = ngx_http_stoa_accepts(
-               ngx_http_stoa_header_in(r, "accept"),
-               "application/problem+json") == 2
-           || ngx_http_stoa_lcf(r)->envelope == 2;
+    bare = ngx_http_stoa_accepts(ngx_http_stoa_header_in(r, "accept"),
+                                 "application/problem+json")
+            == 2
+        || ngx_http_stoa_lcf(r)->envelope == 2;
 
     stoa_buf_init(&b, &q->mem, 512, NGX_HTTP_STOA_PROBLEM_MAX);
     ngx_http_stoa_problem(&b, q, request_id, err, bare);
 
-    if (b.failed
-        || ngx_http_stoa_problem_headers(r, gate, err) != NGX_OK)
-    {
+    if (b.failed || ngx_http_stoa_problem_headers(r, gate, err) != NGX_OK) {
         return q->rc = NGX_ERROR;
     }
 
@@ -250,8 +244,7 @@ ngx_http_stoa_reply_error(ngx_http_stoa_ctx_t *q, stoa_err_e err)
     }
 
     return ngx_http_stoa_send(q, stoa_err_row(err)->status,
-                              (stoa_str_t) stoa_null_string,
-                              stoa_buf_view(&b),
+                              (stoa_str_t) stoa_null_string, stoa_buf_view(&b),
                               (stoa_str_t) stoa_null_string);
 }
 
@@ -281,8 +274,7 @@ ngx_http_stoa_reply_failure(ngx_http_stoa_ctx_t *q, stoa_str_t body)
         while (stoa_json_next(json, &it, &name, &value)) {
 
             if (stoa_str_eq_z(name, "code")
-                && stoa_json_type(value) == STOA_JSON_STRING)
-            {
+                && stoa_json_type(value) == STOA_JSON_STRING) {
                 code = stoa_json_str(value);
                 err = stoa_err_by_code((char *) code.data, code.len);
 
@@ -311,7 +303,8 @@ ngx_http_stoa_reply_failure(ngx_http_stoa_ctx_t *q, stoa_str_t body)
     if (err == STOA_OK || extra.failed || errors.failed) {
         ngx_log_error(NGX_LOG_ALERT, q->r->connection->log, 0,
                       "stoa: row \"%s\" answered an error without a known "
-                      "code", q->ep->id);
+                      "code",
+                      q->ep->id);
         q->detail = (stoa_str_t) stoa_null_string;
         q->errors = (stoa_str_t) stoa_null_string;
         return ngx_http_stoa_reply_error(q, STOA_E_INTERNAL);
@@ -337,252 +330,9 @@ ngx_http_stoa_reply_refuse(ngx_http_request_t *r, stoa_err_e err)
     return stoa_err_row(err)->status;
 }
 
-void
-ngx_http_stoa_problem(stoa_buf_t *b, ngx_http_stoa_ctx_t *q,
-                      stoa_str_t request_id, stoa_err_e err, ngx_uint_t bare)
-{
-    const stoa_err_row_t *row;
-
-    row = stoa_err_row(err);
-
-    if (!bare) {
-        stoa_buf_z(b, "{\"success\":false,\"data\":null,\"meta\":null,"
-                      "\"error\":");
-    }
-
-    stoa_buf_z(b, "{\"type\":\"" NGX_HTTP_STOA_TYPE);
-    stoa_buf_z(b, row->code);
-    stoa_buf_z(b, "\",\"title\":");
-    stoa_buf_json_z(b, row->title);
-    stoa_buf_z(b, ",\"status\":");
-    stoa_buf_int(b, row->status);
-
-    if (q != NULL && q->detail.len != 0) {
-        stoa_buf_z(b, ",\"detail\":");
-        stoa_buf_json(b, q->detail);
-    }
-
-    stoa_buf_z(b, ",\"code\":\"");
-    stoa_buf_z(b, row->code);
-    stoa_buf_z(b, "\",\"request_id\":\"");
-    stoa_buf_str(b, request_id);
-    stoa_buf_z(b, "\",\"errors\":");
-
-    if (q != NULL && q->errors.len != 0) {
-        stoa_buf_str(b, q->errors);
-
-    } else if (q != NULL && q->faulted) {
-        ngx_http_stoa_problem_faults(b, &q->faults);
-
-    } else {
-        stoa_buf_z(b, "[]");
-    }
-
-    if (q != NULL) {
-        stoa_buf_str(b, q->extra);
-    }
-
-    stoa_buf_char(b, '}');
-
-    if (!bare) {
-        stoa_buf_z(b, ",\"timestamp\":\"");
-        ngx_http_stoa_timestamp(b, q != NULL
-                                       ? q->at
-                                       : (stoa_str_t) stoa_null_string);
-        stoa_buf_z(b, "\"}");
-    }
-}
-
-ngx_int_t
-ngx_http_stoa_problem_headers(ngx_http_request_t *r,
-                              ngx_http_stoa_gate_t *gate, stoa_err_e err)
-{
-    u_char                *p;
-    stoa_str_t             v;
-    ngx_uint_t             after, window;
-    ngx_http_stoa_limit_t *limit;
-
-    switch (stoa_err_row(err)->status) {
-
-    case NGX_HTTP_NOT_ALLOWED:
-        return gate->routed ? ngx_http_stoa_allow(r, gate) : NGX_OK;
-
-    case NGX_HTTP_UNAUTHORIZED:
-        v = (stoa_str_t) stoa_string("Bearer");
-
-        if (r->headers_in.authorization != NULL) {
-            v = (stoa_str_t) stoa_string("Bearer error=\"invalid_token\"");
-        }
-
-        return ngx_http_stoa_header(r, "WWW-Authenticate", v);
-
-    case NGX_HTTP_TOO_MANY_REQUESTS:
-        break;
-
-    case NGX_HTTP_SERVICE_UNAVAILABLE:
-        return ngx_http_stoa_header(r, "Retry-After",
-                                    (stoa_str_t) stoa_string("1"));
-
-    case NGX_HTTP_CONFLICT:
-        if (err != STOA_E_IN_FLIGHT) {
-            return NGX_OK;
-        }
-
-        return ngx_http_stoa_header(r, "Retry-After",
-                                    (stoa_str_t) stoa_string("1"));
-    default:
-        return NGX_OK;
-    }
-
-    /* 429 */
-
-    p = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    after = gate->retry_after != 0 ? gate->retry_after : 1;
-    v.data = p;
-    v.len = (size_t) (ngx_sprintf(p, "%ui", after) - p);
-
-    if (ngx_http_stoa_header(r, "Retry-After", v) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    limit = gate->limit;
-    if (limit == NULL || limit->rate == 0) {
-        return NGX_OK;
-    }
-
-    p = ngx_pnalloc(r->pool, 2 * (limit->name.len + 2 * NGX_INT_T_LEN + 16));
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    v.data = p;
-    v.len = (size_t) (ngx_sprintf(p, "\"%V\";r=%ui;t=%ui", &limit->name,
-                                  gate->limit_remaining,
-                                  ngx_max(gate->reset_after, after)) - p);
-
-    if (ngx_http_stoa_header(r, "RateLimit", v) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    /* the window in which the whole burst grows back */
-    window = limit->burst * limit->period_ms / limit->rate;
-    window = ngx_max((window + 999) / 1000, 1);
-
-    p += v.len;
-    v.data = p;
-    v.len = (size_t) (ngx_sprintf(p, "\"%V\";q=%ui;w=%ui", &limit->name,
-                                  limit->burst, window) - p);
-
-    return ngx_http_stoa_header(r, "RateLimit-Policy", v);
-}
-
-ngx_int_t
-ngx_http_stoa_allow(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
-{
-    ngx_uint_t m;
-    stoa_mem_t mem;
-    stoa_buf_t b;
-
-    static const char *names[STOA_METHOD_COUNT] = {
-        [STOA_GET] = "GET, HEAD, ",
-        [STOA_POST] = "POST, ",
-        [STOA_PUT] = "PUT, ",
-        [STOA_PATCH] = "PATCH, ",
-        [STOA_DELETE] = "DELETE, ",
-    };
-
-    ngx_http_stoa_mem_init(&mem, r->pool);
-    stoa_buf_init(&b, &mem, 64, 256);
-
-    for (m = STOA_GET; m < STOA_METHOD_COUNT; m++) {
-        if (gate->match.methods & (1 << m)) {
-            stoa_buf_z(&b, names[m]);
-        }
-    }
-
-    stoa_buf_z(&b, "OPTIONS");
-    if (b.failed) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_stoa_header(r, "Allow", stoa_buf_view(&b));
-}
-
-/*
- * RFC 9110 Accept: 0 no, 1 by a wildcard or an absent header, 2 by its name.
- * q=0 excludes; other weights are not compared.
- */
-ngx_uint_t
-ngx_http_stoa_accepts(stoa_str_t accept, const char *type)
-{
-    u_char     *p, *last, *item, *end, *semi;
-    size_t      len, major;
-    ngx_uint_t  found;
-
-    if (accept.len == 0) {
-        return 1;
-    }
-
-    len = ngx_strlen(type);
-    major = (size_t) (ngx_strchr(type, '/') - type) + 1;
-    found = 0;
-    p = accept.data;
-    last = p + accept.len;
-
-    while (p < last) {
-
-        while (p < last && (*p == ' ' || *p == ',' || *p == '\t')) {
-            p++;
-        }
-
-        item = p;
-
-        while (p < last && *p != ',') {
-            p++;
-        }
-
-        semi = ngx_strlchr(item, p, ';');
-        end = semi != NULL ? semi : p;
-
-        while (end > item && (end[-1] == ' ' || end[-1] == '\t')) {
-            end--;
-        }
-
-        if (semi != NULL
-            && ngx_strlcasestrn(semi, p, (u_char *) "q=0", 3 - 1) != NULL
-            && ngx_strlcasestrn(semi, p, (u_char *) "q=0.", 4 - 1) == NULL)
-        {
-            continue;
-        }
-
-        if ((size_t) (end - item) == len
-            && ngx_strncasecmp(item, (u_char *) (uintptr_t) type, len) == 0)
-        {
-            return 2;
-        }
-
-        if (end - item == 3 && ngx_strncmp(item, "*/*", 3) == 0) {
-            found = 1;
-
-        } else if ((size_t) (end - item) == major + 1
-                   && ngx_strncasecmp(item, (u_char *) (uintptr_t) type,
-                                      major) == 0
-                   && end[-1] == '*')
-        {
-            found = 1;
-        }
-    }
-
-    return found;
-}
-
 static ngx_int_t
-ngx_http_stoa_send(ngx_http_stoa_ctx_t *q, ngx_int_t status,
-                   stoa_str_t before, stoa_str_t body, stoa_str_t after)
+ngx_http_stoa_send(ngx_http_stoa_ctx_t *q, ngx_int_t status, stoa_str_t before,
+                   stoa_str_t body, stoa_str_t after)
 {
     size_t              len;
     ngx_buf_t          *b;
@@ -606,8 +356,8 @@ ngx_http_stoa_send(ngx_http_stoa_ctx_t *q, ngx_int_t status,
         r->headers_out.content_length_n = -1;
     }
 
-    if (q->ep != NULL && (q->ep->who & STOA_PUBLIC)
-        && q->ep->method == STOA_GET && !q->gate->authenticated)
+    if (q->ep != NULL && (q->ep->who & STOA_PUBLIC) && q->ep->method == STOA_GET
+        && !q->gate->authenticated)
     {
         policy = (stoa_str_t) stoa_string("no-cache");
 
@@ -765,8 +515,8 @@ ngx_http_stoa_not_modified(ngx_http_stoa_ctx_t *q, ngx_str_t *etag)
 static stoa_str_t
 ngx_http_stoa_snake(ngx_http_stoa_ctx_t *q, stoa_str_t json)
 {
-    u_char     *p, *last, *end, *next, *d;
-    stoa_str_t  out = stoa_null_string;
+    u_char    *p, *last, *end, *next, *d;
+    stoa_str_t out = stoa_null_string;
 
     if (json.len == 0) {
         return json;
@@ -809,7 +559,7 @@ ngx_http_stoa_snake(ngx_http_stoa_ctx_t *q, stoa_str_t json)
 
         /* a member's name */
 
-        for ( /* void */ ; p <= end; p++) {
+        for (/* void */; p <= end; p++) {
             if (*p >= 'A' && *p <= 'Z') {
                 *d++ = '_';
                 *d++ = (u_char) (*p | 0x20);
@@ -823,45 +573,4 @@ ngx_http_stoa_snake(ngx_http_stoa_ctx_t *q, stoa_str_t json)
     out.len = (size_t) (d - out.data);
 
     return out;
-}
-
-static void
-ngx_http_stoa_problem_faults(stoa_buf_t *b, const stoa_faults_t *faults)
-{
-    ngx_uint_t          i;
-    const stoa_fault_t *f;
-
-    stoa_buf_char(b, '[');
-
-    for (i = 0; i < faults->n; i++) {
-        f = &faults->fault[i];
-
-        if (i != 0) {
-            stoa_buf_char(b, ',');
-        }
-
-        stoa_buf_z(b, "{\"pointer\":");
-        stoa_buf_json_z(b, f->pointer);
-        stoa_buf_z(b, ",\"code\":");
-        stoa_buf_json_z(b, f->code);
-        stoa_buf_z(b, ",\"detail\":");
-        stoa_buf_json_z(b, f->detail);
-        stoa_buf_char(b, '}');
-    }
-
-    stoa_buf_char(b, ']');
-}
-
-static void
-ngx_http_stoa_timestamp(stoa_buf_t *b, stoa_str_t at)
-{
-    char text[24];
-
-    if (at.len != 0) {
-        stoa_buf_str(b, at);
-        return;
-    }
-
-    stoa_time_print(stoa_time_ms(), text);
-    stoa_buf_put(b, text, sizeof(text));
 }

@@ -11,8 +11,8 @@
 
 #include "ngx_http_stoa.h"
 
-#define NGX_HTTP_STOA_WAIT_MAX 4000
-#define NGX_HTTP_STOA_WAIT_EARLY 64
+#define NGX_HTTP_STOA_WAIT_MAX       4000
+#define NGX_HTTP_STOA_WAIT_EARLY     64
 #define NGX_HTTP_STOA_WAIT_EARLY_MAX 16384
 
 /* In the request's pool. */
@@ -34,10 +34,10 @@ typedef struct {
 
 static void ngx_http_stoa_wait_tell(ngx_http_stoa_ctx_t *q, stoa_str_t body);
 static ngx_int_t ngx_http_stoa_wait_over(ngx_http_stoa_ctx_t *q,
-                                         stoa_str_t message);
+                                         stoa_str_t           message);
 static ngx_int_t ngx_http_stoa_wait_accepted(ngx_http_stoa_ctx_t *q);
-static void ngx_http_stoa_wait_fire(stoa_timer_t *t);
-static void ngx_http_stoa_wait_early(int64_t id, stoa_str_t body);
+static void      ngx_http_stoa_wait_fire(stoa_timer_t *t);
+static void      ngx_http_stoa_wait_early(int64_t id, stoa_str_t body);
 static ngx_http_stoa_early_t *ngx_http_stoa_wait_came(int64_t id);
 static void ngx_http_stoa_wait_insert(ngx_http_stoa_parked_t *p);
 static ngx_http_stoa_parked_t *ngx_http_stoa_wait_find(int64_t id);
@@ -206,8 +206,7 @@ ngx_http_stoa_wait_over(ngx_http_stoa_ctx_t *q, stoa_str_t message)
     ngx_http_stoa_wait_leave(q);
 
     if (message.len != 0) {
-        return ngx_http_stoa_reply_answer(q, p->status, message, p->meta,
-                                          none);
+        return ngx_http_stoa_reply_answer(q, p->status, message, p->meta, none);
     }
 
     if (q->ep->method == STOA_GET) {
@@ -236,8 +235,8 @@ ngx_http_stoa_wait_accepted(ngx_http_stoa_ctx_t *q)
     if (p->meta.len != 0) {
         json = stoa_json_parse(&q->mem, p->meta, &fault);
         v = json != NULL && stoa_json_type(json) == STOA_JSON_OBJECT
-                ? stoa_json_get(json, "location")
-                : NULL;
+              ? stoa_json_get(json, "location")
+              : NULL;
     }
 
     if (v != NULL && stoa_json_type(v) == STOA_JSON_STRING) {
@@ -246,11 +245,11 @@ ngx_http_stoa_wait_accepted(ngx_http_stoa_ctx_t *q)
     } else {
         ngx_http_stoa_canonical_path(&b, q->gate, q->ep);
         json = q->ep->method == STOA_POST && p->body.len != 0
-                   ? stoa_json_parse(&q->mem, p->body, &fault)
-                   : NULL;
+                 ? stoa_json_parse(&q->mem, p->body, &fault)
+                 : NULL;
         v = json != NULL && stoa_json_type(json) == STOA_JSON_OBJECT
-                ? stoa_json_get(json, "id")
-                : NULL;
+              ? stoa_json_get(json, "id")
+              : NULL;
 
         if (v != NULL && stoa_json_type(v) == STOA_JSON_STRING) {
             stoa_buf_char(&b, '/');
@@ -350,8 +349,10 @@ ngx_http_stoa_wait_find(int64_t id)
     while (node != &ngx_http_stoa_wait_sentinel) {
 
         if (key == node->key) {
-            return (ngx_http_stoa_parked_t *)
-                ((u_char *) node - offsetof(ngx_http_stoa_parked_t, node));
+            return (
+                ngx_http_stoa_parked_t *) ((u_char *) node
+                                           - offsetof(ngx_http_stoa_parked_t,
+                                                      node));
         }
 
         node = key < node->key ? node->left : node->right;

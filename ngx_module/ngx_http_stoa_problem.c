@@ -1,0 +1,302 @@
+/*
+ * The text of an error: RFC 9457 members from its row, the request's id, what
+ * was wrong with the input, and the headers that go with it.  Sends nothing:
+ * ngx_http_stoa_reply.c and the filter do.
+ */
+
+#include "ngx_http_stoa.h"
+
+#define NGX_HTTP_STOA_TYPE "/api/v1/errors#"
+
+static void      ngx_http_stoa_problem_faults(stoa_buf_t          *b,
+                                              const stoa_faults_t *faults);
+static ngx_int_t ngx_http_stoa_problem_limit(ngx_http_request_t   *r,
+                                             ngx_http_stoa_gate_t *gate);
+
+void
+ngx_http_stoa_problem(stoa_buf_t *b, ngx_http_stoa_ctx_t *q,
+                      stoa_str_t request_id, stoa_err_e err, ngx_uint_t bare)
+{
+    const stoa_err_row_t *row;
+
+    row = stoa_err_row(err);
+
+    if (!bare) {
+        stoa_buf_z(b, "{\"success\":false,\"data\":null,\"meta\":null,"
+                      "\"error\":");
+    }
+
+    stoa_buf_z(b, "{\"type\":\"" NGX_HTTP_STOA_TYPE);
+    stoa_buf_z(b, row->code);
+    stoa_buf_z(b, "\",\"title\":");
+    stoa_buf_json_z(b, row->title);
+    stoa_buf_z(b, ",\"status\":");
+    stoa_buf_int(b, row->status);
+
+    if (q != NULL && q->detail.len != 0) {
+        stoa_buf_z(b, ",\"detail\":");
+        stoa_buf_json(b, q->detail);
+    }
+
+    stoa_buf_z(b, ",\"code\":\"");
+    stoa_buf_z(b, row->code);
+    stoa_buf_z(b, "\",\"request_id\":\"");
+    stoa_buf_str(b, request_id);
+    stoa_buf_z(b, "\",\"errors\":");
+
+    if (q != NULL && q->errors.len != 0) {
+        stoa_buf_str(b, q->errors);
+
+    } else if (q != NULL && q->faulted) {
+        ngx_http_stoa_problem_faults(b, &q->faults);
+
+    } else {
+        stoa_buf_z(b, "[]");
+    }
+
+    if (q != NULL) {
+        stoa_buf_str(b, q->extra);
+    }
+
+    stoa_buf_char(b, '}');
+
+    if (!bare) {
+        stoa_buf_z(b, ",\"timestamp\":\"");
+        ngx_http_stoa_timestamp(b, q != NULL ? q->at
+                                             : (stoa_str_t) stoa_null_string);
+        stoa_buf_z(b, "\"}");
+    }
+}
+
+ngx_int_t
+ngx_http_stoa_problem_headers(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
+                              stoa_err_e err)
+{
+    stoa_str_t v;
+
+    switch (stoa_err_row(err)->status) {
+
+    case NGX_HTTP_NOT_ALLOWED:
+        return gate->routed ? ngx_http_stoa_allow(r, gate) : NGX_OK;
+
+    case NGX_HTTP_UNAUTHORIZED:
+        v = (stoa_str_t) stoa_string("Bearer");
+
+        if (r->headers_in.authorization != NULL) {
+            v = (stoa_str_t) stoa_string("Bearer error=\"invalid_token\"");
+        }
+
+        return ngx_http_stoa_header(r, "WWW-Authenticate", v);
+
+    case NGX_HTTP_TOO_MANY_REQUESTS:
+        return ngx_http_stoa_problem_limit(r, gate);
+
+    case NGX_HTTP_SERVICE_UNAVAILABLE:
+        return ngx_http_stoa_header(r, "Retry-After",
+                                    (stoa_str_t) stoa_string("1"));
+
+    case NGX_HTTP_CONFLICT:
+        if (err != STOA_E_IN_FLIGHT) {
+            return NGX_OK;
+        }
+
+        return ngx_http_stoa_header(r, "Retry-After",
+                                    (stoa_str_t) stoa_string("1"));
+    default:
+        return NGX_OK;
+    }
+}
+
+/* draft-ietf-httpapi-ratelimit-headers, and RFC 9110 Retry-After */
+static ngx_int_t
+ngx_http_stoa_problem_limit(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
+{
+    u_char                *p;
+    stoa_str_t             v;
+    ngx_uint_t             after, window;
+    ngx_http_stoa_limit_t *limit;
+
+    p = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    after = gate->retry_after != 0 ? gate->retry_after : 1;
+    v.data = p;
+    v.len = (size_t) (ngx_sprintf(p, "%ui", after) - p);
+
+    if (ngx_http_stoa_header(r, "Retry-After", v) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    limit = gate->limit;
+    if (limit == NULL || limit->rate == 0) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, 2 * (limit->name.len + 2 * NGX_INT_T_LEN + 16));
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    v.data = p;
+    v.len = (size_t) (ngx_sprintf(p, "\"%V\";r=%ui;t=%ui", &limit->name,
+                                  gate->limit_remaining,
+                                  ngx_max(gate->reset_after, after))
+                      - p);
+
+    if (ngx_http_stoa_header(r, "RateLimit", v) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* the window in which the whole burst grows back */
+    window = limit->burst * limit->period_ms / limit->rate;
+    window = ngx_max((window + 999) / 1000, 1);
+
+    p += v.len;
+    v.data = p;
+    v.len = (size_t) (ngx_sprintf(p, "\"%V\";q=%ui;w=%ui", &limit->name,
+                                  limit->burst, window)
+                      - p);
+
+    return ngx_http_stoa_header(r, "RateLimit-Policy", v);
+}
+
+ngx_int_t
+ngx_http_stoa_allow(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
+{
+    ngx_uint_t m;
+    stoa_mem_t mem;
+    stoa_buf_t b;
+
+    static const char *names[STOA_METHOD_COUNT] = {
+        [STOA_GET] = "GET, HEAD, ", [STOA_POST] = "POST, ",
+        [STOA_PUT] = "PUT, ",       [STOA_PATCH] = "PATCH, ",
+        [STOA_DELETE] = "DELETE, ",
+    };
+
+    ngx_http_stoa_mem_init(&mem, r->pool);
+    stoa_buf_init(&b, &mem, 64, 256);
+
+    for (m = STOA_GET; m < STOA_METHOD_COUNT; m++) {
+        if (gate->match.methods & (1 << m)) {
+            stoa_buf_z(&b, names[m]);
+        }
+    }
+
+    stoa_buf_z(&b, "OPTIONS");
+    if (b.failed) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_stoa_header(r, "Allow", stoa_buf_view(&b));
+}
+
+/*
+ * RFC 9110 Accept: 0 no, 1 by a wildcard or an absent header, 2 by its name.
+ * q=0 excludes; other weights are not compared.
+ */
+ngx_uint_t
+ngx_http_stoa_accepts(stoa_str_t accept, const char *type)
+{
+    u_char    *p, *last, *item, *end, *semi;
+    size_t     len, major;
+    ngx_uint_t found;
+
+    if (accept.len == 0) {
+        return 1;
+    }
+
+    len = ngx_strlen(type);
+    major = (size_t) (ngx_strchr(type, '/') - type) + 1;
+    found = 0;
+    p = accept.data;
+    last = p + accept.len;
+
+    while (p < last) {
+
+        while (p < last && (*p == ' ' || *p == ',' || *p == '\t')) {
+            p++;
+        }
+
+        item = p;
+
+        while (p < last && *p != ',') {
+            p++;
+        }
+
+        semi = ngx_strlchr(item, p, ';');
+        end = semi != NULL ? semi : p;
+
+        while (end > item && (end[-1] == ' ' || end[-1] == '\t')) {
+            end--;
+        }
+
+        if (semi != NULL
+            && ngx_strlcasestrn(semi, p, (u_char *) "q=0", 3 - 1) != NULL
+            && ngx_strlcasestrn(semi, p, (u_char *) "q=0.", 4 - 1) == NULL)
+        {
+            continue;
+        }
+
+        if ((size_t) (end - item) == len
+            && ngx_strncasecmp(item, (u_char *) (uintptr_t) type, len) == 0)
+        {
+            return 2;
+        }
+
+        if (end - item == 3 && ngx_strncmp(item, "*/*", 3) == 0) {
+            found = 1;
+
+        } else if ((size_t) (end - item) == major + 1
+                   && ngx_strncasecmp(item, (u_char *) (uintptr_t) type, major)
+                          == 0
+                   && end[-1] == '*')
+        {
+            found = 1;
+        }
+    }
+
+    return found;
+}
+
+static void
+ngx_http_stoa_problem_faults(stoa_buf_t *b, const stoa_faults_t *faults)
+{
+    ngx_uint_t          i;
+    const stoa_fault_t *f;
+
+    stoa_buf_char(b, '[');
+
+    for (i = 0; i < faults->n; i++) {
+        f = &faults->fault[i];
+
+        if (i != 0) {
+            stoa_buf_char(b, ',');
+        }
+
+        stoa_buf_z(b, "{\"pointer\":");
+        stoa_buf_json_z(b, f->pointer);
+        stoa_buf_z(b, ",\"code\":");
+        stoa_buf_json_z(b, f->code);
+        stoa_buf_z(b, ",\"detail\":");
+        stoa_buf_json_z(b, f->detail);
+        stoa_buf_char(b, '}');
+    }
+
+    stoa_buf_char(b, ']');
+}
+
+void
+ngx_http_stoa_timestamp(stoa_buf_t *b, stoa_str_t at)
+{
+    char text[24];
+
+    if (at.len != 0) {
+        stoa_buf_str(b, at);
+        return;
+    }
+
+    stoa_time_print(stoa_time_ms(), text);
+    stoa_buf_put(b, text, sizeof(text));
+}
