@@ -4,8 +4,14 @@
  * includes hiredis.h is stoa_redis.c.  Works with hiredis 0.14 and 1.x.
  *
  * Reconnects with backoff 50 ms..2 s and jitter; every command has a
- * deadline; while the connection is down commands are refused at once with
- * REDIS_UNAVAILABLE (nothing is queued behind a dead server).
+ * deadline (TIMEOUT; its place in the pipeline stays until the reply or the
+ * end of the connection); while the connection is down commands are refused
+ * at once with REDIS_UNAVAILABLE (nothing is queued behind a dead server),
+ * and what was in flight when it broke ends with that too.
+ *
+ * done() is called exactly once per command that was not canceled, never
+ * from inside the call that sends it; it may send and cancel, not destroy.
+ * The process must ignore SIGPIPE.
  */
 
 #ifndef STOA_REDIS_H_INCLUDED
@@ -26,7 +32,9 @@ typedef struct {
     const char *password;  /* NULL: none */
     int         db;
     uint32_t    connect_timeout_ms; /* 0: 2000 */
-    uint32_t    command_timeout_ms; /* 0: 2000 */
+    uint32_t    command_timeout_ms; /* 0: 2000; also: a server that owes
+                                       answers and is silent for so long is
+                                       left, see timeout_ms below */
 } stoa_redis_conf_t;
 
 typedef enum {
@@ -52,8 +60,10 @@ typedef void (*stoa_redis_done_pt)(stoa_redis_op_t *op, stoa_err_e err,
                                    const stoa_redis_reply_t *reply,
                                    void *data);
 
-/* argv is copied.  timeout_ms 0: the connection's.  On failure NULL, *err
-   is set, done() is not called.  done may be NULL (fire and forget). */
+/* argv is copied.  timeout_ms 0: the connection's; a blocking command says
+   more than it blocks.  On failure NULL, *err is set (NULL: do not care),
+   done() is not called.  done may be NULL (fire and forget): then only that
+   the result is not NULL may be used. */
 stoa_redis_op_t *stoa_redis_command(stoa_redis_t *rd, int argc,
                                     const stoa_str_t *argv,
                                     uint32_t timeout_ms,
@@ -64,13 +74,14 @@ stoa_redis_op_t *stoa_redis_command(stoa_redis_t *rd, int argc,
 typedef struct {
     const char *name;
     const char *lua;
-    char        sha[41]; /* filled by stoa_redis_scripts() */
+    char        sha[41]; /* zeroed; filled when Redis has loaded it */
 } stoa_redis_script_t;
 
-/* Registers scripts (caller's memory, lives as long as rd). */
+/* Registers scripts (caller's memory, lives as long as rd), up to 8 times. */
 void stoa_redis_scripts(stoa_redis_t *rd, stoa_redis_script_t *scripts,
                         size_t n);
 
+/* argv: nkeys keys, then the arguments; argc counts both. */
 stoa_redis_op_t *stoa_redis_eval(stoa_redis_t *rd,
                                  const stoa_redis_script_t *script, int nkeys,
                                  int argc, const stoa_str_t *argv,
@@ -87,7 +98,9 @@ const stoa_redis_reply_t *stoa_redis_at(const stoa_redis_reply_t *r, size_t i);
 
 /* Subscriber: its own connection; channels may be added at any time and are
    subscribed again after each reconnect.  on_state(up) after SUBSCRIBE of all
-   was confirmed, on_state(down) at loss: what was published between is lost. */
+   was confirmed, on_state(down) at loss: what was published between is lost.
+   A server that answers no PING for 15 s counts as lost.  Neither callback
+   may destroy the subscriber. */
 stoa_redis_sub_t *stoa_redis_sub_create(
     stoa_loop_t *loop, const stoa_redis_conf_t *conf,
     void (*on_message)(void *data, stoa_str_t channel, stoa_str_t message),
