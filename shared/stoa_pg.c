@@ -42,7 +42,6 @@ static const stoa_pg_stmt_t stoa_pg_timeout_stmt = {
 };
 
 static void stoa_pg_conn_event(stoa_watch_t *w, bool readable, bool writable);
-static void stoa_pg_conn_retry(stoa_timer_t *t);
 
 
 void
@@ -52,7 +51,7 @@ stoa_pg_res_free(struct pg_result *res)
 }
 
 
-const char *
+static const char *
 stoa_pg_res_field(const struct pg_result *res, int code)
 {
     const char *field;
@@ -63,31 +62,10 @@ stoa_pg_res_field(const struct pg_result *res, int code)
 }
 
 
-void
-stoa_pg_conn_set_state(stoa_pg_conn_t *conn, stoa_pg_state_e to)
-{
-    static const char *const names[] = {
-        [STOA_PG_DOWN] = "down",     [STOA_PG_CONNECTING] = "connecting",
-        [STOA_PG_SETUP] = "setup",   [STOA_PG_READY] = "ready",
-        [STOA_PG_CLOSED] = "closed",
-    };
-
-    stoa_pg_pool_t *pool = conn->pool;
-
-    stoa_log(pool->loop->log, STOA_LOG_DEBUG,
-             "pg: pool \"%s\" connection %u: %s -> %s", pool->conf.name,
-             conn->index, names[conn->state], names[to]);
-
-    pool->ready -= conn->state == STOA_PG_READY;
-    pool->ready += to == STOA_PG_READY;
-    conn->state = to;
-}
-
-
 /* ---- connecting ---- */
 
 /* libpq's texts end with a line feed and may have several lines. */
-static void
+void
 stoa_pg_one_line(char out[256], const char *text)
 {
     size_t i;
@@ -181,6 +159,15 @@ stoa_pg_conn_unwatch(stoa_pg_conn_t *conn)
 }
 
 
+void
+stoa_pg_conn_close(stoa_pg_conn_t *conn)
+{
+    stoa_pg_conn_unwatch(conn);
+    PQfinish(conn->pg); /* NULL is fine */
+    conn->pg = NULL;
+}
+
+
 static bool
 stoa_pg_conn_watch(stoa_pg_conn_t *conn, bool rd, bool wr)
 {
@@ -237,30 +224,6 @@ stoa_pg_conn_connect(stoa_pg_conn_t *conn)
 
     if (!stoa_pg_conn_watch(conn, false, true)) {
         stoa_pg_conn_lost(conn, STOA_PG_DOWN, "cannot watch the socket");
-    }
-}
-
-
-static void
-stoa_pg_conn_retry(stoa_timer_t *t)
-{
-    stoa_pg_conn_t *conn = stoa_cast(stoa_pg_conn_t, STOA_PG_CONN_MAGIC,
-                                     t->data);
-
-    switch (conn->state) {
-
-    case STOA_PG_DOWN:
-        stoa_pg_conn_connect(conn);
-        break;
-
-    case STOA_PG_CONNECTING:
-    case STOA_PG_SETUP:
-        stoa_pg_conn_lost(conn, STOA_PG_DOWN, "connecting took too long");
-        break;
-
-    case STOA_PG_READY:
-    case STOA_PG_CLOSED:
-        break;
     }
 }
 
@@ -849,147 +812,6 @@ stoa_pg_conn_event(stoa_watch_t *w, bool readable, bool writable)
     {
         stoa_pg_conn_lost(conn, STOA_PG_DOWN, PQerrorMessage(conn->pg));
     }
-}
-
-
-/* ---- the end of a connection ---- */
-
-/* Reads go to the queue again, the list returned is to be ended. */
-static stoa_pg_op_t *
-stoa_pg_conn_collect(stoa_pg_conn_t *conn)
-{
-    uint32_t        i;
-    stoa_pg_op_t   *op, *ending = NULL;
-    stoa_pg_pool_t *pool = conn->pool;
-
-    /* from the last one: both lists grow at their front */
-
-    for (i = conn->count + 1; i > 0; i--) {
-        if (i == 1) {
-            op = conn->held;
-
-        } else if (stoa_pg_conn_cmd(conn, i - 2)->kind == STOA_PG_CMD_OP) {
-            op = stoa_pg_conn_cmd(conn, i - 2)->op;
-
-        } else {
-            continue;
-        }
-
-        if (op == NULL) {
-            continue;
-        }
-
-        pool->in_flight--;
-        op->state = STOA_PG_OP_ENDING;
-
-        if (!op->stmt->write && !op->failed && !op->resent && op->done != NULL
-            && pool->ready != 0 && !pool->destroying)
-        {
-            op->resent = true;
-            pool->stats.resent++;
-            stoa_pg_op_again(op);
-
-        } else {
-            op->next = ending;
-            ending = op;
-        }
-    }
-
-    return ending;
-}
-
-
-static void
-stoa_pg_conn_log_lost(stoa_pg_conn_t *conn, const char *why)
-{
-    char            line[256];
-    stoa_pg_pool_t *pool = conn->pool;
-
-    stoa_pg_one_line(line, why);
-
-    /* a server that stays away would fill the log: each tenth attempt */
-
-    if (conn->state == STOA_PG_READY) {
-        stoa_log(pool->loop->log, STOA_LOG_WARN,
-                 "pg: pool \"%s\" connection %u lost, in flight:%u: %s",
-                 pool->conf.name, conn->index, conn->n, line);
-
-    } else if (conn->fails % 10 == 0) {
-        stoa_log(pool->loop->log, STOA_LOG_ERROR,
-                 "pg: pool \"%s\" connection %u: connect failed: %s",
-                 pool->conf.name, conn->index, line);
-    }
-}
-
-
-static void
-stoa_pg_conn_reset(stoa_pg_conn_t *conn)
-{
-    conn->head = 0;
-    conn->count = 0;
-    conn->n = 0;
-    conn->open = 0;
-    conn->groups = 0;
-    conn->held = NULL;
-    conn->timer_at = 0;
-    memset(conn->prepared, STOA_PG_UNPREPARED,
-           conn->pool->conf.nslots + STOA_PG_SLOTS_OWN);
-}
-
-
-void
-stoa_pg_conn_lost(stoa_pg_conn_t *conn, stoa_pg_state_e next, const char *why)
-{
-    stoa_pg_op_t   *op, *ending;
-    stoa_pg_pool_t *pool = conn->pool;
-    stoa_loop_t    *loop = pool->loop;
-
-    if (why != NULL) {
-        stoa_pg_conn_log_lost(conn, why);
-    }
-
-    if (conn->state == STOA_PG_READY
-        && loop->now_ms(loop) - conn->up_at > 10000) {
-        conn->fails = 0;
-    }
-
-    stoa_pg_conn_unwatch(conn);
-    PQfinish(conn->pg); /* NULL is fine */
-    conn->pg = NULL;
-
-    loop->timer_cancel(loop, &conn->timer);
-    loop->timer_cancel(loop, &conn->retry);
-
-    if (conn->cancel != NULL) {
-        stoa_pg_cancel(conn->cancel);
-        conn->cancel = NULL;
-    }
-
-    stoa_pg_conn_set_state(conn, next);
-
-    ending = stoa_pg_conn_collect(conn);
-    stoa_pg_conn_reset(conn);
-
-    if (next == STOA_PG_DOWN) {
-        conn->fails++;
-        pool->stats.reconnects++;
-        loop->timer_set(loop, &conn->retry,
-                        stoa_pg_pool_backoff(pool, conn->fails));
-    }
-
-    while ((op = ending) != NULL) {
-        ending = op->next;
-
-        if (op->failed) {
-            /* refused before the end: it has certainly not happened */
-            stoa_pg_op_answered(op);
-        } else {
-            stoa_pg_op_end(op, op->stmt->write ? STOA_E_COMMIT_UNKNOWN
-                                               : STOA_E_DATABASE_UNAVAILABLE);
-        }
-    }
-
-    stoa_pg_pool_down(pool);
 }
 
 

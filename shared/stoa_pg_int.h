@@ -170,6 +170,9 @@ uint64_t stoa_pg_clock_us(void);
 /* false: conninfo is not usable, logged. */
 bool stoa_pg_conninfo_check(stoa_loop_t *loop, const char *conninfo);
 
+void stoa_pg_conn_connect(stoa_pg_conn_t *conn);
+void stoa_pg_conn_close(stoa_pg_conn_t *conn); /* only the socket's side */
+
 /* Puts an operation and what it needs into libpq's buffer.  false: the
    connection is broken; op is SENT when its own message got that far. */
 bool stoa_pg_conn_send(stoa_pg_conn_t *conn, stoa_pg_op_t *op);
@@ -177,26 +180,36 @@ bool stoa_pg_conn_send(stoa_pg_conn_t *conn, stoa_pg_op_t *op);
 /* Ends the open group of reads, writes out; false: broken. */
 bool stoa_pg_conn_flush(stoa_pg_conn_t *conn);
 
-void stoa_pg_conn_connect(stoa_pg_conn_t *conn);
+void stoa_pg_one_line(char out[256], const char *text);
+void stoa_pg_res_free(struct pg_result *res);
+
+/* stoa_pg_conn.c */
+
+void stoa_pg_conn_set_state(stoa_pg_conn_t *conn, stoa_pg_state_e to);
+
+void stoa_pg_conn_retry(stoa_timer_t *t); /* the time to (re)connect is up */
+
+/* Sets the timer of what is in flight; 0: no deadline. */
+void stoa_pg_conn_arm(stoa_pg_conn_t *conn, uint64_t deadline);
+void stoa_pg_conn_deadlines(stoa_timer_t *t);
+
+/* Stops the running statement of a pool that has one in flight. */
+void stoa_pg_conn_cancel(stoa_pg_conn_t *conn);
 
 /* Closes what is open and settles what was in flight; next is DOWN (connects
    again) or CLOSED. */
 void stoa_pg_conn_lost(stoa_pg_conn_t *conn, stoa_pg_state_e next,
                        const char *why);
 
-void        stoa_pg_conn_set_state(stoa_pg_conn_t *conn, stoa_pg_state_e to);
-void        stoa_pg_res_free(struct pg_result *res);
-const char *stoa_pg_res_field(const struct pg_result *res, int code);
-
 /* stoa_pg_pool.c */
 
 void stoa_pg_pool_wake(stoa_pg_pool_t *pool); /* dispatch at end of turn */
 
-/* A connection is up, or none is and none will be soon. */
+/* A connection is up; one is gone. */
 void stoa_pg_pool_up(stoa_pg_pool_t *pool);
 void stoa_pg_pool_down(stoa_pg_pool_t *pool);
 
-/* An idle connection: to be closed while draining. */
+/* Nothing is in flight on conn. */
 void stoa_pg_pool_idle(stoa_pg_pool_t *pool, stoa_pg_conn_t *conn);
 
 /* PostgreSQL has answered, op is off its connection. */
@@ -207,11 +220,5 @@ void stoa_pg_op_end(stoa_pg_op_t *op, stoa_err_e err);
 
 /* op is off its connection: to the front of the queue. */
 void stoa_pg_op_again(stoa_pg_op_t *op);
-
-/* Sets the timer of what is in flight; 0: no deadline. */
-void stoa_pg_conn_arm(stoa_pg_conn_t *conn, uint64_t deadline);
-void stoa_pg_conn_deadlines(stoa_timer_t *t);
-
-uint32_t stoa_pg_pool_backoff(stoa_pg_pool_t *pool, uint32_t fails);
 
 #endif /* STOA_PG_INT_H_INCLUDED */
