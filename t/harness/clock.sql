@@ -13,6 +13,7 @@ grant select on app.test_clock to public;
 create or replace function app.now()
 returns timestamptz
 language sql stable
+security definer
 set search_path = pg_catalog
 as $$
     select pg_catalog.now() + (select c.shift from app.test_clock c)

@@ -1,0 +1,455 @@
+-- auth.*: the SQL halves of the sign-in flows.  Password hashes are made and
+-- compared by the edge's threads; tokens are counters, so nothing here ever
+-- stores a token that works.
+
+-- How long an access token can outlive its session at most (ACCESS_TTL's
+-- upper bound): a revocation is kept that long.
+create or replace function app.access_ttl_max()
+returns interval
+language sql immutable
+as $$ select interval '24 hours' $$;
+
+-- A parsed body (return ...): views run it as the edge, which may not look
+-- names of schema app up.
+create or replace function app.user_json(u app.users)
+returns json
+language sql stable
+return json_build_object(
+        'id', u.id,
+        'email', u.email,
+        'firstName', u.first_name,
+        'lastName', u.last_name,
+        'name', btrim(u.first_name || ' ' || u.last_name),
+        'phone', u.phone,
+        'role', (select r.role
+            from unnest(array['admin', 'moderator', 'support', 'organizer',
+                'practitioner', 'worker', 'driver', 'scanner', 'member'])
+                with ordinality r (role, n)
+            where r.role = any (u.roles)
+            order by r.n
+            limit 1),
+        'roles', u.roles,
+        'status', u.status,
+        'preferredLanguage', u.preferred_language,
+        'timezone', u.timezone,
+        'version', u.version,
+        'createdAt', app.ts(u.created_at),
+        'lastLoginAt', app.ts(u.last_login_at));
+
+create or replace function app.grant_fail(code text, emit json default null)
+returns api.grant
+language sql immutable
+as $$
+    select row(0, json_build_object('code', code), null, null, null, null,
+        null, null, null, emit)::api.grant
+$$;
+
+-- Ends sessions, writes what edges must refuse, answers it as emit.
+create or replace function app.sessions_revoke(sids uuid[], why text)
+returns json
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    with ended as (
+        update app.login_sessions s
+        set revoked_at = app.now(), reason = why
+        where s.id = any (sids) and s.revoked_at is null
+        returning s.id),
+    told as (
+        insert into app.revocations (entry, at, expires_at)
+        select 'sid ' || e.id || ' '
+                || app.ms(app.now() + app.access_ttl_max()),
+            app.now(), app.now() + app.access_ttl_max()
+        from ended e
+        order by e.id
+        returning entry)
+    select json_agg(json_build_object('ctl', t.entry)) from told t
+$$;
+
+-- Every access token of a user that carries an older epoch dies.
+create or replace function app.epoch_bump(who uuid, why text)
+returns json
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_epoch int;
+    v_entry text;
+begin
+    update app.users u
+    set token_epoch = u.token_epoch + 1, updated_at = app.now()
+    where u.id = who
+    returning u.token_epoch into v_epoch;
+
+    update app.login_sessions s
+    set revoked_at = app.now(), reason = why
+    where s.user_id = who and s.revoked_at is null;
+
+    v_entry := 'user ' || who || ' ' || v_epoch;
+
+    insert into app.revocations (entry, at, expires_at)
+    values (v_entry, app.now(), app.now() + app.access_ttl_max());
+
+    return json_build_array(json_build_object('ctl', v_entry));
+end $$;
+
+create or replace function app.session_open(ctx api.ctx, who app.users,
+    remember boolean, user_agent text, status int)
+returns api.grant
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now timestamptz := app.now();
+    v_sid uuid := app.uuid7();
+    v_end timestamptz;
+    v_absolute timestamptz;
+begin
+    v_absolute := v_now + make_interval(
+        secs => app.setting_s('refresh_absolute_ttl', 7776000));
+    v_end := least(v_absolute, v_now + make_interval(secs =>
+        case when remember then app.setting_s('refresh_remember_ttl', 2592000)
+            else app.setting_s('refresh_ttl', 604800) end));
+
+    insert into app.login_sessions (id, user_id, counter, rotated_at, remember,
+        user_agent, ip, created_at, expires_at, absolute_expires_at)
+    values (v_sid, who.id, 1, v_now, remember, left(user_agent, 500),
+        (ctx).ip, v_now, v_end, v_absolute);
+
+    return row(status,
+        json_build_object('user', app.user_json(who)),
+        who.id, who.roles, who.token_epoch, v_sid, 1, v_end, null,
+        null)::api.grant;
+end $$;
+
+create or replace function api.auth_register(ctx api.ctx, email text,
+    hash text, first_name text, last_name text, user_agent text, lang text)
+returns api.grant
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_user app.users;
+    v_now timestamptz := app.now();
+begin
+    insert into app.users (id, email, password_hash, first_name, last_name,
+        preferred_language, last_login_at, created_at, updated_at)
+    values (app.uuid7(), app.email(auth_register.email), hash,
+        auth_register.first_name, auth_register.last_name,
+        case when lang in ('en', 'ar', 'de', 'es', 'fr', 'it') then lang
+            else 'en' end,
+        v_now, v_now, v_now)
+    on conflict (email) where status <> 'deleted' do nothing
+    returning * into v_user;
+
+    if not found then
+        return app.grant_fail('EMAIL_TAKEN');
+    end if;
+
+    perform app.audit(row(v_user.id, (ctx).roles, (ctx).session,
+        (ctx).device, (ctx).ip, (ctx).request_id, (ctx).lang, null,
+        null)::api.ctx, 'user.register', 'user', v_user.id::text,
+        jsonb_build_object('roles', v_user.roles));
+    perform queue.enqueue('mail.send', jsonb_build_object(
+        'template', 'welcome', 'user_id', v_user.id));
+
+    return app.session_open(ctx, v_user, false, user_agent, 201);
+end $$;
+
+-- No row: nobody has this address; the edge then hashes a decoy.
+create or replace function api.auth_login_begin(email text)
+returns table (user_id uuid, hash text, status text)
+language sql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select u.id, u.password_hash, u.status
+    from app.users u
+    where u.email = app.email($1) and u.status <> 'deleted'
+$$;
+
+-- The password was right.
+create or replace function api.auth_login_finish(ctx api.ctx, user_id uuid,
+    remember boolean, new_hash text, user_agent text)
+returns api.grant
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_user app.users;
+begin
+    update app.users u
+    set last_login_at = app.now(),
+        password_hash = coalesce(new_hash, u.password_hash)
+    where u.id = auth_login_finish.user_id and u.status in (
+        'active', 'limited')
+    returning u.* into v_user;
+
+    if not found then
+        return app.grant_fail('INVALID_CREDENTIALS');
+    end if;
+
+    perform app.audit(row(v_user.id, v_user.roles, (ctx).session,
+        (ctx).device, (ctx).ip, (ctx).request_id, (ctx).lang, null,
+        null)::api.ctx, 'auth.login', 'user', v_user.id::text);
+
+    return app.session_open(ctx, v_user, coalesce(remember, false),
+        user_agent, 200);
+end $$;
+
+-- The counter is the token.  Equal: step on.  One behind within 30 s of the
+-- step: a racing tab, which gets the same successor.  Anything else: the
+-- token was copied or is stale, and the session dies.
+create or replace function api.auth_refresh(ctx api.ctx, sid uuid,
+    counter bigint)
+returns api.grant
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_now timestamptz := app.now();
+    v_session app.login_sessions;
+    v_user app.users;
+    v_how text;
+    v_emit json;
+begin
+    select s.* into v_session
+    from app.login_sessions s
+    where s.id = sid
+    for update;
+
+    if not found or v_session.revoked_at is not null
+        or v_session.expires_at <= v_now
+    then
+        return app.grant_fail('REFRESH_INVALID');
+    end if;
+
+    select u.* into v_user
+    from app.users u
+    where u.id = v_session.user_id and u.status in ('active', 'limited');
+
+    if not found then
+        return app.grant_fail('REFRESH_INVALID');
+    end if;
+
+    perform app.pause('auth_refresh');
+
+    if auth_refresh.counter = v_session.counter then
+        v_how := case when app.setting('refresh_rotate', 'on')
+            in ('off', 'false', '0', 'no') then 'reissued' else 'rotated' end;
+
+        update app.login_sessions s
+        set counter = s.counter + (v_how = 'rotated')::int,
+            rotated_at = case when v_how = 'rotated' then v_now
+                else s.rotated_at end,
+            expires_at = least(s.absolute_expires_at, v_now + make_interval(
+                secs => case when s.remember
+                    then app.setting_s('refresh_remember_ttl', 2592000)
+                    else app.setting_s('refresh_ttl', 604800) end))
+        where s.id = sid
+        returning s.* into v_session;
+
+    elsif auth_refresh.counter = v_session.counter - 1
+        and v_now < v_session.rotated_at + interval '30 s'
+    then
+        v_how := 'concurrent';
+
+    else
+        v_emit := app.sessions_revoke(array[sid], 'refresh token reused');
+        perform app.audit(row(v_user.id, v_user.roles, sid, null, (ctx).ip,
+            (ctx).request_id, (ctx).lang, null, null)::api.ctx,
+            'auth.refresh_reused', 'session', sid::text,
+            jsonb_build_object('presented', auth_refresh.counter,
+                'current', v_session.counter));
+        return app.grant_fail('REFRESH_INVALID', v_emit);
+    end if;
+
+    perform app.audit(row(v_user.id, v_user.roles, sid, null, (ctx).ip,
+        (ctx).request_id, (ctx).lang, null, null)::api.ctx,
+        'auth.refresh', 'session', sid::text,
+        jsonb_build_object('refresh', v_how));
+
+    return row(200,
+        json_build_object('user', app.user_json(v_user), 'refresh', v_how),
+        v_user.id, v_user.roles, v_user.token_epoch, sid, v_session.counter,
+        v_session.expires_at, v_how, null)::api.grant;
+end $$;
+
+create or replace function api.auth_logout(ctx api.ctx, everywhere boolean)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_emit json;
+begin
+    if everywhere then
+        v_emit := app.epoch_bump((ctx).actor, 'logout everywhere');
+    else
+        v_emit := app.sessions_revoke(array[(ctx).session], 'logout');
+    end if;
+
+    perform app.audit(ctx, 'auth.logout', 'session', (ctx).session::text,
+        jsonb_build_object('everywhere', coalesce(everywhere, false)));
+
+    return app.ok(200, '{"loggedOut":true}', emit => v_emit);
+end $$;
+
+-- Known and unknown addresses run the same statements and get the same bytes.
+create or replace function api.auth_forgot(ctx api.ctx, email text)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_user uuid;
+begin
+    select u.id into v_user
+    from app.users u
+    where u.email = app.email(auth_forgot.email)
+        and u.status in ('active', 'limited');
+
+    if v_user is not null then
+        perform queue.enqueue('mail.send', jsonb_build_object(
+            'template', 'password_reset', 'user_id', v_user,
+            'lang', (ctx).lang));
+    end if;
+
+    perform app.audit(ctx, 'auth.forgot', 'user', v_user::text);
+
+    return app.ok(200, '{}', emit => app.wake());
+end $$;
+
+create or replace function api.auth_reset_begin(token_sha256 bytea)
+returns table (ok boolean)
+language sql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select from app.one_time_tokens t
+        where t.token_hash = token_sha256 and t.purpose = 'password_reset'
+            and t.used_at is null and t.expires_at > app.now())
+$$;
+
+create or replace function api.auth_reset(ctx api.ctx, token_sha256 bytea,
+    hash text)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_user uuid;
+    v_emit json;
+begin
+    -- the user's row first: the tokens of one user are used one by one
+    select t.user_id into v_user
+    from app.one_time_tokens t
+    join app.users u on u.id = t.user_id
+    where t.token_hash = token_sha256 and t.purpose = 'password_reset'
+        and u.status in ('active', 'limited')
+    for update of u;
+
+    if not found then
+        return app.fault('/token', 'invalid', 'is not valid any more');
+    end if;
+
+    perform app.pause('auth_reset');
+
+    update app.one_time_tokens t
+    set used_at = app.now()
+    where t.token_hash = token_sha256 and t.used_at is null
+        and t.expires_at > app.now();
+
+    if not found then
+        return app.fault('/token', 'invalid', 'is not valid any more');
+    end if;
+
+    -- a mail may have been sent twice: all its links die with the first
+    update app.one_time_tokens t
+    set used_at = app.now()
+    where t.user_id = v_user and t.purpose = 'password_reset'
+        and t.used_at is null;
+
+    update app.users u
+    set password_hash = hash, version = u.version + 1
+    where u.id = v_user;
+
+    v_emit := app.epoch_bump(v_user, 'password reset');
+
+    perform app.audit(row(v_user, null, null, null, (ctx).ip,
+        (ctx).request_id, (ctx).lang, null, null)::api.ctx,
+        'auth.reset', 'user', v_user::text);
+
+    return app.ok(200, '{"reset":true}', emit => v_emit);
+end $$;
+
+create or replace function task.reset_token(user_id uuid, token_sha256 bytea,
+    ttl_s int)
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    insert into app.one_time_tokens (token_hash, user_id, purpose, created_at,
+        expires_at)
+    values (token_sha256, $1, 'password_reset', app.now(),
+        app.now() + make_interval(secs => ttl_s))
+    on conflict on constraint one_time_tokens_pkey do nothing
+$$;
+
+
+-- ---- what edges load ----
+
+create or replace function api.revocations_since(since timestamptz)
+returns table (text text, at timestamptz)
+language sql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select r.entry, r.at
+    from app.revocations r
+    where r.at >= since and r.expires_at > app.now()
+    order by r.id
+$$;
+
+create or replace function api.throttle_load()
+returns table (key text, fails int, until_ms bigint)
+language sql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select t.key, t.fails, t.until_ms
+    from app.auth_throttle t
+    where t.until_ms > app.ms(app.now())
+$$;
+
+-- fails 0: the pair may go
+create or replace function api.throttle_save(key text, fails int,
+    until_ms bigint)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    if fails <= 0 then
+        delete from app.auth_throttle t where t.key = throttle_save.key;
+        return;
+    end if;
+
+    insert into app.auth_throttle as t (key, fails, until_ms)
+    values (throttle_save.key, throttle_save.fails, throttle_save.until_ms)
+    on conflict on constraint auth_throttle_pkey do update
+    set fails = excluded.fails, until_ms = excluded.until_ms;
+end $$;

@@ -1,0 +1,56 @@
+-- users.*
+
+drop view if exists api.users_me;
+create view api.users_me as
+select u.id, u.version, app.user_json(u) as body
+from app.users u
+where u.status in ('active', 'limited');
+
+grant execute on function app.user_json(app.users) to stoa_edge;
+
+-- PATCH and PUT alike: what is absent stays.
+create or replace function api.users_update(ctx api.ctx, if_match int,
+    body jsonb)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_old app.users;
+    v_new app.users;
+begin
+    select u.* into v_old
+    from app.users u
+    where u.id = (ctx).actor and u.status in ('active', 'limited')
+    for update;
+
+    if not found then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    if if_match is not null and if_match <> v_old.version then
+        return app.fail('PRECONDITION_FAILED');
+    end if;
+
+    if body ? 'timezone' and not app.is_timezone(body->>'timezone') then
+        return app.fault('/timezone', 'unknown', 'is not a known time zone');
+    end if;
+
+    update app.users u
+    set first_name = coalesce(body->>'first_name', u.first_name),
+        last_name = coalesce(body->>'last_name', u.last_name),
+        phone = case when body ? 'phone' then body->>'phone' else u.phone end,
+        preferred_language = coalesce(body->>'preferred_language',
+            u.preferred_language),
+        timezone = coalesce(body->>'timezone', u.timezone),
+        version = u.version + 1,
+        updated_at = app.now()
+    where u.id = v_old.id
+    returning u.* into v_new;
+
+    perform app.audit(ctx, 'user.update', 'user', v_new.id::text, (
+        select jsonb_agg(k order by k) from jsonb_object_keys(body) k));
+
+    return app.ok(200, app.user_json(v_new), v_new.version::text);
+end $$;
