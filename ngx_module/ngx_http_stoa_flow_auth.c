@@ -113,7 +113,6 @@ ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
 {
     int64_t                    n;
     stoa_err_e                 err;
-    stoa_str_t                 v;
     stoa_buf_t                 token;
     stoa_claims_t              claims;
     ngx_http_stoa_main_conf_t *mcf;
@@ -155,13 +154,6 @@ ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
 
     stoa_buf_z(b, "\",\"tokenType\":\"Bearer\",\"expiresIn\":");
     stoa_buf_int(b, mcf->conf.access_ttl);
-
-    v = ngx_http_stoa_flow_column(q, "refresh");
-
-    if (v.data != NULL) {
-        stoa_buf_z(b, ",\"refresh\":");
-        stoa_buf_json(b, v);
-    }
 
     return b->failed ? STOA_E_NO_MEMORY : STOA_OK;
 }

@@ -99,7 +99,10 @@ ngx_http_stoa_suspend(ngx_http_stoa_ctx_t *q)
         q->suspended = 1;
     }
 
-    r->read_event_handler = ngx_http_test_reading;
+    if (!r->discard_body) { /* else that handler sees the client leave */
+        r->read_event_handler = ngx_http_test_reading;
+    }
+
     r->write_event_handler = ngx_http_request_empty_handler;
 
     return NGX_DONE;

@@ -173,6 +173,14 @@ ngx_http_stoa_reply_bytes(ngx_http_stoa_ctx_t *q, ngx_int_t status,
         return q->rc = NGX_ERROR;
     }
 
+    if (ngx_http_stoa_lcf(r)->security_headers != 1 /* else the filter's */
+        && ngx_http_stoa_header(r, "X-Content-Type-Options",
+                                (stoa_str_t) stoa_string("nosniff"))
+               != NGX_OK)
+    {
+        return q->rc = NGX_ERROR;
+    }
+
     return ngx_http_stoa_send(q, status, (stoa_str_t) stoa_null_string, bytes,
                               (stoa_str_t) stoa_null_string);
 }
