@@ -98,6 +98,8 @@ typedef struct {
     size_t             cache_size; /* micro-cache of one process, 0: off */
     stoa_pg_stmt_t     stmts[NGX_HTTP_STOA_G_COUNT];
     stoa_str_t         throttle_secret;
+    uint16_t          *row_index; /* by address of the row: index + 1 */
+    ngx_uint_t         row_mask;
     ngx_uint_t         used;      /* some location has rows or gates */
     ngx_uint_t         served;    /* some location has rows */
     ngx_uint_t         pool_set, hash_set; /* directive was seen */

@@ -1,0 +1,154 @@
+/*
+ * Tokens: verification with a cache per process.
+ *
+ * A token that verified once is remembered with its claims; a hit costs one
+ * keyed hash and one comparison of all its bytes instead of a MAC and a JSON
+ * parse.  Expiry and revocations are looked up on every hit, so the cache
+ * never makes a token live longer.  Only valid tokens are kept: garbage
+ * cannot push them out.  The key of the hash is random per process, so nobody
+ * can aim at a place.  Two places per hash; the one used longer ago goes.
+ */
+
+#include "ngx_http_stoa_zone.h"
+
+#define NGX_HTTP_STOA_TOKENS 4096   /* places, a power of two */
+#define NGX_HTTP_STOA_TOKEN_MAX 768 /* longer tokens are verified each time */
+
+typedef struct {
+    uint64_t      hash;
+    uint32_t      len; /* 0: free */
+    uint32_t      used;
+    stoa_claims_t claims;
+    u_char        token[NGX_HTTP_STOA_TOKEN_MAX];
+} ngx_http_stoa_token_t;
+
+/* Zeroed pages: memory is used by the tokens that were seen. */
+static ngx_http_stoa_token_t ngx_http_stoa_tokens[NGX_HTTP_STOA_TOKENS];
+static u_char                ngx_http_stoa_token_key[16];
+static uint32_t              ngx_http_stoa_token_clock;
+
+
+ngx_int_t
+ngx_http_stoa_auth_init_process(ngx_cycle_t *cycle)
+{
+    if (!stoa_random(ngx_http_stoa_token_key, 16)) {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, ngx_errno,
+                      "the kernel gives no random bytes");
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_http_stoa_token_t *
+ngx_http_stoa_token_find(stoa_str_t token, uint64_t hash)
+{
+    ngx_http_stoa_token_t *t;
+    ngx_uint_t             i;
+
+    t = &ngx_http_stoa_tokens[(hash & (NGX_HTTP_STOA_TOKENS / 2 - 1)) * 2];
+
+    for (i = 0; i < 2; i++, t++) {
+        if (t->hash == hash && t->len == token.len
+            && ngx_memcmp(t->token, token.data, token.len) == 0)
+        {
+            return t;
+        }
+    }
+
+    return NULL;
+}
+
+
+static void
+ngx_http_stoa_token_keep(stoa_str_t token, uint64_t hash,
+                         const stoa_claims_t *claims)
+{
+    ngx_http_stoa_token_t *t;
+
+    t = &ngx_http_stoa_tokens[(hash & (NGX_HTTP_STOA_TOKENS / 2 - 1)) * 2];
+
+    if (t[0].len != 0
+        && (t[1].len == 0 || (int32_t) (t[1].used - t[0].used) < 0))
+    {
+        t++;
+    }
+
+    t->hash = hash;
+    t->len = (uint32_t) token.len;
+    t->used = ++ngx_http_stoa_token_clock;
+    t->claims = *claims;
+    ngx_memcpy(t->token, token.data, token.len);
+}
+
+
+stoa_err_e
+ngx_http_stoa_auth_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
+                          stoa_str_t token)
+{
+    ngx_http_stoa_main_conf_t *mcf = ngx_http_stoa_process.mcf;
+    ngx_http_stoa_token_t     *t = NULL;
+    const char                *why = "revoked";
+    stoa_err_e                 err;
+    ngx_uint_t                 cached;
+    uint64_t                   hash[2];
+    int64_t                    now;
+
+    now = stoa_time_ms();
+    hash[0] = 0;
+    cached = token.len != 0 && token.len <= NGX_HTTP_STOA_TOKEN_MAX;
+
+    if (cached) {
+        ngx_http_stoa_siphash(ngx_http_stoa_token_key, token.data, token.len,
+                              hash);
+        t = ngx_http_stoa_token_find(token, hash[0]);
+    }
+
+    if (t != NULL) {
+        t->used = ++ngx_http_stoa_token_clock;
+
+        if (now / 1000 >= t->claims.exp + (int64_t) mcf->rules.leeway_s) {
+            t->len = 0;
+            t->hash = 0;
+            err = STOA_E_TOKEN_EXPIRED;
+            why = "expired";
+            goto refused;
+        }
+
+        ngx_http_stoa_metric_add(STOA_M_auth_cache_hits, 1);
+        gate->claims = t->claims;
+
+    } else {
+        err = stoa_jwt_verify(mcf->keys, &mcf->rules, token, now,
+                              &gate->claims, &why);
+        if (err != STOA_OK) {
+            goto refused;
+        }
+
+        if (cached) {
+            ngx_http_stoa_token_keep(token, hash[0], &gate->claims);
+        }
+    }
+
+    err = ngx_http_stoa_revoke_check(&gate->claims);
+
+    if (err == STOA_OK) {
+        gate->authenticated = 1;
+        return STOA_OK;
+    }
+
+    if (err == STOA_E_STARTING) {
+        return err;
+    }
+
+    why = "revoked";
+
+refused:
+
+    ngx_http_stoa_metric_add(STOA_M_auth_failures, 1);
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "stoa: token was refused: %s", why);
+
+    return err;
+}

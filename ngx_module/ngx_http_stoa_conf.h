@@ -1,0 +1,43 @@
+/*
+ * The configuration's side of the module: what the directive table in
+ * ngx_http_stoa_module.c calls.
+ */
+
+#ifndef NGX_HTTP_STOA_CONF_H_INCLUDED
+#define NGX_HTTP_STOA_CONF_H_INCLUDED
+
+#include "ngx_http_stoa_zone.h"
+
+/* Handlers of directives (ngx_http_stoa_conf.c). */
+#define NGX_HTTP_STOA_CONF(name)                                              \
+    char *ngx_http_stoa_conf_##name(ngx_conf_t *cf, ngx_command_t *cmd,       \
+                                    void *conf)
+
+NGX_HTTP_STOA_CONF(settings);
+NGX_HTTP_STOA_CONF(zone);
+NGX_HTTP_STOA_CONF(pool);
+NGX_HTTP_STOA_CONF(pool_timeout);
+NGX_HTTP_STOA_CONF(hash);
+NGX_HTTP_STOA_CONF(cache);
+NGX_HTTP_STOA_CONF(limit);
+NGX_HTTP_STOA_CONF(api);
+NGX_HTTP_STOA_CONF(status);
+NGX_HTTP_STOA_CONF(word);
+NGX_HTTP_STOA_CONF(auth);
+NGX_HTTP_STOA_CONF(limit_apply);
+NGX_HTTP_STOA_CONF(cors);
+
+/* ngx_http_stoa_setup.c */
+
+/* Defaults of everything that directives may set. */
+void ngx_http_stoa_setup_defaults(ngx_http_stoa_main_conf_t *mcf);
+/* After all directives: limits, keys, rows, statements. */
+ngx_int_t ngx_http_stoa_setup(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf);
+/* This process's share of a pool, at least one connection. */
+ngx_uint_t ngx_http_stoa_setup_share(ngx_uint_t total, ngx_uint_t slot,
+                                     ngx_uint_t processes);
+/* Prints what nginx -t says of connections. */
+void ngx_http_stoa_setup_sum(ngx_cycle_t *cycle,
+                             ngx_http_stoa_main_conf_t *mcf);
+
+#endif /* NGX_HTTP_STOA_CONF_H_INCLUDED */

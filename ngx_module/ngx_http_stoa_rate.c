@@ -1,0 +1,483 @@
+/*
+ * Limits: exact GCRA in the shared zone, and the failure throttle of
+ * (account, address prefix).
+ *
+ * One 64-bit number per key, the theoretical arrival time, in units in which
+ * both a millisecond and a request are whole numbers (milliseconds times the
+ * limit's rate): what is admitted is burst + floor(elapsed x rate), without a
+ * rounding error.  An entry whose time has passed says the same as no entry,
+ * so it may be overwritten; an entry that is still active is overwritten only
+ * when all 32 places of its two buckets are active, and then the one that
+ * ends first.  Two choices of bucket keep that from happening before the
+ * table is nearly full of active keys.  The critical section is a scan of at
+ * most two times 512 bytes.
+ *
+ * The throttle (decision 24) counts failures: from the limit's number on,
+ * the pair is refused for the limit's period, twice as long after each
+ * further failure, up to a day; a period without failure forgets.  It is no
+ * lock of the account: from another address the owner signs in.
+ */
+
+#include "ngx_http_stoa_zone.h"
+#include "stoa_hmac.h"
+
+#define NGX_HTTP_STOA_DAY_MS (86400 * 1000)
+
+
+void
+ngx_http_stoa_limit_set(ngx_http_stoa_limit_t *limit, stoa_rate_e cls,
+                        ngx_uint_t kind)
+{
+    uint32_t mix;
+
+    limit->rate_milli =
+        limit->rate == 0
+            ? 0
+            : (ngx_uint_t) ((uint64_t) limit->rate * 1000000
+                            / limit->period_ms);
+
+    /* another rate is another set of counters */
+    mix = (uint32_t) (limit->rate * 2654435761U ^ limit->period_ms * 40503U
+                      ^ limit->burst);
+
+    limit->tag[0] = (u_char) cls;
+    limit->tag[1] = (u_char) kind;
+    limit->tag[2] = (u_char) (limit->rate >> 8);
+    limit->tag[3] = (u_char) limit->rate;
+    ngx_memcpy(&limit->tag[4], &mix, 4);
+}
+
+
+static ngx_inline ngx_uint_t
+ngx_http_stoa_rate_idle(const ngx_http_stoa_rate_slot_t *s, uint64_t now)
+{
+    return s->rate == 0 || s->tat <= now * s->rate;
+}
+
+
+/* Its entry, or the one to use for it.  Called under the lock. */
+static ngx_http_stoa_rate_slot_t *
+ngx_http_stoa_rate_find(ngx_http_stoa_shared_t *sh, const uint64_t key[2],
+                        uint64_t now)
+{
+    ngx_http_stoa_rate_slot_t *s, *idle, *first;
+    ngx_uint_t                 bucket, i, way;
+
+    idle = NULL;
+    first = NULL;
+
+    for (i = 0; i < 2; i++) {
+        bucket = (ngx_uint_t) key[i] & sh->rate_mask;
+        s = &sh->rates[bucket * NGX_HTTP_STOA_WAYS];
+
+        for (way = 0; way < NGX_HTTP_STOA_WAYS; way++, s++) {
+
+            if (s->key[0] == key[0] && s->key[1] == key[1] && s->rate != 0) {
+                return s;
+            }
+
+            if (idle == NULL && ngx_http_stoa_rate_idle(s, now)) {
+                idle = s;
+            }
+
+            if (first == NULL
+                || s->tat / ngx_max(s->rate, 1)
+                       < first->tat / ngx_max(first->rate, 1))
+            {
+                first = s;
+            }
+
+            /* places are filled from the front and never emptied */
+            if (s->rate == 0) {
+                break;
+            }
+        }
+    }
+
+    if (idle != NULL) {
+        s = idle;
+
+    } else {
+        s = first;
+        (void) ngx_atomic_fetch_add(&sh->rate_evicted, 1);
+    }
+
+    s->rate = 0;
+    s->key[0] = key[0];
+    s->key[1] = key[1];
+    s->tat = 0;
+
+    return s;
+}
+
+
+stoa_err_e
+ngx_http_stoa_rate_take(ngx_http_stoa_gate_t *gate,
+                        ngx_http_stoa_limit_t *limit, stoa_str_t key,
+                        ngx_uint_t cost)
+{
+    ngx_http_stoa_rate_slot_t *s;
+    ngx_http_stoa_shared_t    *sh;
+    ngx_uint_t                 passed;
+    uint64_t                   hash[2], now, at, full, tat, units;
+    u_char                     text[72];
+
+    sh = ngx_http_stoa_shared();
+
+    if (limit->rate == 0 || sh == NULL) {
+        return STOA_OK;
+    }
+
+    key.len = ngx_min(key.len, sizeof(text) - sizeof(limit->tag));
+    ngx_memcpy(text, limit->tag, sizeof(limit->tag));
+    ngx_memcpy(&text[sizeof(limit->tag)], key.data, key.len);
+    ngx_http_stoa_siphash(sh->hash_key, text, sizeof(limit->tag) + key.len,
+                          hash);
+
+    now = (uint64_t) stoa_time_ms();
+    at = now * limit->rate;
+    full = (uint64_t) limit->burst * limit->period_ms;
+    units = (uint64_t) cost * limit->period_ms;
+
+    ngx_http_stoa_lock(&sh->rate_lock);
+
+    s = ngx_http_stoa_rate_find(sh, hash, now);
+    tat = ngx_max(s->tat, at);
+
+    /* a clock that went back must not lock anyone out */
+    tat = ngx_min(tat, at + full);
+
+    passed = tat + units <= at + full;
+
+    if (passed) {
+        tat += units;
+    }
+
+    s->tat = tat;
+    s->rate = (uint32_t) limit->rate;
+
+    ngx_http_stoa_unlock(&sh->rate_lock);
+
+    gate->limit = limit;
+    gate->limit_remaining = (at + full - tat) / limit->period_ms;
+    gate->reset_after = (tat - at + limit->rate * 1000 - 1)
+                        / (limit->rate * 1000);
+
+    if (passed) {
+        gate->retry_after = 0;
+        gate->limit_status = NGX_HTTP_STOA_LIMIT_PASSED;
+        return STOA_OK;
+    }
+
+    gate->retry_after = (tat + units - at - full + limit->rate * 1000 - 1)
+                        / (limit->rate * 1000);
+
+    ngx_http_stoa_metric_add(STOA_M_limit_refusals, 1);
+
+    if (limit->dry_run) {
+        gate->limit_status = NGX_HTTP_STOA_LIMIT_DRY_RUN;
+        return STOA_OK;
+    }
+
+    gate->limit_status = NGX_HTTP_STOA_LIMIT_REJECTED;
+
+    return STOA_E_RATE_LIMITED;
+}
+
+
+/* ---- failures of (account, prefix) ---- */
+
+/* Keyed with a secret that outlives restarts: the table tells no address. */
+static ngx_int_t
+ngx_http_stoa_throttle_key(ngx_http_stoa_gate_t *gate, stoa_str_t account,
+                           uint64_t key[2])
+{
+    ngx_http_stoa_main_conf_t *mcf = ngx_http_stoa_process.mcf;
+    unsigned char              mac[32];
+    stoa_str_t                 parts[3];
+    u_char                     lower[320];
+
+    if (account.len > sizeof(lower)) {
+        account.len = sizeof(lower);
+    }
+
+    ngx_strlow(lower, account.data, account.len);
+
+    parts[0].data = lower;
+    parts[0].len = account.len;
+    parts[1].data = (u_char *) "";
+    parts[1].len = 1;
+    parts[2].data = gate->addr_prefix;
+    parts[2].len = gate->addr_prefix_len;
+
+    if (!stoa_hmac_sha256_parts(mcf->throttle_secret, parts, 3, mac)) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(key, mac, 16);
+
+    return NGX_OK;
+}
+
+
+/* Its entry; with make the place to use for it, else NULL. */
+static ngx_http_stoa_throttle_slot_t *
+ngx_http_stoa_throttle_find(ngx_http_stoa_shared_t *sh, const uint64_t key[2],
+                            ngx_uint_t make)
+{
+    ngx_http_stoa_throttle_slot_t *s, *oldest = NULL;
+    ngx_uint_t                     i, way;
+
+    for (i = 0; i < 2; i++) {
+        s = &sh->throttles[((ngx_uint_t) key[i] & sh->throttle_mask)
+                           * NGX_HTTP_STOA_WAYS];
+
+        for (way = 0; way < NGX_HTTP_STOA_WAYS; way++, s++) {
+
+            if (s->last_ms != 0 && s->key[0] == key[0]
+                && s->key[1] == key[1])
+            {
+                return s;
+            }
+
+            /* the first to end is the first to go */
+            if (oldest == NULL
+                || ngx_max(s->until_ms, s->last_ms)
+                       < ngx_max(oldest->until_ms, oldest->last_ms))
+            {
+                oldest = s;
+            }
+        }
+    }
+
+    if (!make) {
+        return NULL;
+    }
+
+    oldest->last_ms = 0;
+    oldest->fails = 0;
+    oldest->until_ms = 0;
+    oldest->dirty = 0;
+    oldest->key[0] = key[0];
+    oldest->key[1] = key[1];
+
+    return oldest;
+}
+
+
+stoa_err_e
+ngx_http_stoa_throttle_check(ngx_http_stoa_gate_t *gate, stoa_str_t account)
+{
+    ngx_http_stoa_throttle_slot_t *s;
+    ngx_http_stoa_limit_t         *limit;
+    ngx_http_stoa_shared_t        *sh;
+    uint64_t                       key[2];
+    int64_t                        until = 0, now;
+
+    sh = ngx_http_stoa_shared();
+
+    if (sh == NULL || ngx_http_stoa_process.mcf->login.rate == 0) {
+        return STOA_OK;
+    }
+
+    if (ngx_http_stoa_throttle_key(gate, account, key) != NGX_OK) {
+        return STOA_E_INTERNAL;
+    }
+
+    ngx_http_stoa_lock(&sh->throttle_lock);
+
+    s = ngx_http_stoa_throttle_find(sh, key, 0);
+    if (s != NULL) {
+        until = s->until_ms;
+    }
+
+    ngx_http_stoa_unlock(&sh->throttle_lock);
+
+    now = stoa_time_ms();
+
+    if (until <= now) {
+        return STOA_OK;
+    }
+
+    limit = &ngx_http_stoa_process.mcf->login;
+
+    gate->limit = limit;
+    gate->limit_remaining = 0;
+    gate->retry_after = (ngx_uint_t) ((until - now + 999) / 1000);
+    gate->reset_after = gate->retry_after;
+
+    ngx_http_stoa_metric_add(STOA_M_limit_refusals, 1);
+
+    if (limit->dry_run) {
+        gate->limit_status = NGX_HTTP_STOA_LIMIT_DRY_RUN;
+        return STOA_OK;
+    }
+
+    gate->limit_status = NGX_HTTP_STOA_LIMIT_REJECTED;
+
+    return STOA_E_RATE_LIMITED;
+}
+
+
+void
+ngx_http_stoa_throttle_fail(ngx_http_stoa_gate_t *gate, stoa_str_t account)
+{
+    ngx_http_stoa_throttle_slot_t *s;
+    ngx_http_stoa_limit_t         *limit;
+    ngx_http_stoa_shared_t        *sh;
+    ngx_uint_t                     over;
+    uint64_t                       key[2];
+    int64_t                        now, wait;
+
+    sh = ngx_http_stoa_shared();
+
+    if (sh == NULL || ngx_http_stoa_process.mcf->login.rate == 0
+        || ngx_http_stoa_throttle_key(gate, account, key) != NGX_OK)
+    {
+        return;
+    }
+
+    limit = &ngx_http_stoa_process.mcf->login;
+    now = stoa_time_ms();
+
+    ngx_http_stoa_lock(&sh->throttle_lock);
+
+    s = ngx_http_stoa_throttle_find(sh, key, 1);
+
+    if (s->last_ms != 0
+        && ngx_max(s->last_ms, s->until_ms) + (int64_t) limit->period_ms < now)
+    {
+        s->fails = 0;
+    }
+
+    s->fails++;
+
+    if (s->fails >= limit->rate) {
+        over = ngx_min(s->fails - limit->rate, 20);
+        wait = (int64_t) limit->period_ms << over;
+        s->until_ms = now + ngx_min(wait, NGX_HTTP_STOA_DAY_MS);
+    }
+
+    s->dirty = 1;
+    s->last_ms = now;
+
+    ngx_http_stoa_unlock(&sh->throttle_lock);
+}
+
+
+void
+ngx_http_stoa_throttle_clear(ngx_http_stoa_gate_t *gate, stoa_str_t account)
+{
+    ngx_http_stoa_throttle_slot_t *s;
+    ngx_http_stoa_shared_t        *sh;
+    uint64_t                       key[2];
+
+    sh = ngx_http_stoa_shared();
+
+    if (sh == NULL || ngx_http_stoa_throttle_key(gate, account, key) != NGX_OK)
+    {
+        return;
+    }
+
+    ngx_http_stoa_lock(&sh->throttle_lock);
+
+    s = ngx_http_stoa_throttle_find(sh, key, 0);
+
+    if (s != NULL && s->fails != 0) {
+        s->fails = 0;
+        s->until_ms = 0;
+        s->dirty = 1;
+    }
+
+    ngx_http_stoa_unlock(&sh->throttle_lock);
+}
+
+
+void
+ngx_http_stoa_throttle_restore(stoa_str_t text, uint32_t fails,
+                               int64_t until_ms)
+{
+    ngx_http_stoa_throttle_slot_t *s;
+    ngx_http_stoa_shared_t        *sh = ngx_http_stoa_shared();
+    uint64_t                       key[2];
+
+    if (sh == NULL
+        || stoa_hex_decode((unsigned char *) key, sizeof(key), text)
+               != (ssize_t) sizeof(key))
+    {
+        return;
+    }
+
+    ngx_http_stoa_lock(&sh->throttle_lock);
+
+    s = ngx_http_stoa_throttle_find(sh, key, 1);
+
+    /* what happened since the start counts too */
+    s->fails = ngx_max(s->fails, fails);
+    s->until_ms = ngx_max(s->until_ms, until_ms);
+    if (s->last_ms == 0) {
+        s->last_ms = stoa_time_ms();
+    }
+
+    ngx_http_stoa_unlock(&sh->throttle_lock);
+}
+
+
+ngx_uint_t
+ngx_http_stoa_throttle_changed(ngx_uint_t max, void *data,
+                               void (*put)(void *data, const char key[32],
+                                           uint32_t fails, int64_t until_ms))
+{
+    ngx_http_stoa_throttle_slot_t *s, copy;
+    ngx_http_stoa_shared_t        *sh = ngx_http_stoa_shared();
+    ngx_uint_t                     i, n, found;
+    char                           hex[32];
+
+    if (sh == NULL) {
+        return 0;
+    }
+
+    n = (sh->throttle_mask + 1) * NGX_HTTP_STOA_WAYS;
+    found = 0;
+
+    for (i = 0; i < n && found < max; i++) {
+        s = &sh->throttles[i];
+
+        if (!s->dirty) {
+            continue;
+        }
+
+        ngx_http_stoa_lock(&sh->throttle_lock);
+        copy = *s;
+        s->dirty = 0;
+        ngx_http_stoa_unlock(&sh->throttle_lock);
+
+        stoa_hex_encode(hex, copy.key, sizeof(copy.key));
+        put(data, hex, copy.fails, copy.until_ms);
+        found++;
+    }
+
+    return found;
+}
+
+
+void
+ngx_http_stoa_throttle_copy(ngx_http_stoa_shared_t *to,
+                            const ngx_http_stoa_shared_t *from)
+{
+    ngx_http_stoa_throttle_slot_t *s;
+    ngx_uint_t                     i, n;
+
+    n = (from->throttle_mask + 1) * NGX_HTTP_STOA_WAYS;
+
+    for (i = 0; i < n; i++) {
+        if (from->throttles[i].last_ms == 0) {
+            continue;
+        }
+
+        s = ngx_http_stoa_throttle_find(to, from->throttles[i].key, 1);
+        *s = from->throttles[i];
+    }
+
+    to->throttle_loaded = from->throttle_loaded;
+}

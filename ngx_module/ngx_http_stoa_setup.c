@@ -1,0 +1,477 @@
+/*
+ * What the configuration means as a whole, once all directives are read:
+ * default limits, keys out of the settings, rows checked, routed and bound
+ * to statements.  Every mistake stops nginx here, so "nginx -t" finds it.
+ */
+
+#include "ngx_http_stoa_conf.h"
+#include "stoa_hmac.h"
+
+#define NGX_HTTP_STOA_LEEWAY_S 30
+
+typedef struct {
+    ngx_http_stoa_limit_t *limit;
+    const char            *name;
+    ngx_uint_t             rate;
+    ngx_uint_t             period_ms;
+    ngx_uint_t             burst;
+} ngx_http_stoa_default_t;
+
+
+/* Decision 24.  Addresses: who is not signed in; a scanner's hall sits
+   behind one address, webhooks are signed. */
+void
+ngx_http_stoa_setup_defaults(ngx_http_stoa_main_conf_t *mcf)
+{
+    ngx_http_stoa_limit_t *user = mcf->limit_user, *addr = mcf->limit_addr;
+    ngx_uint_t             i;
+
+    const ngx_http_stoa_default_t rows[] = {
+        { &addr[STOA_RATE_AUTH], "auth", 20, 900000, 20 },
+        { &addr[STOA_RATE_READ], "read", 100, 60000, 100 },
+        { &addr[STOA_RATE_WRITE], "write", 100, 60000, 100 },
+        { &addr[STOA_RATE_SCAN], "scan", 0, 60000, 1 },
+        { &user[STOA_RATE_AUTH], "auth", 0, 60000, 1 },
+        { &user[STOA_RATE_READ], "read", 600, 60000, 600 },
+        { &user[STOA_RATE_WRITE], "write", 100, 60000, 100 },
+        { &user[STOA_RATE_SCAN], "scan", 600, 60000, 600 },
+        { &mcf->login, "login", 5, 900000, 5 },
+    };
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        rows[i].limit->name.data = (u_char *) (uintptr_t) rows[i].name;
+        rows[i].limit->name.len = ngx_strlen(rows[i].name);
+        rows[i].limit->rate = rows[i].rate;
+        rows[i].limit->period_ms = rows[i].period_ms;
+        rows[i].limit->burst = rows[i].burst;
+    }
+
+    mcf->pool_size[STOA_POOL_FAST] = 6;
+    mcf->pool_size[STOA_POOL_WRITE] = 8;
+    mcf->pool_size[STOA_POOL_SLOW] = 2;
+    mcf->pool_queue = 128;
+    mcf->pool_queue_timeout = 200;
+    mcf->pool_timeout[STOA_POOL_FAST] = 3000;
+    mcf->pool_timeout[STOA_POOL_WRITE] = 5000;
+    mcf->pool_timeout[STOA_POOL_SLOW] = 30000;
+    mcf->hash_threads = (ngx_uint_t) ngx_max(ngx_ncpu - 1, 1);
+    mcf->hash_queue = 64;
+    mcf->cache_size = NGX_CONF_UNSET_SIZE;
+}
+
+
+static void
+ngx_http_stoa_setup_limits(ngx_http_stoa_main_conf_t *mcf)
+{
+    ngx_uint_t i;
+
+    for (i = STOA_RATE_AUTH; i < STOA_RATE_NONE; i++) {
+        ngx_http_stoa_limit_set(&mcf->limit_user[i], (stoa_rate_e) i, 1);
+        ngx_http_stoa_limit_set(&mcf->limit_addr[i], (stoa_rate_e) i, 2);
+    }
+
+    ngx_http_stoa_limit_set(&mcf->login, STOA_RATE_NONE, 3);
+
+    if (mcf->cache_size == NGX_CONF_UNSET_SIZE) {
+        mcf->cache_size = 8 * 1024 * 1024;
+    }
+}
+
+
+/* ---- keys ---- */
+
+static void
+ngx_http_stoa_setup_keys_cleanup(void *data)
+{
+    ngx_http_stoa_main_conf_t *mcf = data;
+
+    if (mcf->keys != NULL) {
+        stoa_jwt_keys_destroy(mcf->keys);
+        mcf->keys = NULL;
+    }
+
+    if (mcf->code_key != NULL) {
+        stoa_code_key_destroy(mcf->code_key);
+        mcf->code_key = NULL;
+    }
+
+    /* what was parsed with the settings is wiped by its own memory */
+    ngx_memzero(&mcf->conf, sizeof(mcf->conf));
+}
+
+
+/* A key derived from JWT_SECRET, in the memory of secrets. */
+static ngx_int_t
+ngx_http_stoa_setup_derive(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf,
+                           const char *purpose, stoa_str_t *out)
+{
+    out->len = STOA_SHA256_LEN;
+    out->data = stoa_alloc(mcf->secrets, STOA_SHA256_LEN);
+
+    if (out->data == NULL
+        || !stoa_hmac_derive(stoa_str_z(mcf->conf.jwt_secret), purpose,
+                             out->data))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "key \"%s\" cannot be derived", purpose);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_stoa_setup_jwt(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
+{
+    const stoa_conf_t *conf = &mcf->conf;
+    const char        *why = "no memory", *key;
+    stoa_alg_e         alg;
+    stoa_err_e         err;
+
+    mcf->keys = stoa_jwt_keys_create();
+    if (mcf->keys == NULL) {
+        return NGX_ERROR;
+    }
+
+    key = conf->jwt_private_key;
+
+    if (ngx_strcmp(conf->jwt_alg, "RS256") == 0) {
+        alg = STOA_ALG_RS256;
+
+    } else if (ngx_strcmp(conf->jwt_alg, "ES256") == 0) {
+        alg = STOA_ALG_ES256;
+
+    } else {
+        alg = STOA_ALG_HS256;
+        key = conf->jwt_secret;
+    }
+
+    err = stoa_jwt_keys_add(mcf->keys, alg, stoa_str_z(conf->jwt_kid),
+                            stoa_str_z(key), true, &why);
+
+    if (err != STOA_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "%s of \"%V\" is not usable: %s",
+                           alg == STOA_ALG_HS256 ? "JWT_SECRET"
+                                                 : "JWT_PRIVATE_KEY",
+                           &mcf->settings_path, why);
+        return NGX_ERROR;
+    }
+
+    mcf->rules.issuer = conf->jwt_issuer;
+    mcf->rules.audience = conf->jwt_audience;
+    mcf->rules.leeway_s = NGX_HTTP_STOA_LEEWAY_S;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_stoa_setup_tickets(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
+{
+    unsigned char seed[32];
+    stoa_str_t    text, derived;
+
+    text = stoa_str_z(mcf->conf.ticket_seed);
+
+    if (text.len != 0) {
+        if (stoa_hex_decode(seed, sizeof(seed), text)
+            != (ssize_t) sizeof(seed))
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "TICKET_SEED of \"%V\" must be 64 hex digits",
+                               &mcf->settings_path);
+            return NGX_ERROR;
+        }
+
+    } else {
+        /* stoa_conf_load() lets this pass outside of production only */
+        if (ngx_http_stoa_setup_derive(cf, mcf, "ticket-seed", &derived)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        ngx_memcpy(seed, derived.data, sizeof(seed));
+    }
+
+    mcf->code_key = stoa_code_key_create(seed, 1);
+    explicit_bzero(seed, sizeof(seed));
+
+    return mcf->code_key != NULL ? NGX_OK : NGX_ERROR;
+}
+
+
+/* Secrets that sign payment webhooks: Stripe's, and the test provider's where
+   it exists. */
+static ngx_int_t
+ngx_http_stoa_setup_webhooks(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
+{
+    stoa_str_t *secret, test;
+    u_char     *p, *end;
+
+    mcf->webhook_secrets = ngx_array_create(cf->pool, 3, sizeof(stoa_str_t));
+    if (mcf->webhook_secrets == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = (u_char *) (uintptr_t) mcf->conf.stripe_webhook_secret;
+
+    while (*p != '\0') {
+        end = (u_char *) ngx_strchr(p, ',');
+        if (end == NULL) {
+            end = p + ngx_strlen(p);
+        }
+
+        secret = ngx_array_push(mcf->webhook_secrets);
+        if (secret == NULL) {
+            return NGX_ERROR;
+        }
+
+        secret->data = p;
+        secret->len = (size_t) (end - p);
+        p = *end == ',' ? end + 1 : end;
+    }
+
+    if (ngx_strcmp(mcf->conf.environment, "production") == 0) {
+        return NGX_OK;
+    }
+
+    test = stoa_str_z(mcf->conf.test_webhook_secret);
+
+    if (test.len == 0
+        && ngx_http_stoa_setup_derive(cf, mcf, "test-webhook", &test)
+               != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    secret = ngx_array_push(mcf->webhook_secrets);
+    if (secret == NULL) {
+        return NGX_ERROR;
+    }
+
+    *secret = test;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_stoa_setup_secrets(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
+{
+    ngx_pool_cleanup_t *cln;
+
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_stoa_setup_keys_cleanup;
+    cln->data = mcf;
+
+    if (mcf->conf.jwt_secret[0] == '\0') {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "JWT_SECRET is not set in \"%V\"",
+                           &mcf->settings_path);
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_stoa_setup_jwt(cf, mcf) != NGX_OK
+        || ngx_http_stoa_setup_tickets(cf, mcf) != NGX_OK
+        || ngx_http_stoa_setup_webhooks(cf, mcf) != NGX_OK
+        || ngx_http_stoa_setup_derive(cf, mcf, "refresh", &mcf->refresh_secret)
+               != NGX_OK
+        || ngx_http_stoa_setup_derive(cf, mcf, "cursor", &mcf->cursor_secret)
+               != NGX_OK
+        || ngx_http_stoa_setup_derive(cf, mcf, "throttle",
+                                      &mcf->throttle_secret)
+               != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/* ---- rows ---- */
+
+static void
+ngx_http_stoa_setup_slot(ngx_http_stoa_main_conf_t *mcf, stoa_bound_t *bound,
+                         const stoa_endpoint_t *ep)
+{
+    if (bound != NULL) {
+        bound->stmt.slot = (uint32_t) mcf->nstmts++;
+        bound->stmt.timeout_ms = ep->timeout_ms;
+    }
+}
+
+
+/* From a row's address to its number: routes and metrics go by number. */
+static ngx_int_t
+ngx_http_stoa_setup_index(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
+{
+    ngx_uint_t i, k, size;
+
+    for (size = 64; size < 4 * mcf->api->nrows; size *= 2) {
+        /* void */
+    }
+
+    mcf->row_mask = size - 1;
+    mcf->row_index = ngx_pcalloc(cf->pool, size * sizeof(uint16_t));
+    if (mcf->row_index == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < mcf->api->nrows; i++) {
+        k = ngx_http_stoa_row_hash(mcf->api->rows[i]);
+
+        while (mcf->row_index[k & mcf->row_mask] != 0) {
+            k++;
+        }
+
+        mcf->row_index[k & mcf->row_mask] = (uint16_t) (i + 1);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_stoa_setup_rows(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
+{
+    const stoa_endpoint_t *ep;
+    stoa_bound_row_t      *row;
+    const char            *why = "no memory";
+    ngx_uint_t             i, k;
+
+    mcf->api = stoa_api(mcf->mem);
+    if (mcf->api == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (!stoa_api_check(mcf->api, mcf->mem, &why)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s", why);
+        return NGX_ERROR;
+    }
+
+    mcf->route = stoa_route_create(mcf->mem, mcf->api, &why);
+    if (mcf->route == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s", why);
+        return NGX_ERROR;
+    }
+
+    mcf->bound = ngx_pcalloc(cf->pool,
+                             mcf->api->nrows * sizeof(stoa_bound_row_t));
+    if (mcf->bound == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < mcf->api->nrows; i++) {
+        ep = mcf->api->rows[i];
+        row = &mcf->bound[i];
+        row->ep = ep;
+
+        if (ep->sql == NULL && ep->list == NULL) {
+            continue; /* a flow has its own statements */
+        }
+
+        if (!stoa_bind_row(mcf->mem, ep, row, &why)) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s", why);
+            return NGX_ERROR;
+        }
+
+        ngx_http_stoa_setup_slot(mcf, row->plain, ep);
+        ngx_http_stoa_setup_slot(mcf, row->keyed, ep);
+
+        for (k = 0; k < row->nsorts; k++) {
+            ngx_http_stoa_setup_slot(mcf, &row->pages[k], ep);
+            ngx_http_stoa_setup_slot(mcf, &row->cursors[k], ep);
+        }
+    }
+
+    if (ngx_http_stoa_setup_index(cf, mcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_stoa_flows_init(cf, mcf);
+}
+
+
+ngx_int_t
+ngx_http_stoa_setup(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
+{
+    ngx_uint_t i;
+
+    ngx_http_stoa_setup_limits(mcf);
+
+    if (!mcf->used) {
+        return NGX_OK;
+    }
+
+    if (mcf->settings_path.data == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"stoa_settings\" directive is required");
+        return NGX_ERROR;
+    }
+
+    if (mcf->zone == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"stoa_zone\" directive is required");
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < NGX_HTTP_STOA_G_COUNT; i++) {
+        mcf->stmts[i] = ngx_http_stoa_gate_stmts[i];
+        mcf->stmts[i].slot = (uint32_t) mcf->nstmts++;
+    }
+
+    if (ngx_http_stoa_setup_secrets(cf, mcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return mcf->served ? ngx_http_stoa_setup_rows(cf, mcf) : NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_http_stoa_setup_share(ngx_uint_t total, ngx_uint_t slot,
+                          ngx_uint_t processes)
+{
+    ngx_uint_t n;
+
+    n = total / processes + (slot % processes < total % processes ? 1 : 0);
+
+    return ngx_min(ngx_max(n, 1), 64);
+}
+
+
+void
+ngx_http_stoa_setup_sum(ngx_cycle_t *cycle, ngx_http_stoa_main_conf_t *mcf)
+{
+    ngx_core_conf_t *ccf;
+    ngx_uint_t       i, slot, processes, sum[STOA_POOL_COUNT], total = 0;
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(cycle->conf_ctx, ngx_core_module);
+    processes = (ngx_uint_t) ngx_max(ccf->worker_processes, 1);
+
+    for (i = STOA_POOL_FAST; i < STOA_POOL_COUNT; i++) {
+        sum[i] = 0;
+
+        for (slot = 0; slot < processes; slot++) {
+            sum[i] += ngx_http_stoa_setup_share(mcf->pool_size[i], slot,
+                                                processes);
+        }
+
+        total += sum[i];
+    }
+
+    ngx_log_stderr(0,
+                   "stoa: %ui database connections (fast %ui, write %ui, "
+                   "slow %ui) in %ui processes, %ui during a reload, and 4 "
+                   "of \"stoa work\": max_connections must hold %ui",
+                   total, sum[STOA_POOL_FAST], sum[STOA_POOL_WRITE],
+                   sum[STOA_POOL_SLOW], processes, 2 * total, 2 * total + 4);
+}

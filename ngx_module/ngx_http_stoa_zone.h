@@ -1,0 +1,172 @@
+/*
+ * The shared zone ("stoa_zone name:size"): one block that limits,
+ * revocations, failure throttle and metrics carve up.  It is laid out once,
+ * at the zone's start; magic, version and sizes guard its reuse over a
+ * reload.  Every structure here is an array of fixed entries: a process that
+ * dies in the middle of a change tears one entry, never a tree.
+ */
+
+#ifndef NGX_HTTP_STOA_ZONE_H_INCLUDED
+#define NGX_HTTP_STOA_ZONE_H_INCLUDED
+
+#include "ngx_http_stoa.h"
+
+#define NGX_HTTP_STOA_ZONE_MAGIC 0x53746f61
+#define NGX_HTTP_STOA_ZONE_VERSION 1
+
+#define NGX_HTTP_STOA_PROCS 64
+#define NGX_HTTP_STOA_BUCKETS 16 /* the last is +Inf */
+#define NGX_HTTP_STOA_WAYS 16    /* slots of one bucket of limits */
+
+typedef enum {
+    NGX_HTTP_STOA_PHASE_AUTH = 0,
+    NGX_HTTP_STOA_PHASE_DB_WAIT,
+    NGX_HTTP_STOA_PHASE_DB_RUN,
+    NGX_HTTP_STOA_PHASE_TOTAL,
+    NGX_HTTP_STOA_PHASE_COUNT
+} ngx_http_stoa_phase_e;
+
+/* GCRA state: the theoretical arrival time in milliseconds times rate. */
+typedef struct {
+    uint64_t key[2];
+    uint64_t tat;
+    uint32_t rate; /* of its limit; 0: never used */
+    uint32_t reserved;
+} ngx_http_stoa_rate_slot_t;
+
+typedef struct {
+    uint64_t key[2];
+    int64_t  until_ms; /* refused until then */
+    int64_t  last_ms;  /* of the last failure; 0: never used */
+    uint32_t fails;
+    uint32_t dirty;    /* changed since it was saved */
+} ngx_http_stoa_throttle_slot_t;
+
+typedef enum {
+    NGX_HTTP_STOA_REVOKE_FREE = 0,
+    NGX_HTTP_STOA_REVOKE_SID, /* value is not used */
+    NGX_HTTP_STOA_REVOKE_USER /* value: tokens below this epoch are refused */
+} ngx_http_stoa_revoke_kind_e;
+
+/* kind is written last and read first; readers take no lock. */
+typedef struct {
+    stoa_uuid_t  key;
+    ngx_atomic_t kind;
+    ngx_atomic_t value;
+    ngx_atomic_t until_ms;
+} ngx_http_stoa_revoke_slot_t;
+
+typedef struct {
+    ngx_uint_t                   mask;
+    ngx_atomic_t                 count;
+    ngx_http_stoa_revoke_slot_t *slots;
+} ngx_http_stoa_revoke_table_t;
+
+typedef struct {
+    ngx_atomic_t bucket[NGX_HTTP_STOA_BUCKETS];
+    ngx_atomic_t sum_us;
+} ngx_http_stoa_histogram_t;
+
+typedef struct {
+    ngx_atomic_t              status[6]; /* by class, 1..5 */
+    ngx_http_stoa_histogram_t phase[NGX_HTTP_STOA_PHASE_COUNT];
+} ngx_http_stoa_route_metrics_t;
+
+typedef struct {
+    ngx_atomic_t    pid; /* 0: free */
+    ngx_atomic_t    slot;
+    stoa_pg_stats_t pool[STOA_POOL_COUNT];
+} ngx_http_stoa_proc_t;
+
+typedef struct {
+    ngx_atomic_t submitted, done, failed, saturated, reconnects;
+} ngx_http_stoa_pool_totals_t;
+
+typedef struct {
+    uint32_t     magic;
+    uint32_t     version;
+    size_t       size;
+    ngx_uint_t   nrows;
+    u_char       hash_key[16];
+
+    ngx_atomic_t rate_lock;     /* pid of the holder */
+    ngx_atomic_t revoke_lock;
+    ngx_atomic_t throttle_lock;
+
+    ngx_atomic_t leader;        /* pid of the process that talks to */
+    ngx_atomic_t leader_until;  /* PostgreSQL for all; ngx_current_msec */
+
+    ngx_atomic_t revoke_loaded;
+    ngx_atomic_t revoke_active; /* 0 or 1: index of tables */
+    ngx_atomic_t not_before;    /* seconds: older tokens are refused */
+    int64_t      revoke_since;  /* PostgreSQL's clock at the last read, ms */
+    int64_t      swept_ms;
+    ngx_atomic_t throttle_loaded;
+    ngx_atomic_t schema;        /* 1 present, 2 missing, 0 not known */
+
+    ngx_http_stoa_revoke_table_t   tables[2];
+    ngx_http_stoa_rate_slot_t     *rates;
+    ngx_uint_t                     rate_mask; /* of buckets */
+    ngx_http_stoa_throttle_slot_t *throttles;
+    ngx_uint_t                     throttle_mask; /* of buckets */
+    ngx_http_stoa_route_metrics_t *routes; /* nrows + 1: the last is "none" */
+
+    ngx_atomic_t                   cells[STOA_M_COUNT];
+    ngx_http_stoa_pool_totals_t    pools[STOA_POOL_COUNT];
+    ngx_atomic_t                   rate_evicted; /* while still active */
+    ngx_http_stoa_proc_t           procs[NGX_HTTP_STOA_PROCS];
+} ngx_http_stoa_shared_t;
+
+/* The zone of this process; NULL: no "stoa_zone". */
+ngx_http_stoa_shared_t *ngx_http_stoa_shared(void);
+
+/* A lock that survives the death of its holder. */
+void ngx_http_stoa_lock(ngx_atomic_t *lock);
+void ngx_http_stoa_unlock(ngx_atomic_t *lock);
+
+/* SipHash-2-4 with 128 bits of result. */
+void ngx_http_stoa_siphash(const u_char key[16], const void *data, size_t len,
+                           uint64_t out[2]);
+
+/* Copies what must outlive a changed zone size. */
+void ngx_http_stoa_revoke_copy(ngx_http_stoa_shared_t *to,
+                               const ngx_http_stoa_shared_t *from);
+void ngx_http_stoa_throttle_copy(ngx_http_stoa_shared_t *to,
+                                 const ngx_http_stoa_shared_t *from);
+
+/* The failure throttle's exchange with PostgreSQL. */
+void ngx_http_stoa_throttle_restore(stoa_str_t key, uint32_t fails,
+                                    int64_t until_ms);
+/* Calls put for each changed entry, at most max; clears their marks. */
+ngx_uint_t ngx_http_stoa_throttle_changed(
+    ngx_uint_t max, void *data,
+    void (*put)(void *data, const char key[32], uint32_t fails,
+                int64_t until_ms));
+
+/* Makes the rate, period, tag of a limit whole. */
+void ngx_http_stoa_limit_set(ngx_http_stoa_limit_t *limit, stoa_rate_e cls,
+                             ngx_uint_t kind);
+
+/* Metrics of this process go into the zone, each second and at exit. */
+void ngx_http_stoa_metric_open(ngx_uint_t slot);
+void ngx_http_stoa_metric_tick(void);
+void ngx_http_stoa_metric_close(void);
+
+extern const uint32_t ngx_http_stoa_bounds_us[NGX_HTTP_STOA_BUCKETS - 1];
+
+extern const stoa_pg_stmt_t ngx_http_stoa_gate_stmts[NGX_HTTP_STOA_G_COUNT];
+
+uint64_t ngx_http_stoa_mono_us(void);
+
+static ngx_inline ngx_uint_t
+ngx_http_stoa_row_hash(const stoa_endpoint_t *ep)
+{
+    return (ngx_uint_t) (((uintptr_t) ep / sizeof(stoa_endpoint_t)));
+}
+
+ngx_int_t ngx_http_stoa_auth_init_process(ngx_cycle_t *cycle);
+ngx_int_t ngx_http_stoa_cache_init_process(ngx_cycle_t *cycle);
+void      ngx_http_stoa_cache_exit_process(ngx_cycle_t *cycle);
+ngx_int_t ngx_http_stoa_add_variables(ngx_conf_t *cf);
+
+#endif /* NGX_HTTP_STOA_ZONE_H_INCLUDED */
