@@ -571,7 +571,12 @@ stoa_json_walk(stoa_str_t object, size_t *at, stoa_str_t *name,
     name->len = scan.at - 1 - from;
 
     stoa_json_space(&scan);
-    scan.at++; /* the colon */
+
+    if (scan.at == scan.len || scan.text[scan.at] != ':') {
+        return false;
+    }
+
+    scan.at++;
     stoa_json_space(&scan);
     from = scan.at;
 

@@ -70,8 +70,29 @@ stoa_err_e stoa_jwt_verify(stoa_jwt_keys_t *keys,
                            int64_t now_ms, stoa_claims_t *claims,
                            const char **why) STOA_MUSTCHECK;
 
+/*
+ * The signature alone: structure, header (alg of the key that kid names, one
+ * key without kid is enough, no crit), signature.  *type: 0, or 1 for at+jwt,
+ * 2 for stoa-device+jwt.  The payload is decoded into out (STOA_JWT_MAX).
+ * UNAUTHENTICATED otherwise.  Not re-entrant per keys object.
+ */
+stoa_err_e stoa_jws_open(stoa_jwt_keys_t *keys, stoa_str_t token,
+                         unsigned char *out, stoa_str_t *payload,
+                         unsigned *type, const char **why) STOA_MUSTCHECK;
+
 /* Access or device token from claims with the signing key (OpenSSL). */
 stoa_err_e stoa_jwt_sign(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
+                         const stoa_claims_t *claims, stoa_buf_t *out)
+    STOA_MUSTCHECK;
+
+/* The claims of such a token as JSON, for it and for libjwt. */
+void stoa_jwt_claims(stoa_buf_t *b, const stoa_jwt_rules_t *rules,
+                     const stoa_claims_t *claims);
+
+/* The same token signed by libjwt, with a key as in _keys_add(): commands and
+   cross-checks, not the request path (it parses the key each time). */
+stoa_err_e stoa_jwt_mint(stoa_alg_e alg, const char *kid, stoa_str_t key,
+                         const stoa_jwt_rules_t *rules,
                          const stoa_claims_t *claims, stoa_buf_t *out)
     STOA_MUSTCHECK;
 

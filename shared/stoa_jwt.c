@@ -1,0 +1,939 @@
+/*
+ * Tokens in the request path.  Keys are parsed once; HS256 keeps one MAC
+ * context per key that is only rewound (OpenSSL 3: init without a key), so a
+ * verification allocates nothing.  The algorithm comes from the key, the key
+ * from kid; header and claims go through the strict JSON scanner, which
+ * refuses duplicate members, and are read in place.  Most tokens share one
+ * header: its last good encoding is compared before it is parsed.
+ *
+ * A keys object serves one thread.  Sentences in *why are for logs, clients
+ * only learn UNAUTHENTICATED or TOKEN_EXPIRED.
+ */
+
+#include "stoa_jwt.h"
+#include "stoa_jwt_int.h"
+#include "stoa_json.h"
+#include "stoa_str.h"
+
+#include <limits.h>
+#include <stdlib.h>
+
+#include <openssl/bio.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/ec.h>
+#include <openssl/evp.h>
+#include <openssl/params.h>
+#include <openssl/pem.h>
+
+#define STOA_JWT_MAGIC      0x4a77746bU
+#define STOA_JWT_KEYS       8
+#define STOA_JWT_KID        64
+#define STOA_JWT_HEADER     256 /* encoded; longer ones are refused */
+#define STOA_JWT_SIGNATURE  512 /* of RSA with 4096 bits */
+#define STOA_JWT_IAT_SKEW_S 60
+#define STOA_JWT_AHEAD      253402300799LL /* seconds: year 9999 */
+
+#define STOA_JWT_ACCESS 1
+#define STOA_JWT_DEVICE 2
+
+typedef struct {
+    stoa_alg_e   alg;
+    bool         sign;
+    char         kid[STOA_JWT_KID + 1];
+    EVP_MAC_CTX *mac;  /* HS256, keyed */
+    EVP_PKEY    *pkey; /* RS256, ES256 */
+} stoa_jwt_key_t;
+
+struct stoa_jwt_keys_s {
+    uint32_t       magic;
+    EVP_MAC       *hmac;
+    EVP_MD        *sha256;
+    EVP_MD_CTX    *md;
+    size_t         nkeys;
+    stoa_jwt_key_t keys[STOA_JWT_KEYS];
+
+    /* the last good header */
+    size_t          good_len;
+    unsigned char   good[STOA_JWT_HEADER];
+    stoa_jwt_key_t *good_key;
+    unsigned        good_type;
+};
+
+static const struct {
+    const char *name;
+    stoa_alg_e  alg;
+} stoa_jwt_algs[] = {
+    { "HS256", STOA_ALG_HS256 },
+    { "RS256", STOA_ALG_RS256 },
+    { "ES256", STOA_ALG_ES256 },
+};
+
+/* ---- keys ---- */
+
+stoa_jwt_keys_t *
+stoa_jwt_keys_create(void)
+{
+    stoa_jwt_keys_t *keys;
+
+    keys = calloc(1, sizeof(stoa_jwt_keys_t));
+    if (keys == NULL) {
+        return NULL;
+    }
+
+    keys->magic = STOA_JWT_MAGIC;
+    keys->hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    keys->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    keys->md = EVP_MD_CTX_new();
+
+    if (keys->hmac == NULL || keys->sha256 == NULL || keys->md == NULL) {
+        stoa_jwt_keys_destroy(keys);
+        return NULL;
+    }
+
+    return keys;
+}
+
+
+void
+stoa_jwt_keys_destroy(stoa_jwt_keys_t *keys)
+{
+    size_t i;
+
+    if (keys == NULL) {
+        return;
+    }
+
+    for (i = 0; i < keys->nkeys; i++) {
+        EVP_MAC_CTX_free(keys->keys[i].mac);
+        EVP_PKEY_free(keys->keys[i].pkey);
+    }
+
+    EVP_MD_CTX_free(keys->md);
+    EVP_MD_free(keys->sha256);
+    EVP_MAC_free(keys->hmac);
+
+    OPENSSL_cleanse(keys, sizeof(stoa_jwt_keys_t));
+    free(keys);
+}
+
+
+static bool
+stoa_jwt_add_secret(stoa_jwt_keys_t *keys, stoa_jwt_key_t *key,
+                    stoa_str_t secret, const char **why)
+{
+    char       digest[] = "SHA256";
+    OSSL_PARAM params[2];
+
+    if (secret.len < 32) {
+        *why = "an HS256 key has 32 bytes at least";
+        return false;
+    }
+
+    params[0] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest,
+                                                 0);
+    params[1] = OSSL_PARAM_construct_end();
+    key->mac = EVP_MAC_CTX_new(keys->hmac);
+
+    if (key->mac == NULL
+        || EVP_MAC_init(key->mac, secret.data, secret.len, params) != 1)
+    {
+        *why = "the key cannot be loaded";
+        return false;
+    }
+
+    return true;
+}
+
+
+/* A PEM with a pass phrase must not ask the terminal. */
+static int
+stoa_jwt_no_phrase(char *out, int size, int writing, void *data)
+{
+    (void) out;
+    (void) size;
+    (void) writing;
+    (void) data;
+
+    return -1;
+}
+
+
+static bool
+stoa_jwt_is_p256(EVP_PKEY *pkey)
+{
+    char   group[32];
+    size_t len;
+
+    return EVP_PKEY_is_a(pkey, "EC")
+        && EVP_PKEY_get_group_name(pkey, group, sizeof(group), &len) == 1
+        && (strcmp(group, "prime256v1") == 0 || strcmp(group, "P-256") == 0);
+}
+
+
+static bool
+stoa_jwt_add_pem(stoa_jwt_key_t *key, stoa_str_t pem, const char **why)
+{
+    BIO *bio;
+
+    if (pem.len == 0 || pem.len > INT_MAX) {
+        *why = "the PEM is empty or too long";
+        return false;
+    }
+
+    bio = BIO_new_mem_buf(pem.data, (int) pem.len);
+    if (bio == NULL) {
+        *why = "no memory";
+        return false;
+    }
+
+    key->pkey = PEM_read_bio_PrivateKey(bio, NULL, stoa_jwt_no_phrase, NULL);
+
+    if (key->pkey == NULL && !key->sign && BIO_reset(bio) == 1) {
+        key->pkey = PEM_read_bio_PUBKEY(bio, NULL, stoa_jwt_no_phrase, NULL);
+    }
+
+    BIO_free(bio);
+
+    if (key->pkey == NULL) {
+        *why = key->sign ? "the PEM holds no private key"
+                         : "the PEM holds no key";
+        return false;
+    }
+
+    if (key->alg == STOA_ALG_ES256 && !stoa_jwt_is_p256(key->pkey)) {
+        *why = "an ES256 key is on P-256";
+        return false;
+    }
+
+    if (key->alg == STOA_ALG_RS256
+        && (!EVP_PKEY_is_a(key->pkey, "RSA")
+            || EVP_PKEY_get_bits(key->pkey) < 2048
+            || EVP_PKEY_get_bits(key->pkey) > STOA_JWT_SIGNATURE * 8))
+    {
+        *why = "an RS256 key is RSA with 2048 to 4096 bits";
+        return false;
+    }
+
+    return true;
+}
+
+
+stoa_err_e
+stoa_jwt_keys_add(stoa_jwt_keys_t *keys, stoa_alg_e alg, stoa_str_t kid,
+                  stoa_str_t key, bool sign, const char **why)
+{
+    stoa_jwt_key_t *k;
+    size_t          i;
+    bool            good;
+
+    *why = NULL;
+
+    if (keys->nkeys == STOA_JWT_KEYS) {
+        *why = "too many keys";
+        return STOA_E_INTERNAL;
+    }
+
+    if (kid.len == 0 || kid.len > STOA_JWT_KID || !stoa_str_utf8(kid, NULL)) {
+        *why = "a kid has 1 to 64 bytes";
+        return STOA_E_INTERNAL;
+    }
+
+    for (i = 0; i < keys->nkeys; i++) {
+        if (stoa_str_eq_z(kid, keys->keys[i].kid)) {
+            *why = "the kid is there already";
+            return STOA_E_INTERNAL;
+        }
+    }
+
+    k = &keys->keys[keys->nkeys];
+    k->alg = alg;
+    k->sign = sign;
+    memcpy(k->kid, kid.data, kid.len);
+    k->kid[kid.len] = '\0';
+
+    good = alg == STOA_ALG_HS256 ? stoa_jwt_add_secret(keys, k, key, why)
+                                 : stoa_jwt_add_pem(k, key, why);
+
+    if (!good) {
+        EVP_MAC_CTX_free(k->mac);
+        EVP_PKEY_free(k->pkey);
+        memset(k, 0, sizeof(stoa_jwt_key_t));
+        return STOA_E_INTERNAL;
+    }
+
+    keys->nkeys++;
+    keys->good_len = 0;
+
+    return STOA_OK;
+}
+
+
+/* ---- JSON texts as written ---- */
+
+/* A string without escapes. */
+static bool
+stoa_jwt_text(stoa_str_t value, stoa_str_t *out)
+{
+    if (value.len < 2 || value.data[0] != '"'
+        || memchr(value.data, '\\', value.len) != NULL)
+    {
+        return false;
+    }
+
+    out->data = value.data + 1;
+    out->len = value.len - 2;
+
+    return true;
+}
+
+
+/* The next string of a list without nesting; *at starts as 0. */
+static bool
+stoa_jwt_next_text(stoa_str_t list, size_t *at, stoa_str_t *out)
+{
+    unsigned char *from, *to;
+
+    from = memchr(list.data + *at, '"', list.len - *at);
+
+    if (from == NULL) {
+        return false;
+    }
+
+    from++;
+    to = memchr(from, '"', list.len - (size_t) (from - list.data));
+
+    if (to == NULL) {
+        return false;
+    }
+
+    out->data = from;
+    out->len = (size_t) (to - from);
+    *at = (size_t) (to - list.data) + 1;
+
+    return true;
+}
+
+
+/* A list of strings without escapes: nothing but these between brackets. */
+static bool
+stoa_jwt_is_list(stoa_str_t value)
+{
+    size_t i;
+    bool   inside = false;
+
+    if (value.len < 2 || value.data[0] != '[') {
+        return false;
+    }
+
+    for (i = 1; i < value.len - 1; i++) {
+        if (value.data[i] == '\\') {
+            return false;
+        }
+
+        if (value.data[i] == '"') {
+            inside = !inside;
+
+        } else if (!inside && strchr(", \t\r\n", value.data[i]) == NULL) {
+            return false;
+        }
+    }
+
+    return true;
+}
+
+
+/* ---- header ---- */
+
+/* *type: 0 when typ is another; false: it is no string. */
+static bool
+stoa_jwt_typ(stoa_str_t value, unsigned *type)
+{
+    stoa_str_t typ;
+
+    if (!stoa_jwt_text(value, &typ)) {
+        return false;
+    }
+
+    if (stoa_str_ieq_z(typ, "at+jwt")
+        || stoa_str_ieq_z(typ, "application/at+jwt")) {
+        *type = STOA_JWT_ACCESS;
+
+    } else if (stoa_str_ieq_z(typ, "stoa-device+jwt")) {
+        *type = STOA_JWT_DEVICE;
+    }
+
+    return true;
+}
+
+
+static stoa_jwt_key_t *
+stoa_jwt_key(stoa_jwt_keys_t *keys, const stoa_str_t *kid)
+{
+    size_t i;
+
+    if (kid == NULL) {
+        return keys->nkeys == 1 ? &keys->keys[0] : NULL;
+    }
+
+    for (i = 0; i < keys->nkeys; i++) {
+        if (stoa_str_eq_z(*kid, keys->keys[i].kid)) {
+            return &keys->keys[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+static const char *
+stoa_jwt_header(stoa_jwt_keys_t *keys, stoa_str_t header, stoa_jwt_key_t **key,
+                unsigned *type)
+{
+    stoa_json_fault_t fault;
+    stoa_str_t        name, value, alg = stoa_null_string;
+    stoa_str_t        kid = stoa_null_string;
+    size_t            at = 0, i;
+
+    *type = 0;
+
+    if (!stoa_json_valid(header, &fault)) {
+        return "the header is no strict JSON";
+    }
+
+    while (stoa_json_walk(header, &at, &name, &value)) {
+        if (stoa_str_eq_z(name, "crit")) {
+            return "the header has crit";
+        }
+
+        if ((stoa_str_eq_z(name, "alg") && !stoa_jwt_text(value, &alg))
+            || (stoa_str_eq_z(name, "kid") && !stoa_jwt_text(value, &kid))
+            || (stoa_str_eq_z(name, "typ") && !stoa_jwt_typ(value, type)))
+        {
+            return "the header has an odd alg, kid or typ";
+        }
+    }
+
+    *key = stoa_jwt_key(keys, kid.data != NULL ? &kid : NULL);
+
+    if (*key == NULL) {
+        return "no key has this kid";
+    }
+
+    for (i = 0; i < stoa_nitems(stoa_jwt_algs); i++) {
+        if (stoa_jwt_algs[i].alg == (*key)->alg) {
+            return stoa_str_eq_z(alg, stoa_jwt_algs[i].name)
+                     ? NULL
+                     : "alg is not the key's";
+        }
+    }
+
+    return "the key has no algorithm";
+}
+
+
+/* ---- signature ---- */
+
+static bool
+stoa_jwt_hmac(stoa_jwt_key_t *key, stoa_str_t data, unsigned char out[32])
+{
+    size_t len = 0;
+
+    /* without a key: the context is rewound, nothing is allocated */
+    return EVP_MAC_init(key->mac, NULL, 0, NULL) == 1
+        && EVP_MAC_update(key->mac, data.data, data.len) == 1
+        && EVP_MAC_final(key->mac, out, &len, 32) == 1 && len == 32;
+}
+
+
+/* JOSE's r and s as the DER that OpenSSL reads. */
+static int
+stoa_jwt_to_der(stoa_str_t raw, unsigned char *der, size_t size)
+{
+    ECDSA_SIG *sig;
+    BIGNUM    *r, *s;
+    int        len = -1;
+
+    sig = ECDSA_SIG_new();
+    r = BN_bin2bn(raw.data, 32, NULL);
+    s = BN_bin2bn(raw.data + 32, 32, NULL);
+
+    if (sig == NULL || r == NULL || s == NULL || ECDSA_SIG_set0(sig, r, s) != 1)
+    {
+        BN_free(r);
+        BN_free(s);
+        ECDSA_SIG_free(sig);
+        return -1;
+    }
+
+    /* sig owns r and s */
+    if (i2d_ECDSA_SIG(sig, NULL) <= (int) size) {
+        len = i2d_ECDSA_SIG(sig, &der);
+    }
+
+    ECDSA_SIG_free(sig);
+
+    return len;
+}
+
+
+static bool
+stoa_jwt_public(stoa_jwt_keys_t *keys, stoa_jwt_key_t *key, stoa_str_t data,
+                stoa_str_t sig)
+{
+    unsigned char der[80];
+    int           len;
+
+    if (key->alg == STOA_ALG_ES256) {
+        len = sig.len == 64 ? stoa_jwt_to_der(sig, der, sizeof(der)) : -1;
+
+        if (len < 0) {
+            return false;
+        }
+
+        sig.data = der;
+        sig.len = (size_t) len;
+
+    } else if (sig.len != (size_t) EVP_PKEY_get_size(key->pkey)) {
+        return false;
+    }
+
+    return EVP_DigestVerifyInit(keys->md, NULL, keys->sha256, NULL, key->pkey)
+            == 1
+        && EVP_DigestVerify(keys->md, sig.data, sig.len, data.data, data.len)
+               == 1;
+}
+
+
+static bool
+stoa_jwt_check(stoa_jwt_keys_t *keys, stoa_jwt_key_t *key, stoa_str_t data,
+               stoa_str_t sig)
+{
+    unsigned char mac[32];
+
+    if (key->alg != STOA_ALG_HS256) {
+        return stoa_jwt_public(keys, key, data, sig);
+    }
+
+    return sig.len == 32 && stoa_jwt_hmac(key, data, mac)
+        && CRYPTO_memcmp(mac, sig.data, 32) == 0;
+}
+
+
+/* Three parts and two dots. */
+static bool
+stoa_jwt_split(stoa_str_t token, stoa_str_t part[3])
+{
+    unsigned char *dot;
+    size_t         i;
+
+    for (i = 0; i < 2; i++) {
+        dot = token.len != 0 ? memchr(token.data, '.', token.len) : NULL;
+
+        if (dot == NULL) {
+            return false;
+        }
+
+        part[i].data = token.data;
+        part[i].len = (size_t) (dot - token.data);
+        token.data += part[i].len + 1;
+        token.len -= part[i].len + 1;
+    }
+
+    part[2] = token;
+
+    return token.len != 0 && memchr(token.data, '.', token.len) == NULL;
+}
+
+
+static stoa_err_e
+stoa_jwt_refuse(const char **why, const char *sentence)
+{
+    *why = sentence;
+
+    return STOA_E_UNAUTHENTICATED;
+}
+
+
+stoa_err_e
+stoa_jws_open(stoa_jwt_keys_t *keys, stoa_str_t token, unsigned char *out,
+              stoa_str_t *payload, unsigned *type, const char **why)
+{
+    unsigned char   header[STOA_JWT_HEADER], signature[STOA_JWT_SIGNATURE];
+    stoa_jwt_key_t *key;
+    const char     *bad;
+    stoa_str_t      part[3], text, signed_;
+    ssize_t         n;
+    bool            known;
+
+    *why = NULL;
+
+    if (token.len > STOA_JWT_MAX || !stoa_jwt_split(token, part)) {
+        return stoa_jwt_refuse(why, "it is no token");
+    }
+
+    known = part[0].len == keys->good_len && keys->good_len != 0
+         && memcmp(part[0].data, keys->good, part[0].len) == 0;
+
+    if (known) {
+        key = keys->good_key;
+        *type = keys->good_type;
+
+    } else {
+        n = part[0].len > STOA_JWT_HEADER
+              ? -1
+              : stoa_base64url_decode(header, sizeof(header), part[0]);
+
+        if (n < 0) {
+            return stoa_jwt_refuse(why, "the header is no base64url");
+        }
+
+        text.data = header;
+        text.len = (size_t) n;
+        bad = stoa_jwt_header(keys, text, &key, type);
+
+        if (bad != NULL) {
+            return stoa_jwt_refuse(why, bad);
+        }
+    }
+
+    n = stoa_base64url_decode(signature, sizeof(signature), part[2]);
+
+    if (n < 0) {
+        return stoa_jwt_refuse(why, "the signature is no base64url");
+    }
+
+    text.data = signature;
+    text.len = (size_t) n;
+    signed_.data = token.data;
+    signed_.len = part[0].len + 1 + part[1].len;
+
+    if (!stoa_jwt_check(keys, key, signed_, text)) {
+        return stoa_jwt_refuse(why, "the signature is wrong");
+    }
+
+    n = stoa_base64url_decode(out, STOA_JWT_MAX, part[1]);
+
+    if (n < 0) {
+        return stoa_jwt_refuse(why, "the payload is no base64url");
+    }
+
+    payload->data = out;
+    payload->len = (size_t) n;
+
+    if (!known) {
+        memcpy(keys->good, part[0].data, part[0].len);
+        keys->good_len = part[0].len;
+        keys->good_key = key;
+        keys->good_type = *type;
+    }
+
+    return STOA_OK;
+}
+
+
+/* ---- claims ---- */
+
+typedef enum {
+    STOA_CLAIM_ISS = 1 << 0,
+    STOA_CLAIM_AUD = 1 << 1,
+    STOA_CLAIM_SUB = 1 << 2,
+    STOA_CLAIM_SID = 1 << 3,
+    STOA_CLAIM_JTI = 1 << 4,
+    STOA_CLAIM_IAT = 1 << 5,
+    STOA_CLAIM_EXP = 1 << 6,
+    STOA_CLAIM_EP = 1 << 7,
+    STOA_CLAIM_ROLES = 1 << 8,
+    STOA_CLAIM_EVT = 1 << 9,
+    STOA_CLAIM_NBF = 1 << 10
+} stoa_claim_e;
+
+#define STOA_CLAIMS_BOTH                                                       \
+    (STOA_CLAIM_ISS | STOA_CLAIM_AUD | STOA_CLAIM_SUB | STOA_CLAIM_JTI         \
+     | STOA_CLAIM_IAT | STOA_CLAIM_EXP)
+#define STOA_CLAIMS_ACCESS                                                     \
+    (STOA_CLAIMS_BOTH | STOA_CLAIM_SID | STOA_CLAIM_EP | STOA_CLAIM_ROLES)
+#define STOA_CLAIMS_DEVICE (STOA_CLAIMS_BOTH | STOA_CLAIM_EVT)
+
+static const struct {
+    const char  *name;
+    stoa_claim_e claim;
+} stoa_claim_names[] = {
+    { "iss", STOA_CLAIM_ISS },     { "aud", STOA_CLAIM_AUD },
+    { "sub", STOA_CLAIM_SUB },     { "sid", STOA_CLAIM_SID },
+    { "jti", STOA_CLAIM_JTI },     { "iat", STOA_CLAIM_IAT },
+    { "exp", STOA_CLAIM_EXP },     { "ep", STOA_CLAIM_EP },
+    { "roles", STOA_CLAIM_ROLES }, { "evt", STOA_CLAIM_EVT },
+    { "nbf", STOA_CLAIM_NBF },
+};
+
+
+static bool
+stoa_jwt_uuid(stoa_str_t value, stoa_uuid_t *out)
+{
+    stoa_str_t text;
+
+    return stoa_jwt_text(value, &text) && stoa_uuid_parse(text, out);
+}
+
+
+/* One string, or a list that holds it. */
+static bool
+stoa_jwt_audience(stoa_str_t value, const char *audience)
+{
+    stoa_str_t text;
+    size_t     at = 0;
+
+    if (stoa_jwt_text(value, &text)) {
+        return stoa_str_eq_z(text, audience);
+    }
+
+    if (!stoa_jwt_is_list(value)) {
+        return false;
+    }
+
+    while (stoa_jwt_next_text(value, &at, &text)) {
+        if (stoa_str_eq_z(text, audience)) {
+            return true;
+        }
+    }
+
+    return false;
+}
+
+
+/* A role that is not known here gives no right. */
+static bool
+stoa_jwt_roles(stoa_str_t value, uint32_t *roles)
+{
+    stoa_str_t text;
+    size_t     at = 0;
+
+    *roles = 0;
+
+    if (!stoa_jwt_is_list(value)) {
+        return false;
+    }
+
+    while (stoa_jwt_next_text(value, &at, &text)) {
+        *roles |= stoa_role_by_name(text);
+    }
+
+    return true;
+}
+
+
+static bool
+stoa_jwt_claim(stoa_claim_e claim, stoa_str_t value,
+               const stoa_jwt_rules_t *rules, stoa_claims_t *c, int64_t *nbf)
+{
+    stoa_str_t text;
+    int64_t    epoch;
+
+    switch (claim) {
+    case STOA_CLAIM_ISS:
+        return stoa_jwt_text(value, &text)
+            && stoa_str_eq_z(text, rules->issuer);
+    case STOA_CLAIM_AUD:
+        return stoa_jwt_audience(value, rules->audience);
+    case STOA_CLAIM_SUB:
+        return stoa_jwt_uuid(value, &c->sub);
+    case STOA_CLAIM_SID:
+        return stoa_jwt_uuid(value, &c->sid);
+    case STOA_CLAIM_JTI:
+        return stoa_jwt_uuid(value, &c->jti);
+    case STOA_CLAIM_EVT:
+        return stoa_jwt_uuid(value, &c->event);
+    case STOA_CLAIM_IAT:
+        return stoa_str_int(value, 0, STOA_JWT_AHEAD, &c->iat);
+    case STOA_CLAIM_EXP:
+        return stoa_str_int(value, 0, STOA_JWT_AHEAD, &c->exp);
+    case STOA_CLAIM_NBF:
+        return stoa_str_int(value, 0, STOA_JWT_AHEAD, nbf);
+    case STOA_CLAIM_ROLES:
+        return stoa_jwt_roles(value, &c->roles);
+    case STOA_CLAIM_EP:
+        if (!stoa_str_int(value, 0, UINT32_MAX, &epoch)) {
+            return false;
+        }
+
+        c->epoch = (uint32_t) epoch;
+
+        return true;
+    }
+
+    return false;
+}
+
+
+/* NULL, or what is wrong. */
+static const char *
+stoa_jwt_read(stoa_str_t payload, const stoa_jwt_rules_t *rules,
+              stoa_claims_t *c, unsigned *seen, int64_t *nbf)
+{
+    stoa_json_fault_t fault;
+    stoa_str_t        name, value;
+    size_t            at = 0, i;
+
+    memset(c, 0, sizeof(stoa_claims_t));
+    *seen = 0;
+    *nbf = 0;
+
+    if (!stoa_json_valid(payload, &fault)) {
+        return "the payload is no strict JSON";
+    }
+
+    while (stoa_json_walk(payload, &at, &name, &value)) {
+        for (i = 0; i < stoa_nitems(stoa_claim_names); i++) {
+            if (!stoa_str_eq_z(name, stoa_claim_names[i].name)) {
+                continue;
+            }
+
+            if (!stoa_jwt_claim(stoa_claim_names[i].claim, value, rules, c,
+                                nbf)) {
+                return "a claim is not what it should be";
+            }
+
+            *seen |= (unsigned) stoa_claim_names[i].claim;
+            break;
+        }
+    }
+
+    return NULL;
+}
+
+
+stoa_err_e
+stoa_jwt_verify(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
+                stoa_str_t token, int64_t now_ms, stoa_claims_t *claims,
+                const char **why)
+{
+    unsigned char room[STOA_JWT_MAX];
+    const char   *bad;
+    stoa_str_t    payload;
+    stoa_err_e    err;
+    unsigned      type, seen, needed;
+    int64_t       nbf, now_s = now_ms / 1000;
+
+    err = stoa_jws_open(keys, token, room, &payload, &type, why);
+
+    if (err != STOA_OK) {
+        return err;
+    }
+
+    if (type == 0) {
+        return stoa_jwt_refuse(why, "typ is another");
+    }
+
+    bad = stoa_jwt_read(payload, rules, claims, &seen, &nbf);
+
+    if (bad != NULL) {
+        return stoa_jwt_refuse(why, bad);
+    }
+
+    needed = type == STOA_JWT_DEVICE ? STOA_CLAIMS_DEVICE : STOA_CLAIMS_ACCESS;
+
+    if ((seen & needed) != needed) {
+        return stoa_jwt_refuse(why, "a claim is missing");
+    }
+
+    if (type == STOA_JWT_DEVICE) {
+        claims->sid = claims->sub;
+        claims->roles = STOA_DEVICE;
+
+    } else {
+        memset(&claims->event, 0, sizeof(stoa_uuid_t));
+    }
+
+    if (claims->iat > now_s + rules->leeway_s + STOA_JWT_IAT_SKEW_S
+        || nbf > now_s + rules->leeway_s)
+    {
+        return stoa_jwt_refuse(why, "it is not valid yet");
+    }
+
+    if (now_ms >= (claims->exp + rules->leeway_s) * 1000) {
+        *why = "it has expired";
+        return STOA_E_TOKEN_EXPIRED;
+    }
+
+    return STOA_OK;
+}
+
+
+/* ---- for stoa_jwt_sign.c ---- */
+
+static stoa_jwt_key_t *
+stoa_jwt_signer(stoa_jwt_keys_t *keys)
+{
+    size_t i;
+
+    for (i = 0; i < keys->nkeys; i++) {
+        if (keys->keys[i].sign) {
+            return &keys->keys[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+bool
+stoa_jwt_signer_header(stoa_jwt_keys_t *keys, const char *typ, stoa_buf_t *b)
+{
+    stoa_jwt_key_t *key = stoa_jwt_signer(keys);
+
+    if (key == NULL) {
+        return false;
+    }
+
+    stoa_buf_printf(b, "{\"alg\":\"%s\",\"typ\":\"%s\",\"kid\":",
+                    stoa_jwt_algs[key->alg - 1].name, typ);
+    stoa_buf_json_z(b, key->kid);
+    stoa_buf_char(b, '}');
+
+    return true;
+}
+
+
+/* The raw signature into out; 0: it could not be made. */
+size_t
+stoa_jwt_signature(stoa_jwt_keys_t *keys, stoa_str_t data,
+                   unsigned char out[STOA_JWT_SIGNATURE])
+{
+    stoa_jwt_key_t      *key = stoa_jwt_signer(keys);
+    const unsigned char *p = out;
+    const BIGNUM        *r, *s;
+    ECDSA_SIG           *sig;
+    size_t               len = STOA_JWT_SIGNATURE;
+
+    if (key == NULL) {
+        return 0;
+    }
+
+    if (key->alg == STOA_ALG_HS256) {
+        return stoa_jwt_hmac(key, data, out) ? 32 : 0;
+    }
+
+    if (EVP_DigestSignInit(keys->md, NULL, keys->sha256, NULL, key->pkey) != 1
+        || EVP_DigestSign(keys->md, out, &len, data.data, data.len) != 1)
+    {
+        return 0;
+    }
+
+    if (key->alg == STOA_ALG_RS256) {
+        return len;
+    }
+
+    sig = d2i_ECDSA_SIG(NULL, &p, (long) len);
+    if (sig == NULL) {
+        return 0;
+    }
+
+    ECDSA_SIG_get0(sig, &r, &s);
+    len = BN_bn2binpad(r, out, 32) == 32 && BN_bn2binpad(s, out + 32, 32) == 32
+            ? 64
+            : 0;
+    ECDSA_SIG_free(sig);
+
+    return len;
+}

@@ -1,0 +1,27 @@
+/*
+ * Between stoa_jwt.c, which holds the keys, stoa_jwt_sign.c and
+ * stoa_jwt_mint.c; nobody else includes this.
+ */
+
+#ifndef STOA_JWT_INT_H_INCLUDED
+#define STOA_JWT_INT_H_INCLUDED
+
+#include "stoa_jwt.h"
+
+#define STOA_JWT_SIGNATURE 512 /* of RSA with 4096 bits */
+
+static inline const char *
+stoa_jwt_typ_of(const stoa_claims_t *claims)
+{
+    return claims->roles & STOA_DEVICE ? "stoa-device+jwt" : "at+jwt";
+}
+
+/* The header that the signing key wants; false: there is no such key. */
+bool stoa_jwt_signer_header(stoa_jwt_keys_t *keys, const char *typ,
+                            stoa_buf_t *b);
+
+/* The raw signature; 0: it could not be made. */
+size_t stoa_jwt_signature(stoa_jwt_keys_t *keys, stoa_str_t data,
+                          unsigned char out[STOA_JWT_SIGNATURE]);
+
+#endif /* STOA_JWT_INT_H_INCLUDED */
