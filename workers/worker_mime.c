@@ -393,11 +393,11 @@ worker_mime_fold(stoa_buf_t *out, stoa_str_t s, size_t column)
 static stoa_str_t
 worker_mime_trim(stoa_str_t s)
 {
-    while (s.len > 0 && s.data[s.len - 1] <= ' ') {
+    while (s.len > 0 && worker_mime_clean(s.data[s.len - 1]) == ' ') {
         s.len--;
     }
 
-    while (s.len > 0 && s.data[0] <= ' ') {
+    while (s.len > 0 && worker_mime_clean(s.data[0]) == ' ') {
         s.data++;
         s.len--;
     }

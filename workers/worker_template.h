@@ -54,9 +54,21 @@ bool worker_template_write(const worker_templates_t *t, const char *lang,
                            stoa_buf_t *subject, stoa_buf_t *text,
                            stoa_buf_t *html);
 
+typedef enum {
+    WORKER_TEMPLATE_TEXT = 1,
+    WORKER_TEMPLATE_HTML
+} worker_form_e;
+
+/* One text with its variables.  False: *bad stands in the text where it
+   failed, or out failed. */
+bool worker_template_fill(stoa_buf_t *out, worker_form_e form, stoa_str_t text,
+                          const worker_vars_t *vars, const char **bad);
+
 /* A word of the language's words file; "" when there is none. */
 stoa_str_t worker_template_word(const worker_templates_t *t, const char *lang,
                                 const char *name);
+
+/* ---- worker_words.c ---- */
 
 /* "2026-05-01T19:00" as people of the language write it, with the zone's
    name behind it when it is given.  False: not such a text. */
