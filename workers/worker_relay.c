@@ -25,6 +25,7 @@
 #include <stdlib.h>
 
 #include "../shared/stoa_str.h"
+#include "../shared/stoa_time.h"
 
 #define RELAY_ROWS 100 /* times 7 arguments: one script call per queue */
 #define RELAY_GAP_MS 20
@@ -245,9 +246,13 @@ worker_relay_row(worker_relay_t *r, const stoa_pg_result_t *res, int row)
     cls = &b->q->cls;
     env.queue = stoa_str_z(cls->queue);
     env.attempts = cls->attempts;
-    env.give_up_ms = cls->give_up_s == 0
-                         ? 0
-                         : env.created_ms + (int64_t) cls->give_up_s * 1000;
+
+    /* from when it is due, so that a redriven row has its time again */
+    if (cls->give_up_s != 0) {
+        env.give_up_ms = stoa_time_ms() + worker_relay_int(res, row, 5)
+                         + (int64_t) cls->give_up_s * 1000;
+    }
+
     stoa_buf_init(&text, r->mem, env.payload.len + 512,
                   STOA_ENVELOPE_MAX + 1024);
 

@@ -1,0 +1,249 @@
+/*
+ * stoa check: settings, endpoint rows, task rows; with --db every statement
+ * of edge and workers is prepared on the live schema, as the role that will
+ * run it, and each failure is told with its row.
+ */
+
+#include "cmd.h"
+
+#include <stdio.h>
+
+#include "worker.h"
+
+#include "../shared/api/stoa_api.h"
+#include "../shared/stoa_bind.h"
+#include "../shared/stoa_route.h"
+#include "../shared/stoa_str.h"
+
+typedef struct {
+    cmd_t            *c;
+    const stoa_api_t *api;
+    stoa_bound_row_t *bound; /* [api->nrows] */
+    cmd_db_t         *db;
+    size_t            statements;
+    size_t            faults;
+} cmd_check_t;
+
+
+static void
+cmd_check_fault(cmd_check_t *k, const char *what, const char *why)
+{
+    k->faults++;
+    cmd_say(k->c, "%s: %s", what, why);
+}
+
+
+static void
+cmd_check_tasks(cmd_check_t *k)
+{
+    for (size_t i = 0; i < stoa_ntasks; i++) {
+        const stoa_task_t *t = &stoa_tasks[i];
+
+        if (t->kind == NULL || t->cls < 1 || t->cls >= STOA_CLASS_COUNT
+            || t->level > 3 || t->anchor == NULL || t->summary == NULL)
+        {
+            cmd_check_fault(k, t->kind != NULL ? t->kind : "a task row",
+                            "kind, class, level, anchor and summary must be "
+                            "declared");
+            continue;
+        }
+
+        if ((t->sql == NULL) == (t->flow == STOA_TASK_FLOW_NONE)) {
+            cmd_check_fault(k, t->kind, "exactly one of sql and flow");
+        }
+
+        if (t->flow != STOA_TASK_FLOW_NONE && worker_flows[t->flow] == NULL) {
+            cmd_check_fault(k, t->kind, "its flow has no steps");
+        }
+
+        if (stoa_task_find(t->kind, strlen(t->kind)) != t) {
+            cmd_check_fault(k, t->kind, "the kind is there twice");
+        }
+    }
+}
+
+
+/* The endpoint rows; false when nothing behind them makes sense. */
+static bool
+cmd_check_rows(cmd_check_t *k)
+{
+    const char *why = NULL;
+
+    k->api = stoa_api(k->c->mem);
+
+    if (k->api == NULL) {
+        cmd_check_fault(k, "rows", "no memory");
+        return false;
+    }
+
+    if (!stoa_api_check(k->api, k->c->mem, &why)) {
+        cmd_check_fault(k, "rows", why);
+        return false;
+    }
+
+    if (stoa_route_create(k->c->mem, k->api, &why) == NULL) {
+        cmd_check_fault(k, "routes", why);
+    }
+
+    k->bound = stoa_calloc(k->c->mem,
+                           k->api->nrows * sizeof(stoa_bound_row_t));
+
+    if (k->bound == NULL) {
+        cmd_check_fault(k, "rows", "no memory");
+        return false;
+    }
+
+    for (size_t i = 0; i < k->api->nrows; i++) {
+        if (!stoa_bind_row(k->c->mem, k->api->rows[i], &k->bound[i], &why)) {
+            cmd_check_fault(k, k->api->rows[i]->id, why);
+        }
+    }
+
+    return true;
+}
+
+
+static bool
+cmd_check_prepare(cmd_check_t *k, const char *row, const stoa_pg_stmt_t *stmt)
+{
+    const char *why;
+    int         rc = cmd_db_prepare(k->db, stmt, &why);
+
+    k->statements++;
+
+    if (rc != CMD_OK) {
+        cmd_check_fault(k, row, why);
+    }
+
+    return rc != CMD_UNREACHED;
+}
+
+
+static bool
+cmd_check_bound(cmd_check_t *k, const stoa_bound_row_t *b)
+{
+    const char *id = b->ep->id;
+
+    if ((b->plain != NULL && !cmd_check_prepare(k, id, &b->plain->stmt))
+        || (b->keyed != NULL && !cmd_check_prepare(k, id, &b->keyed->stmt)))
+    {
+        return false;
+    }
+
+    for (size_t i = 0; i < b->nsorts; i++) {
+        if (b->pages != NULL && !cmd_check_prepare(k, id, &b->pages[i].stmt)) {
+            return false;
+        }
+
+        if (b->cursors != NULL
+            && !cmd_check_prepare(k, id, &b->cursors[i].stmt))
+        {
+            return false;
+        }
+    }
+
+    return true;
+}
+
+
+static int
+cmd_check_edge(cmd_check_t *k)
+{
+    bool ok = true;
+
+    k->db = cmd_db_open(k->c, "edge");
+
+    if (k->db == NULL) {
+        return CMD_UNREACHED;
+    }
+
+    for (size_t i = 0; ok && i < k->api->nrows; i++) {
+        if (k->bound[i].ep != NULL) {
+            ok = cmd_check_bound(k, &k->bound[i]);
+        }
+    }
+
+    cmd_db_close(k->db);
+    return ok ? CMD_OK : CMD_UNREACHED;
+}
+
+
+static int
+cmd_check_worker(cmd_check_t *k)
+{
+    bool ok = true;
+
+    k->db = cmd_db_open(k->c, "worker");
+
+    if (k->db == NULL) {
+        return CMD_UNREACHED;
+    }
+
+    for (size_t i = 0; ok && i < WORKER_SQL_COUNT; i++) {
+        ok = cmd_check_prepare(k, worker_stmts[i].name, &worker_stmts[i]);
+    }
+
+    for (size_t i = 0; ok && i < stoa_ntasks; i++) {
+        char           sql[256];
+        stoa_pg_stmt_t stmt = { .sql = sql };
+
+        if (stoa_tasks[i].sql != NULL) {
+            (void) snprintf(sql, sizeof(sql), "select %s", stoa_tasks[i].sql);
+            ok = cmd_check_prepare(k, stoa_tasks[i].kind, &stmt);
+        }
+    }
+
+    cmd_db_close(k->db);
+    return ok ? CMD_OK : CMD_UNREACHED;
+}
+
+
+int
+cmd_check(cmd_t *c, int argc, char **argv)
+{
+    bool         db = false;
+    cmd_option_t options[] = { { "--db", &db, NULL } };
+    cmd_check_t  k = { .c = c };
+    size_t       nrest;
+    int          rc;
+
+    rc = cmd_options(c, argc, argv, options, 1, NULL, 0, &nrest);
+
+    if (rc >= 0) {
+        return rc;
+    }
+
+    if (!cmd_load(c)) {
+        return CMD_FAILED;
+    }
+
+    cmd_check_tasks(&k);
+
+    if (cmd_check_rows(&k) && db) {
+        rc = cmd_check_edge(&k);
+
+        if (rc == CMD_OK) {
+            rc = cmd_check_worker(&k);
+        }
+
+        if (rc != CMD_OK && rc != -1) {
+            return rc;
+        }
+    }
+
+    if (k.faults != 0) {
+        (void) fprintf(stderr, "stoa check: %zu faults\n", k.faults);
+        return CMD_FAILED;
+    }
+
+    (void) printf("settings, %zu endpoints, %zu aliases and %zu tasks are "
+                  "well",
+                  k.api->nrows, k.api->naliases, stoa_ntasks);
+
+    if (db) {
+        (void) printf("; %zu statements prepared", k.statements);
+    }
+
+    (void) puts("");
+    return CMD_OK;
+}

@@ -1,0 +1,319 @@
+/*
+ * stoa user add, and stoa token: the first admin, and a token for scripts.
+ * The password is read from standard input only, so that it stands in no
+ * list of processes and no shell history.
+ */
+
+#include "cmd.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "../shared/stoa_hash.h"
+#include "../shared/stoa_id.h"
+#include "../shared/stoa_jwt.h"
+#include "../shared/stoa_str.h"
+#include "../shared/stoa_time.h"
+
+#define PASSWORD_MIN 8
+
+typedef struct {
+    const char *email;
+    const char *role;
+    const char *first;
+    const char *last;
+    bool        stdin_password;
+} cmd_user_t;
+
+
+/* One line; its end does not belong to it. */
+static bool
+cmd_user_password(cmd_t *c, char *out, size_t size, stoa_str_t *password)
+{
+    size_t  got = 0;
+    ssize_t n;
+
+    while (got < size) {
+        n = read(STDIN_FILENO, out + got, size - got);
+
+        if (n < 0) {
+            cmd_say(c, "cannot read standard input");
+            return false;
+        }
+
+        if (n == 0) {
+            break;
+        }
+
+        got += (size_t) n;
+    }
+
+    while (got != 0 && (out[got - 1] == '\n' || out[got - 1] == '\r')) {
+        got--;
+    }
+
+    *password = (stoa_str_t){ got, (unsigned char *) out };
+
+    if (got < PASSWORD_MIN || got > STOA_PASSWORD_MAX
+        || !stoa_str_utf8(*password, NULL))
+    {
+        cmd_say(c, "the password must have %d to %d bytes of UTF-8",
+                PASSWORD_MIN, STOA_PASSWORD_MAX);
+        return false;
+    }
+
+    return true;
+}
+
+
+static bool
+cmd_user_hash(cmd_t *c, char out[STOA_HASH_MAX])
+{
+    stoa_hash_cost_t cost = {
+        .memory_kib = (uint32_t) c->conf.argon2_memory_kib,
+        .passes = (uint32_t) c->conf.argon2_passes,
+    };
+    char       text[STOA_PASSWORD_MAX + 4];
+    stoa_str_t password;
+    bool       ok;
+
+    if (!cmd_user_password(c, text, sizeof(text), &password)) {
+        stoa_wipe(text, sizeof(text));
+        return false;
+    }
+
+    ok = stoa_hash_init() && stoa_hash_make(&cost, password, out);
+    stoa_wipe(text, sizeof(text));
+
+    if (!ok) {
+        cmd_say(c, "the password could not be hashed");
+    }
+
+    return ok;
+}
+
+
+static int
+cmd_user_add(cmd_t *c, const cmd_user_t *u)
+{
+    char              hash[STOA_HASH_MAX];
+    const char       *values[5] = { u->email, hash, u->role, u->first,
+                                    u->last };
+    cmd_db_t         *db;
+    stoa_pg_result_t *res;
+    const char       *why, *sqlstate;
+    int               rc;
+
+    if (!cmd_user_hash(c, hash)) {
+        return CMD_FAILED;
+    }
+
+    db = cmd_db_open(c, "owner");
+
+    if (db == NULL) {
+        return CMD_UNREACHED;
+    }
+
+    rc = cmd_db_query(db,
+                      "select app.user_add($1::text, $2::text, $3::text, "
+                      "$4::text, $5::text)",
+                      5, values, &res, &sqlstate, &why);
+
+    if (rc == CMD_OK) {
+        (void) printf("%s\n", (const char *) stoa_pg_value(res, 0, 0).data);
+
+    } else if (strcmp(sqlstate, "23505") == 0) {
+        cmd_say(c, "there is an account \"%s\" already", u->email);
+
+    } else {
+        cmd_say(c, "cannot add the account: %s", why);
+    }
+
+    stoa_pg_result_free(res);
+    cmd_db_close(db);
+    return rc;
+}
+
+
+int
+cmd_user(cmd_t *c, int argc, char **argv)
+{
+    cmd_user_t   u = { .last = "Account" };
+    cmd_option_t options[] = {
+        { "--role", NULL, &u.role },
+        { "--first", NULL, &u.first },
+        { "--last", NULL, &u.last },
+        { "--password-stdin", &u.stdin_password, NULL },
+    };
+    const char *rest[2] = { NULL, NULL };
+    size_t      nrest;
+    int         rc;
+
+    rc = cmd_options(c, argc, argv, options, stoa_nitems(options), rest, 2,
+                     &nrest);
+
+    if (rc >= 0) {
+        return rc;
+    }
+
+    if (nrest != 2 || strcmp(rest[0], "add") != 0 || u.role == NULL
+        || !u.stdin_password)
+    {
+        cmd_say(c, "say: stoa user add EMAIL --role ROLE --password-stdin");
+        return CMD_USAGE;
+    }
+
+    if (strcmp(u.role, "attendee") != 0
+        && stoa_role_by_name(stoa_str_z(u.role)) == 0)
+    {
+        cmd_say(c, "there is no role \"%s\"", u.role);
+        return CMD_USAGE;
+    }
+
+    u.email = rest[1];
+
+    if (u.first == NULL) {
+        u.first = u.role;
+    }
+
+    return cmd_load(c) ? cmd_user_add(c, &u) : CMD_FAILED;
+}
+
+
+/* ---- token ---- */
+
+static stoa_jwt_keys_t *
+cmd_token_keys(cmd_t *c)
+{
+    stoa_jwt_keys_t *keys = stoa_jwt_keys_create();
+    stoa_alg_e       alg = STOA_ALG_HS256;
+    const char      *key = c->conf.jwt_secret, *why = "no memory";
+
+    if (strcmp(c->conf.jwt_alg, "RS256") == 0) {
+        alg = STOA_ALG_RS256;
+        key = c->conf.jwt_private_key;
+
+    } else if (strcmp(c->conf.jwt_alg, "ES256") == 0) {
+        alg = STOA_ALG_ES256;
+        key = c->conf.jwt_private_key;
+    }
+
+    if (keys != NULL
+        && stoa_jwt_keys_add(keys, alg, stoa_str_z(c->conf.jwt_kid),
+                             stoa_str_z(key), true, &why)
+               == STOA_OK)
+    {
+        return keys;
+    }
+
+    cmd_say(c, "the signing key cannot be used: %s", why);
+
+    if (keys != NULL) {
+        stoa_jwt_keys_destroy(keys);
+    }
+
+    return NULL;
+}
+
+
+static int
+cmd_token_print(cmd_t *c, const stoa_pg_result_t *res)
+{
+    stoa_jwt_rules_t rules = { c->conf.jwt_issuer, c->conf.jwt_audience, 60 };
+    stoa_claims_t    claims = { 0 };
+    stoa_jwt_keys_t *keys;
+    stoa_id_t        ids;
+    stoa_buf_t       b;
+    stoa_err_e       err;
+    int64_t          epoch = 0;
+
+    stoa_id_init(&ids);
+
+    if (!stoa_uuid_parse(stoa_pg_value(res, 0, 0), &claims.sub)
+        || !stoa_str_int(stoa_pg_value(res, 0, 2), 0, UINT32_MAX, &epoch)
+        || !stoa_id_next(&ids, &claims.sid) || !stoa_id_next(&ids, &claims.jti))
+    {
+        cmd_say(c, "the account's row is not as expected");
+        return CMD_FAILED;
+    }
+
+    claims.roles = stoa_roles_parse(stoa_pg_value(res, 0, 1));
+    claims.epoch = (uint32_t) epoch;
+    claims.iat = stoa_time_ms() / 1000;
+    claims.exp = claims.iat + c->conf.access_ttl;
+    keys = cmd_token_keys(c);
+
+    if (keys == NULL) {
+        return CMD_FAILED;
+    }
+
+    stoa_buf_init(&b, c->mem, 1024, STOA_JWT_MAX);
+    err = stoa_jwt_sign(keys, &rules, &claims, &b);
+    stoa_jwt_keys_destroy(keys);
+
+    if (err != STOA_OK || b.failed) {
+        cmd_say(c, "the token could not be signed");
+        return CMD_FAILED;
+    }
+
+    (void) printf("%.*s\n", (int) b.len, (const char *) b.data);
+    return CMD_OK;
+}
+
+
+int
+cmd_token(cmd_t *c, int argc, char **argv)
+{
+    const char  *values[2] = { NULL, NULL };
+    cmd_option_t options[] = {
+        { "--user", NULL, &values[0] },
+        { "--email", NULL, &values[1] },
+    };
+    cmd_db_t         *db;
+    stoa_pg_result_t *res;
+    const char       *why;
+    size_t            nrest;
+    int               rc;
+
+    rc = cmd_options(c, argc, argv, options, stoa_nitems(options), NULL, 0,
+                     &nrest);
+
+    if (rc >= 0) {
+        return rc;
+    }
+
+    if ((values[0] == NULL) == (values[1] == NULL)) {
+        cmd_say(c, "say --user ID or --email EMAIL");
+        return CMD_USAGE;
+    }
+
+    if (!cmd_load(c)) {
+        return CMD_FAILED;
+    }
+
+    db = cmd_db_open(c, "owner");
+
+    if (db == NULL) {
+        return CMD_UNREACHED;
+    }
+
+    rc = cmd_db_query(db,
+                      "select id, roles, epoch, status from "
+                      "app.user_for_token($1::uuid, $2::text)",
+                      2, values, &res, NULL, &why);
+
+    if (rc != CMD_OK) {
+        cmd_say(c, "cannot look the account up: %s", why);
+
+    } else if (stoa_pg_rows(res) == 0) {
+        cmd_say(c, "there is no such account");
+        rc = CMD_FAILED;
+
+    } else {
+        rc = cmd_token_print(c, res);
+    }
+
+    stoa_pg_result_free(res);
+    cmd_db_close(db);
+    return rc;
+}

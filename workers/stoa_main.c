@@ -1,0 +1,391 @@
+/*
+ * The program stoa: the worker pool and the operator's command line.  main()
+ * finds the command's row and calls it; help and usage come from the rows.
+ */
+
+#include "cmd.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "worker_log.h"
+#include "worker_main.h"
+
+#include "../shared/stoa_buf.h"
+#include "../shared/stoa_str.h"
+
+#define MEMORY_MAX (64 * 1024 * 1024)
+
+static int cmd_help(cmd_t *c, int argc, char **argv);
+
+static const cmd_row_t stoa_commands[] = {
+    {
+        .name = "work",
+        .arguments = "[--log LEVEL]",
+        .summary = "Run the worker pool in the foreground.",
+        .options
+        = "  --log LEVEL   emerg, alert, crit, error, warn, notice (default),\n"
+          "                info or debug\n"
+          "\n"
+          "TERM or INT: claim nothing more, finish within WORKER_GRACE, give\n"
+          "the rest back; once more: at once.  TSTP: claim nothing more; CONT:\n"
+          "claim again.\n",
+        .run = cmd_work,
+    },
+    {
+        .name = "migrate",
+        .arguments = "[--dir DIR] [--dry-run | --status]",
+        .summary = "Bring the database's schema up to date.",
+        .options
+        = "  --dir DIR     folder of the migrations (default: migrations/ here,\n"
+          "                beside the program, or /usr/share/stoa/migrations)\n"
+          "  --dry-run     say what would be applied\n"
+          "  --status      list every file and whether it is applied\n",
+        .run = cmd_migrate,
+    },
+    {
+        .name = "check",
+        .arguments = "[--db]",
+        .summary = "Check settings and rows, with --db every statement.",
+        .options
+        = "  --db          prepare every statement on the live schema, too\n",
+        .run = cmd_check,
+    },
+    {
+        .name = "routes",
+        .arguments = "[--json]",
+        .summary = "List the endpoints: method, path, who, of, rate, id.",
+        .options = "  --json        as a JSON array\n",
+        .run = cmd_routes,
+    },
+    {
+        .name = "openapi",
+        .arguments = "",
+        .summary = "Print the OpenAPI document.",
+        .run = cmd_openapi,
+    },
+    {
+        .name = "queues",
+        .arguments = "[--json]",
+        .summary = "Show depth and age of the queues and the outbox.",
+        .options = "  --json        as a JSON object\n",
+        .run = cmd_queues,
+    },
+    {
+        .name = "tasks",
+        .arguments = "list [--kind KIND] [--max N] [--json]\n"
+                     "       stoa tasks redrive ID | --kind KIND | --all "
+                     "[--max N]",
+        .summary = "List dead tasks, or let them run again.",
+        .options
+        = "  --kind KIND   only tasks of this kind\n"
+          "  --all         of every kind\n"
+          "  --max N       at most so many (default 100)\n"
+          "  --json        as a JSON array\n",
+        .run = cmd_tasks,
+    },
+    {
+        .name = "user",
+        .arguments = "add EMAIL --role ROLE --password-stdin "
+                     "[--first NAME] [--last NAME]",
+        .summary = "Add an account.",
+        .options
+        = "  --role ROLE         admin, moderator, support, organizer, scanner\n"
+          "                      or member\n"
+          "  --password-stdin    read the password from standard input\n"
+          "  --first, --last     names (default: the role, \"Account\")\n",
+        .run = cmd_user,
+    },
+    {
+        .name = "token",
+        .arguments = "--user ID | --email EMAIL",
+        .summary = "Mint an access token.",
+        .options
+        = "  --user ID     id of the account\n"
+          "  --email EMAIL its address\n",
+        .run = cmd_token,
+    },
+    {
+        .name = "help",
+        .arguments = "[COMMAND]",
+        .summary = "Show this, or a command's options.",
+        .run = cmd_help,
+    },
+};
+
+
+void
+cmd_say(const cmd_t *c, const char *fmt, ...)
+{
+    char    text[1536];
+    va_list args;
+
+    va_start(args, fmt);
+    (void) vsnprintf(text, sizeof(text), fmt, args); /* cut is fine */
+    va_end(args);
+
+    if (c->row != NULL) {
+        (void) fprintf(stderr, "stoa %s: %s\n", c->row->name, text);
+    } else {
+        (void) fprintf(stderr, "stoa: %s\n", text);
+    }
+}
+
+
+bool
+cmd_load(cmd_t *c)
+{
+    const char *why = NULL;
+
+    if (stoa_conf_load(&c->conf, c->conf_path, c->mem, &why)) {
+        return true;
+    }
+
+    cmd_say(c, "%s", why);
+    return false;
+}
+
+
+static const cmd_row_t *
+stoa_command_find(const char *name)
+{
+    for (size_t i = 0; i < stoa_nitems(stoa_commands); i++) {
+        if (strcmp(stoa_commands[i].name, name) == 0) {
+            return &stoa_commands[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+static void
+stoa_command_help(const cmd_row_t *row)
+{
+    (void) printf("usage: stoa [-c FILE] %s %s\n\n%s\n\n", row->name,
+                  row->arguments, row->summary);
+
+    if (row->options != NULL) {
+        (void) fputs(row->options, stdout);
+    }
+
+    (void) fputs("  -c FILE       settings (default: $STOA_CONF)\n"
+                 "  --help        this\n",
+                 stdout);
+}
+
+
+static void
+stoa_usage(FILE *to)
+{
+    (void) fputs("usage: stoa [-c FILE] COMMAND [OPTIONS]\n\n", to);
+
+    for (size_t i = 0; i < stoa_nitems(stoa_commands); i++) {
+        (void) fprintf(to, "  %-9s %s\n", stoa_commands[i].name,
+                       stoa_commands[i].summary);
+    }
+
+    (void) fputs("\nSettings come from FILE, $STOA_CONF and the environment; "
+                 "stoa COMMAND --help\nsays more.  Exit codes: 0 ok, 1 "
+                 "failed, 2 usage, 3 not reachable.\n",
+                 to);
+}
+
+
+static int
+cmd_help(cmd_t *c, int argc, char **argv)
+{
+    const cmd_row_t *row;
+
+    if (argc < 2) {
+        stoa_usage(stdout);
+        return CMD_OK;
+    }
+
+    row = stoa_command_find(argv[1]);
+
+    if (row == NULL) {
+        cmd_say(c, "there is no command \"%s\"", argv[1]);
+        return CMD_USAGE;
+    }
+
+    stoa_command_help(row);
+    return CMD_OK;
+}
+
+
+static int
+cmd_option_take(cmd_t *c, const cmd_option_t *options, size_t noptions,
+                int argc, char **argv, int *i)
+{
+    const char *name = argv[*i];
+
+    for (size_t n = 0; n < noptions; n++) {
+        if (strcmp(options[n].name, name) != 0) {
+            continue;
+        }
+
+        if (options[n].flag != NULL) {
+            *options[n].flag = true;
+            return -1;
+        }
+
+        if (*i + 1 == argc) {
+            cmd_say(c, "%s needs a value", name);
+            return CMD_USAGE;
+        }
+
+        *options[n].text = argv[++*i];
+        return -1;
+    }
+
+    cmd_say(c, "there is no option \"%s\"; see stoa %s --help", name,
+            c->row->name);
+    return CMD_USAGE;
+}
+
+
+int
+cmd_options(cmd_t *c, int argc, char **argv, const cmd_option_t *options,
+            size_t noptions, const char **rest, size_t max, size_t *nrest)
+{
+    cmd_option_t all[16];
+    bool         help = false;
+    int          rc;
+
+    if (noptions + 3 > stoa_nitems(all)) {
+        stoa_bug("a command has too many options");
+        return CMD_FAILED;
+    }
+
+    all[0] = (cmd_option_t){ .name = "-c", .text = &c->conf_path };
+    all[1] = (cmd_option_t){ .name = "--help", .flag = &help };
+    all[2] = (cmd_option_t){ .name = "-h", .flag = &help };
+
+    for (size_t i = 0; i < noptions; i++) {
+        all[i + 3] = options[i];
+    }
+
+    *nrest = 0;
+
+    for (int i = 1; i < argc; i++) {
+        if (argv[i][0] == '-' && argv[i][1] != '\0') {
+            rc = cmd_option_take(c, all, noptions + 3, argc, argv, &i);
+
+            if (rc >= 0) {
+                return rc;
+            }
+
+        } else if (*nrest == max) {
+            cmd_say(c, "\"%s\" is one argument too many; see stoa %s --help",
+                    argv[i], c->row->name);
+            return CMD_USAGE;
+
+        } else {
+            rest[(*nrest)++] = argv[i];
+        }
+    }
+
+    if (help) {
+        stoa_command_help(c->row);
+        return CMD_OK;
+    }
+
+    return -1;
+}
+
+
+int
+cmd_work(cmd_t *c, int argc, char **argv)
+{
+    const char      *level = "notice";
+    cmd_option_t     options[] = { { "--log", NULL, &level } };
+    stoa_log_level_e number;
+    size_t           nrest;
+    int              rc;
+
+    rc = cmd_options(c, argc, argv, options, 1, NULL, 0, &nrest);
+
+    if (rc >= 0) {
+        return rc;
+    }
+
+    if (!worker_log_level(level, &number)) {
+        cmd_say(c, "there is no log level \"%s\"", level);
+        return CMD_USAGE;
+    }
+
+    if (!cmd_load(c)) {
+        return CMD_FAILED;
+    }
+
+    worker_log_init(&c->log, number);
+    return worker_supervise(&c->conf, &c->log);
+}
+
+
+static int
+stoa_run(cmd_t *c, int argc, char **argv)
+{
+    int at = 1;
+
+    if (argc > 2 && strcmp(argv[1], "-c") == 0) {
+        c->conf_path = argv[2];
+        at = 3;
+    }
+
+    if (at >= argc) {
+        stoa_usage(stderr);
+        return CMD_USAGE;
+    }
+
+    if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0) {
+        stoa_usage(stdout);
+        return CMD_OK;
+    }
+
+    if (strcmp(argv[at], "--version") == 0) {
+        (void) puts("stoa " STOA_VERSION);
+        return CMD_OK;
+    }
+
+    c->row = stoa_command_find(argv[at]);
+
+    if (c->row == NULL) {
+        cmd_say(c, "there is no command \"%s\"; see stoa --help", argv[at]);
+        return CMD_USAGE;
+    }
+
+    return c->row->run(c, argc - at, argv + at);
+}
+
+
+int
+main(int argc, char **argv)
+{
+    cmd_t c = { 0 };
+    int   rc;
+
+    worker_log_init(&c.log, STOA_LOG_ERROR);
+    c.conf_path = getenv("STOA_CONF");
+    c.mem = stoa_arena_create(65536, MEMORY_MAX);
+
+    if (c.mem == NULL) {
+        (void) fputs("stoa: no memory\n", stderr);
+        return CMD_FAILED;
+    }
+
+    if (c.conf_path != NULL && c.conf_path[0] == '\0') {
+        c.conf_path = NULL;
+    }
+
+    rc = stoa_run(&c, argc, argv);
+    stoa_arena_destroy(c.mem);
+
+    if (fflush(stdout) != 0 && rc == CMD_OK) {
+        rc = CMD_FAILED;
+    }
+
+    return rc;
+}
