@@ -375,12 +375,7 @@ make_edge_conf()
         sed -e "s|@STATE@|$STATE|g" -e "s|@PORT@|$PORT|g" \
             -e "s|@WWW@|$ROOT/conf/www|g" -e "s|@MODULE@|$MODULE|g" \
             -e 's|@WORKERS@|1|g' "$TEMPLATE"
-    } | if [ "$PROFILE" = production ]; then
-        # without these lines the real limits hold
-        sed '/^ *stoa_limit[_ ]/d'
-    else
-        cat
-    fi > "$conf"
+    } > "$conf"
 }
 
 edge_says_ready()
