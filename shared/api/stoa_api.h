@@ -207,7 +207,13 @@ const stoa_api_t *stoa_api(stoa_mem_t *mem);
 /* Refuses a row that is not whole: *why says row and column, in mem. */
 bool stoa_api_check(const stoa_api_t *api, stoa_mem_t *mem, const char **why);
 
-/* OpenAPI 3.1 document and the list of all error rows, as JSON. */
+/* Every error that a row can answer, in the order of stoa_err.def: what its
+   columns imply and its .errors.  Returns how many. */
+size_t stoa_api_errors(const stoa_endpoint_t *ep,
+                       stoa_err_e out[STOA_E_COUNT]);
+
+/* OpenAPI 3.1 document, with the list of all error rows as "x-stoa-errors"
+   and a row's columns as "x-stoa" of its operation, as JSON. */
 bool stoa_api_openapi(const stoa_api_t *api, stoa_buf_t *out);
 
 const char *stoa_method_name(stoa_method_e m);
