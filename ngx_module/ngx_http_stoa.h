@@ -556,6 +556,8 @@ ngx_int_t ngx_http_stoa_header(ngx_http_request_t *r, const char *name,
 void ngx_http_stoa_problem(stoa_buf_t *b, ngx_http_stoa_ctx_t *q,
                            stoa_str_t request_id, stoa_err_e err,
                            ngx_uint_t bare);
+/* The status line of what nginx has none for. */
+void ngx_http_stoa_reason(ngx_http_request_t *r, ngx_int_t status);
 /* at, or the time of now. */
 void ngx_http_stoa_timestamp(stoa_buf_t *b, stoa_str_t at);
 /* What an error brings: Allow, Retry-After, WWW-Authenticate, RateLimit. */

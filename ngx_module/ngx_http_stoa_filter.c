@@ -245,7 +245,7 @@ ngx_http_stoa_page(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     r->headers_out.charset.len = 0;
     r->headers_out.status = (ngx_uint_t) stoa_err_row(err)->status;
     r->err_status = r->headers_out.status;
-    r->headers_out.status_line.len = 0;
+    ngx_http_stoa_reason(r, stoa_err_row(err)->status);
     r->disable_not_modified = 1;
 
     ngx_http_clear_content_length(r);

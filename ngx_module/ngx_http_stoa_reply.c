@@ -45,6 +45,29 @@ ngx_http_stoa_header(ngx_http_request_t *r, const char *name, stoa_str_t value)
     return NGX_OK;
 }
 
+/* Reasons that nginx has no line for. */
+void
+ngx_http_stoa_reason(ngx_http_request_t *r, ngx_int_t status)
+{
+    switch (status) {
+    case 422:
+        ngx_str_set(&r->headers_out.status_line, "422 Unprocessable Content");
+        break;
+
+    case 428:
+        ngx_str_set(&r->headers_out.status_line, "428 Precondition Required");
+        break;
+
+    case 431:
+        ngx_str_set(&r->headers_out.status_line,
+                    "431 Request Header Fields Too Large");
+        break;
+
+    default:
+        r->headers_out.status_line.len = 0;
+    }
+}
+
 ngx_int_t
 ngx_http_stoa_reply_answer(ngx_http_stoa_ctx_t *q, ngx_int_t status,
                            stoa_str_t body, stoa_str_t meta, stoa_str_t etag)
@@ -358,6 +381,7 @@ ngx_http_stoa_send(ngx_http_stoa_ctx_t *q, ngx_int_t status, stoa_str_t before,
 
     r->headers_out.status = (ngx_uint_t) status;
     r->headers_out.content_length_n = (off_t) len;
+    ngx_http_stoa_reason(r, status);
 
     if (status == NGX_HTTP_NO_CONTENT || status == NGX_HTTP_NOT_MODIFIED) {
         r->header_only = 1;
