@@ -79,7 +79,7 @@ static ngx_command_t ngx_http_stoa_commands[] = {
       NULL },
 
     { ngx_string("stoa_api"),
-      NGX_HTTP_LOC_CONF | NGX_CONF_FLAG,
+      NGX_HTTP_LOC_CONF | NGX_HTTP_LMT_CONF | NGX_CONF_FLAG,
       ngx_http_stoa_conf_api,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_stoa_loc_conf_t, api),
@@ -368,7 +368,7 @@ ngx_http_stoa_init_module(ngx_cycle_t *cycle)
 
     mcf = ngx_http_stoa_cycle_conf(cycle);
 
-    if (mcf != NULL && ngx_test_config && !ngx_quiet_mode) {
+    if (mcf != NULL && ngx_test_config) {
         ngx_http_stoa_setup_sum(cycle, mcf);
     }
 

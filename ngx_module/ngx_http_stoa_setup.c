@@ -453,6 +453,7 @@ ngx_http_stoa_setup_sum(ngx_cycle_t *cycle, ngx_http_stoa_main_conf_t *mcf)
 {
     ngx_core_conf_t *ccf;
     ngx_uint_t       i, slot, processes, sum[STOA_POOL_COUNT], total = 0;
+    u_char           text[256], *p;
 
     ccf = (ngx_core_conf_t *) ngx_get_conf(cycle->conf_ctx, ngx_core_module);
     processes = (ngx_uint_t) ngx_max(ccf->worker_processes, 1);
@@ -468,10 +469,18 @@ ngx_http_stoa_setup_sum(ngx_cycle_t *cycle, ngx_http_stoa_main_conf_t *mcf)
         total += sum[i];
     }
 
-    ngx_log_stderr(0,
-                   "stoa: %ui database connections (fast %ui, write %ui, "
-                   "slow %ui) in %ui processes, %ui during a reload, and 4 "
-                   "of \"stoa work\": max_connections must hold %ui",
-                   total, sum[STOA_POOL_FAST], sum[STOA_POOL_WRITE],
-                   sum[STOA_POOL_SLOW], processes, 2 * total, 2 * total + 4);
+    p = ngx_slprintf(text, text + sizeof(text) - 1,
+                     "stoa: %ui database connections (fast %ui, write %ui, "
+                     "slow %ui) in %ui processes, %ui during a reload, and 4 "
+                     "of \"stoa work\": max_connections must hold %ui",
+                     total, sum[STOA_POOL_FAST], sum[STOA_POOL_WRITE],
+                     sum[STOA_POOL_SLOW], processes, 2 * total,
+                     2 * total + 4);
+    *p = '\0';
+
+    ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0, "%s", text);
+
+    if (!ngx_quiet_mode) {
+        ngx_log_stderr(0, "%s", text);
+    }
 }
