@@ -432,10 +432,17 @@ static bool
 stoa_pg_conn_send_own(stoa_pg_conn_t *conn, stoa_pg_op_t *op)
 {
     bool                  timed;
+    uint32_t              slot;
     const stoa_pg_stmt_t *stmt = op->stmt;
 
+    slot = stoa_pg_conn_slot(conn, stmt);
     timed = stmt->timeout_ms != 0
          && stmt->timeout_ms != conn->pool->conf.statement_timeout_ms;
+
+    if (op->reprepared && conn->prepared[slot] == STOA_PG_PREPARED) {
+        /* a Parse on its way for another one may fail: this has its own */
+        conn->prepared[slot] = STOA_PG_STALE;
+    }
 
     if (timed && !stoa_pg_conn_prepare(conn, &stoa_pg_timeout_stmt, op)) {
         return false;
