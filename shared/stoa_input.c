@@ -8,6 +8,7 @@
  */
 
 #include "stoa_input.h"
+#include "stoa_scalar.h"
 #include "stoa_str.h"
 #include "stoa_time.h"
 
@@ -172,149 +173,6 @@ stoa_input_range(stoa_input_t *in, const stoa_field_t *field, size_t n,
 
 
 static bool
-stoa_input_is_atom(unsigned char c)
-{
-    return c > ' ' && c < 0x7f && strchr("()<>[]:;@\\,\"", c) == NULL;
-}
-
-
-/* A host name with a dot: labels of letters, digits and inner hyphens. */
-static bool
-stoa_input_is_domain(stoa_str_t s)
-{
-    size_t        i, label = 0, labels = 1;
-    unsigned char c;
-
-    for (i = 0; i < s.len; i++) {
-        c = s.data[i];
-
-        if (c == '.') {
-            if (label == 0 || s.data[i - 1] == '-') {
-                return false;
-            }
-
-            label = 0;
-            labels++;
-            continue;
-        }
-
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z')
-              || (c >= 'A' && c <= 'Z') || (c == '-' && label != 0))
-            || ++label > 63)
-        {
-            return false;
-        }
-    }
-
-    return labels > 1 && label != 0 && s.data[s.len - 1] != '-';
-}
-
-
-static bool
-stoa_input_is_email(stoa_str_t s)
-{
-    stoa_str_t domain;
-    size_t     i;
-
-    if (s.len > 254) {
-        return false;
-    }
-
-    for (i = 0; i < s.len && s.data[i] != '@'; i++) {
-        if (!stoa_input_is_atom(s.data[i])
-            || (s.data[i] == '.' && (i == 0 || s.data[i - 1] == '.')))
-        {
-            return false;
-        }
-    }
-
-    if (i == 0 || i > 64 || i == s.len || s.data[i - 1] == '.') {
-        return false;
-    }
-
-    domain.data = s.data + i + 1;
-    domain.len = s.len - i - 1;
-
-    return stoa_input_is_domain(domain);
-}
-
-
-static bool
-stoa_input_is_timezone(stoa_str_t s)
-{
-    size_t        i;
-    unsigned char c, last = '/';
-
-    if (s.len == 0 || s.len > 64) {
-        return false;
-    }
-
-    for (i = 0; i < s.len; i++) {
-        c = s.data[i];
-
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
-              || (last != '/' && c == '/')
-              || (last != '/'
-                  && ((c >= '0' && c <= '9') || c == '_' || c == '+'
-                      || c == '-'))))
-        {
-            return false;
-        }
-
-        last = c;
-    }
-
-    return last != '/';
-}
-
-
-static bool
-stoa_input_is_currency(stoa_str_t s)
-{
-    size_t i;
-
-    for (i = 0; i < s.len; i++) {
-        if (s.data[i] < 'A' || s.data[i] > 'Z') {
-            return false;
-        }
-    }
-
-    return s.len == 3;
-}
-
-
-static bool
-stoa_input_is_url(stoa_str_t s)
-{
-    size_t i, front;
-
-    if (s.len > 8 && memcmp(s.data, "https://", 8) == 0) {
-        front = 8;
-
-    } else if (s.len > 7 && memcmp(s.data, "http://", 7) == 0) {
-        front = 7;
-
-    } else {
-        return false;
-    }
-
-    if (strchr("/?#:.@", s.data[front]) != NULL) {
-        return false;
-    }
-
-    for (i = front; i < s.len; i++) {
-        if (s.data[i] <= ' ' || s.data[i] >= 0x7f
-            || strchr("\"<>\\^`{|}", s.data[i]) != NULL)
-        {
-            return false;
-        }
-    }
-
-    return true;
-}
-
-
-static bool
 stoa_input_uuid(stoa_input_t *in, stoa_str_t s, stoa_value_t *out,
                 const stoa_input_at_t *at)
 {
@@ -425,19 +283,19 @@ stoa_input_text(stoa_input_t *in, const stoa_field_t *field, stoa_str_t s,
     case STOA_T_SECRET:
         return stoa_input_range(in, field, points, "characters", at);
     case STOA_T_EMAIL:
-        good = stoa_input_is_email(s);
+        good = stoa_scalar_is_email(s);
         must = "must be an e-mail address";
         break;
     case STOA_T_TIMEZONE:
-        good = stoa_input_is_timezone(s);
+        good = stoa_scalar_is_timezone(s);
         must = "must be a time zone such as Europe/Berlin";
         break;
     case STOA_T_CURRENCY:
-        good = stoa_input_is_currency(s);
+        good = stoa_scalar_is_currency(s);
         must = "must be three capital letters such as EUR";
         break;
     case STOA_T_URL:
-        good = stoa_input_is_url(s);
+        good = stoa_scalar_is_url(s);
         must = "must be an absolute http or https URL";
         break;
     case STOA_T_INT:

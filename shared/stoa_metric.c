@@ -1,5 +1,7 @@
 /*
- * Metric rows with their wire names: stoa_<name>, counters with _total.
+ * Metric rows with their wire names: stoa_<name>, counters with _total.  The
+ * names are put together by the preprocessor, so the table is constant and
+ * costs nothing at start.
  */
 
 #include "stoa_metric.h"

@@ -1,5 +1,7 @@
 /*
  * Roles: bits in claims and rows, names on the wire, arrays in PostgreSQL.
+ * A name that is not known gives no bit, so a role of a newer server grants
+ * nothing here.
  */
 
 #include "stoa_jwt.h"
