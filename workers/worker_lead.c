@@ -45,6 +45,7 @@ struct worker_lead_s {
     char             metrics[100];
     char             heart[200];
     char             hold_ms[16];
+    uint64_t         sweep_ticks;
     bool             asked;
     stoa_pg_op_t    *schedule;
     stoa_pg_op_t    *stats;
@@ -580,7 +581,7 @@ worker_lead_elected(stoa_redis_op_t *op, stoa_err_e err,
         worker_lead_stats(lead);
     }
 
-    if (lead->ticks % SWEEP_TICKS == 0) {
+    if (lead->ticks % lead->sweep_ticks == 0) {
         worker_relay_sweep(e->relay);
     }
 }
@@ -650,6 +651,7 @@ worker_lead_create(worker_engine_t *e)
     }
 
     lead->engine = e;
+    lead->sweep_ticks = SWEEP_TICKS;
     lead->mem = stoa_arena_create(4096, 256 * 1024);
 
     if (lead->mem == NULL || !worker_lead_schedule_create(lead)
@@ -662,6 +664,7 @@ worker_lead_create(worker_engine_t *e)
 #ifdef STOA_TEST
     if (getenv("STOA_TEST_LEASE") != NULL) {
         hold_ms = e->queues[STOA_CLASS_CRON].cls.lease_ms;
+        lead->sweep_ticks = 4;
     }
 #endif
 

@@ -488,7 +488,8 @@ worker_task_bury(worker_task_t *t, const char *reason)
 
 /* A statement failed: whose fault is it? */
 static void
-worker_pg_failed(worker_task_t *t, stoa_err_e err, const char *sqlstate)
+worker_pg_failed(worker_task_t *t, stoa_err_e err, const char *sqlstate,
+                 const char *message)
 {
     uint64_t random = worker_engine_random(t->worker->engine);
     char     reason[64];
@@ -508,6 +509,8 @@ worker_pg_failed(worker_task_t *t, stoa_err_e err, const char *sqlstate)
         return;
     }
 
+    stoa_log(t->worker->log, STOA_LOG_ERROR, "task %s %s: postgresql: %s",
+             t->id_z, t->row->kind, message);
     (void) snprintf(reason, sizeof(reason), "%s, sqlstate %s",
                     stoa_err_row(err)->code, sqlstate);
     (void) worker_retry(t, reason, 0);
@@ -548,7 +551,7 @@ worker_pg_done(stoa_pg_op_t *op, stoa_err_e err, void *data)
     t->op = NULL;
 
     if (err != STOA_OK) {
-        worker_pg_failed(t, err, stoa_pg_sqlstate(op));
+        worker_pg_failed(t, err, stoa_pg_sqlstate(op), stoa_pg_message(op));
         t->pending--;
         t->worker->loop->defer(t->worker->loop, &t->resume);
         return;
@@ -586,7 +589,7 @@ worker_pg_start(worker_task_t *t, const stoa_pg_stmt_t *stmt,
 
     if (t->op == NULL) {
         t->pending--;
-        worker_pg_failed(t, err, "");
+        worker_pg_failed(t, err, "", "");
         return WORKER_DONE;
     }
 

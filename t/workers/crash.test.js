@@ -1,0 +1,184 @@
+/*
+ * Workers that die, freeze or stop: nothing lost, nothing twice.
+ */
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { Engine, sleep, until } from './engine.js';
+
+/* Runs fn with an engine of its own. */
+async function withEngine(options, fn) {
+  const e = new Engine(options);
+
+  try {
+    await e.start();
+    await fn(e);
+  } finally {
+    await e.stop();
+  }
+}
+
+describe('kill -9 at the crash points of statements', () => {
+  let e;
+
+  before(async () => {
+    e = await new Engine().start();
+  });
+  afterEach(async () => {
+    for (const p of e.pools.splice(0)) await p.stop();
+  });
+  after(() => e.stop());
+
+  for (const kind of ['webhook.process', 'order.expire',
+    'event.cancel_refunds', 'order.expire_sweep', 'retention.sweep',
+    'audit.seal']) {
+    for (const point of ['claimed', 'done']) {
+      test(`${kind}.${point}: the effect is there once`, async () => {
+        const once = path.join(e.dir, `once.${kind}.${point}`);
+
+        e.work({ STOA_CRASH: `${kind}.${point}`, STOA_CRASH_ONCE: once });
+
+        const ids = await e.enqueue(kind, { mode: 'ok' }, 3);
+
+        await e.done(ids);
+        assert.ok(fs.existsSync(once), 'no process was killed');
+        await until(async () =>
+          (await e.redis.keys('stoa:{q:*}:j:*')).every((k) =>
+            !ids.includes(Number(k.split(':').pop()))),
+        { what: 'Redis to forget them' });
+        assert.equal(await e.effects(ids), 3);
+        assert.deepEqual(await e.twice(), []);
+      });
+    }
+  }
+});
+
+test('poison: it dies after three runs alone, its neighbors live', () =>
+  withEngine({ processes: 2 }, async (e) => {
+    e.work({ STOA_CRASH: 'retention.sweep.claimed' });
+    e.work({ STOA_CRASH: 'retention.sweep.claimed' });
+
+    const poison = await e.enqueue('retention.sweep', { mode: 'ok' });
+    const ids = [];
+
+    for (let i = 0; i < 10; i++) {
+      ids.push(...await e.enqueue('webhook.process',
+        { mode: 'sleep', s: 0.05 }, 20));
+      await sleep(100);
+    }
+    await e.done([...ids, ...poison], 60000);
+    assert.equal(await e.effects(ids), ids.length);
+    assert.deepEqual(await e.twice(), []);
+
+    const dead = await e.sql(
+      'select id, last_error from queue.outbox where state = 2 and kind <> $1',
+      ['payment.reconcile']);
+
+    /* the schedule's own task of the poisoned kind may have died as well */
+    assert.ok(dead.some((d) => d.id === poison[0]));
+    assert.deepEqual(dead.filter((d) => ids.includes(d.id)), []);
+    assert.ok(dead.every((d) => d.last_error === 'crashed'));
+  }));
+
+test('frozen past its lease, then awake: the effect is there once', () =>
+  withEngine({}, async (e) => {
+    const first = e.work();
+    const ids = await e.enqueue('webhook.process', { mode: 'sleep', s: 1 }, 4);
+
+    await until(() => e.value(
+      'select last_value::int >= 2 from test.starts where is_called'));
+
+    const [pid] = e.children(first);
+
+    process.kill(pid, 'SIGSTOP');
+    e.work();
+    await sleep(3500);
+    process.kill(pid, 'SIGCONT');
+    await e.done(ids);
+    await sleep(500);
+    assert.equal(await e.effects(ids), 4);
+    assert.deepEqual(await e.twice(), []);
+  }));
+
+test('TERM: what cannot finish is given back without an attempt', () =>
+  withEngine({ conf: { WORKER_GRACE: '1' }, lease: 20000 }, async (e) => {
+    const first = e.work();
+    const ids = await e.enqueue('webhook.process', { mode: 'sleep', s: 4 }, 3);
+
+    await until(() => e.value(
+      'select last_value::int >= 1 from test.starts where is_called'));
+
+    const from = Date.now();
+
+    await first.stop();
+    assert.equal(first.code, 0);
+    assert.ok(Date.now() - from < 4000, 'it waited for them');
+    for (const id of ids) {
+      const [s, f] = await e.redis.hmget(`stoa:{q:webhook}:j:${id}`, 's', 'f');
+
+      assert.deepEqual([s, f], ['r', '0']);
+    }
+
+    e.work();
+    await e.done(ids);
+    assert.equal(await e.effects(ids), 3);
+    assert.deepEqual(await e.twice(), []);
+  }));
+
+test('TERM: what can finish in time does, and nothing more is claimed', () =>
+  withEngine({ conf: { WORKER_GRACE: '8' } }, async (e) => {
+    const first = e.work();
+    const ids = await e.enqueue('webhook.process', { mode: 'sleep', s: 1 }, 2);
+
+    await until(() => e.value(
+      'select last_value::int >= 2 from test.starts where is_called'));
+
+    const stopped = first.stop();
+
+    await sleep(100);
+
+    const later = await e.enqueue('webhook.process', { mode: 'ok' });
+
+    await stopped;
+    assert.equal(first.code, 0);
+    assert.equal(await e.effects(ids), 2);
+    assert.equal(await e.effects(later), 0);
+  }));
+
+test('TSTP quiets, CONT goes on, a killed process comes back', () =>
+  withEngine({}, async (e) => {
+    const proc = e.work();
+
+    await e.done(await e.enqueue('webhook.process'));
+    proc.kill('SIGTSTP');
+    await sleep(2500);
+
+    const ids = await e.enqueue('webhook.process');
+
+    await sleep(1500);
+    assert.equal(await e.effects(ids), 0);
+    proc.kill('SIGCONT');
+    await e.done(ids);
+
+    const [pid] = e.children(proc);
+
+    process.kill(pid, 'SIGKILL');
+    await e.done(await e.enqueue('webhook.process'));
+    assert.notEqual(e.children(proc)[0], pid);
+  }));
+
+test('a killed supervisor takes its processes along', () =>
+  withEngine({ processes: 2 }, async (e) => {
+    const proc = e.work();
+
+    await e.done(await e.enqueue('webhook.process'));
+
+    const pids = e.children(proc);
+
+    assert.equal(pids.length, 2);
+    await proc.stop('SIGKILL');
+    await until(() => pids.every((pid) => !fs.existsSync(`/proc/${pid}`)),
+      { what: 'the processes to end' });
+  }));
