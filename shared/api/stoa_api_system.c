@@ -1,0 +1,36 @@
+/*
+ * Rows about the API itself.
+ */
+
+#include "stoa_api_tables.h"
+
+const stoa_endpoint_t stoa_api_system[] = {
+    {
+        .id = "system.errors",
+        .method = STOA_GET,
+        .path = "/api/v1/errors",
+        .who = STOA_PUBLIC,
+        .of = STOA_OF_NONE,
+        .rate = STOA_RATE_READ,
+        .flow = STOA_FLOW_ERRORS,
+        .body_kind = STOA_BODY_NONE,
+        .status = 200,
+        .summary = "Every error code with its status and title.",
+        .tag = "system",
+    },
+    {
+        .id = "system.openapi",
+        .method = STOA_GET,
+        .path = "/api/v1/openapi.json",
+        .who = STOA_PUBLIC,
+        .of = STOA_OF_NONE,
+        .rate = STOA_RATE_READ,
+        .flow = STOA_FLOW_OPENAPI,
+        .body_kind = STOA_BODY_NONE,
+        .media = STOA_MEDIA_BARE,
+        .status = 200,
+        .summary = "This API as an OpenAPI 3.1 document.",
+        .tag = "system",
+    },
+    { .id = NULL },
+};

@@ -1,0 +1,9 @@
+/*
+ * Rows of tickets.
+ */
+
+#include "stoa_api_tables.h"
+
+const stoa_endpoint_t stoa_api_tickets[] = {
+    { .id = NULL },
+};

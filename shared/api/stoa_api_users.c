@@ -1,0 +1,53 @@
+/*
+ * Rows of /users: one's own account.
+ */
+
+#include "stoa_api_tables.h"
+
+static const char *const stoa_users_languages[] = { "en", "ar", "de", "es",
+                                                    "fr", "it", NULL };
+
+static const stoa_field_t stoa_users_update_body[] = {
+    { .name = "first_name", .type = STOA_T_TEXT, .min = 1, .max = 100,
+      .summary = "First name" },
+    { .name = "last_name", .type = STOA_T_TEXT, .min = 1, .max = 100,
+      .summary = "Last name" },
+    { .name = "phone", .type = STOA_T_TEXT, .flags = STOA_NULLABLE, .min = 3,
+      .max = 40, .summary = "Telephone number" },
+    { .name = "preferred_language", .type = STOA_T_ENUM,
+      .values = stoa_users_languages, .summary = "Language of mails" },
+    { .name = "timezone", .type = STOA_T_TIMEZONE, .max = 64,
+      .summary = "IANA time zone" },
+    stoa_end_field,
+};
+
+#define STOA_USERS_UPDATE(row_id, verb)                                       \
+    .id = row_id, .method = verb, .path = "/api/v1/users/me",                 \
+    .who = STOA_MEMBER, .of = STOA_OF_NONE, .rate = STOA_RATE_WRITE,          \
+    .pool = STOA_POOL_WRITE,                                                  \
+    .sql = "api.users_update($ctx, $if_match, $body)",                        \
+    .body_kind = STOA_BODY_JSON, .body = stoa_users_update_body,              \
+    .status = 200, .keyed = true, .errors = { STOA_E_PRECONDITION_FAILED },   \
+    .summary = "Change one's own account; what is absent stays.",             \
+    .tag = "users"
+
+const stoa_endpoint_t stoa_api_users[] = {
+    {
+        .id = "users.me",
+        .method = STOA_GET,
+        .path = "/api/v1/users/me",
+        .who = STOA_MEMBER,
+        .of = STOA_OF_NONE,
+        .rate = STOA_RATE_READ,
+        .pool = STOA_POOL_FAST,
+        .sql = "select 200 as status, u.body as body, u.version::text as etag"
+               " from api.users_me u where u.id = $actor",
+        .body_kind = STOA_BODY_NONE,
+        .status = 200,
+        .summary = "One's own account.",
+        .tag = "users",
+    },
+    { STOA_USERS_UPDATE("users.update", STOA_PATCH) },
+    { STOA_USERS_UPDATE("users.replace", STOA_PUT) },
+    { .id = NULL },
+};
