@@ -64,10 +64,11 @@ stoa_pg_pool_t *stoa_pg_pool_create(stoa_loop_t *loop,
    Not from inside done(); from inside drained() it is fine. */
 void stoa_pg_pool_destroy(stoa_pg_pool_t *pool);
 
-/* A pool with in_flight 1 ends a statement whose deadline passed, and a read
-   whose owner left, by pg_cancel_backend(): through via when set (which must
-   outlive pool, or be unset by NULL), else through an idle connection of its
-   own.  Pools that pipeline leave it to statement_timeout. */
+/* Pools of slow statements, one in flight per connection: from now on a
+   statement whose deadline passed, and a read whose owner left, is ended by
+   pg_cancel_backend() through via, another pool or the same (then through an
+   idle connection).  NULL: no longer; other pools leave it to
+   statement_timeout.  The two may be destroyed in any order. */
 void stoa_pg_pool_cancel_via(stoa_pg_pool_t *pool, stoa_pg_pool_t *via);
 
 /* No new work; idle connections are closed; calls drained() when empty,

@@ -156,9 +156,9 @@ stoa_pg_conn_cancel(stoa_pg_conn_t *conn)
     stoa_err_e      err;
     const char     *values[1] = { conn->pid };
     stoa_pg_pool_t *pool = conn->pool;
-    stoa_pg_pool_t *via = pool->via != NULL ? pool->via : pool;
+    stoa_pg_pool_t *via = pool->via;
 
-    if (pool->conf.in_flight != 1 || conn->cancel != NULL
+    if (via == NULL || pool->conf.in_flight != 1 || conn->cancel != NULL
         || conn->state != STOA_PG_READY || pool->destroying
         || (via == pool && pool->ready < 2))
     {
@@ -173,15 +173,30 @@ stoa_pg_conn_cancel(stoa_pg_conn_t *conn)
 void
 stoa_pg_pool_cancel_via(stoa_pg_pool_t *pool, stoa_pg_pool_t *via)
 {
-    uint32_t i;
-
-    pool->via = via;
+    uint32_t         i;
+    stoa_pg_pool_t **p;
 
     for (i = 0; i < pool->conf.size; i++) {
         if (pool->conns[i].cancel != NULL) {
             stoa_pg_cancel(pool->conns[i].cancel);
             pool->conns[i].cancel = NULL;
         }
+    }
+
+    if (pool->via != NULL) {
+        for (p = &pool->via->via_first; *p != NULL; p = &(*p)->via_next) {
+            if (*p == pool) {
+                *p = pool->via_next;
+                break;
+            }
+        }
+    }
+
+    pool->via = via;
+
+    if (via != NULL) {
+        pool->via_next = via->via_first;
+        via->via_first = pool;
     }
 }
 

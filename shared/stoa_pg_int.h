@@ -152,7 +152,9 @@ struct stoa_pg_pool_s {
     uint64_t        soonest; /* no wait_until in the queue is before */
     stoa_timer_t    timer;   /* of the queue */
     stoa_pg_op_t   *free;
-    stoa_pg_pool_t *via;
+    stoa_pg_pool_t *via;      /* where cancels go; NULL: there are none */
+    stoa_pg_pool_t *via_next; /* of those that go through the same */
+    stoa_pg_pool_t *via_first; /* those that go through this one */
     uint64_t        seed; /* of jitter */
     stoa_pg_stats_t stats;
 };

@@ -865,6 +865,12 @@ stoa_pg_pool_destroy(stoa_pg_pool_t *pool)
     pool->destroying = true;
     pool->starting = false;
 
+    stoa_pg_pool_cancel_via(pool, NULL);
+
+    while (pool->via_first != NULL) {
+        stoa_pg_pool_cancel_via(pool->via_first, NULL);
+    }
+
     for (i = 0; i < pool->conf.size; i++) {
         stoa_pg_conn_lost(&pool->conns[i], STOA_PG_CLOSED, NULL);
         loop->timer_close(loop, &pool->conns[i].timer);

@@ -892,9 +892,27 @@ pg_slow_pool_ends_what_nobody_awaits(void **state)
     stoa_pg_pool_stats(env.pool, &st);
     assert_int_equal(st.reconnects, 0);
 
-    stoa_pg_pool_destroy(env.pool);
+    /* the helper goes while a cancel is on its way */
+    op = submit1(&env, &rec[4], &nap, "0.5");
+    turns(&env, 20);
+    stoa_pg_cancel(op);
     stoa_pg_pool_destroy(fast.pool);
+    assert_non_null(submit1(&env, &rec[5], &echo, "x"));
+    until(&env, env.answered + 1, 2000);
+    assert_int_equal(rec[5].err, STOA_OK);
+    stoa_pg_pool_destroy(env.pool);
     stoa_loop_poll_destroy(env.loop);
+
+    /* two connections of one pool help each other */
+    open_pool(&env, 2, 1, 8, 60000, server.info);
+    stoa_pg_pool_cancel_via(env.pool, env.pool);
+    wait_ready(&env, 2);
+    assert_non_null(submit(&env, &rec[0], &nap, (const char *[]){ "30" }, 100));
+    until(&env, 1, 1000);
+    turns(&env, 100);
+    stoa_pg_pool_stats(env.pool, &st);
+    assert_int_equal(st.in_flight, 0);
+    close_pool(&env);
 }
 
 
