@@ -446,6 +446,8 @@ ngx_http_stoa_open_pools(ngx_cycle_t *cycle, ngx_http_stoa_main_conf_t *mcf)
         }
     }
 
+    stoa_pg_pool_cancel_via(p->pool[STOA_POOL_SLOW], p->pool[STOA_POOL_FAST]);
+
     return NGX_OK;
 }
 
