@@ -385,6 +385,8 @@ typedef enum {
     NGX_HTTP_STOA_S_CHANGE_BEGIN,
     NGX_HTTP_STOA_S_REISSUE,
     NGX_HTTP_STOA_S_TRANSFER,
+    NGX_HTTP_STOA_S_EVENT_BEGIN,
+    NGX_HTTP_STOA_S_EVENT_REGISTER,
     NGX_HTTP_STOA_S_PAY,
     NGX_HTTP_STOA_S_COUNT
 } ngx_http_stoa_stmt_e;
@@ -517,7 +519,8 @@ extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
     ngx_http_stoa_flow_auth_refresh[], ngx_http_stoa_flow_auth_logout[],
     ngx_http_stoa_flow_auth_reset[], ngx_http_stoa_flow_device_pair[],
     ngx_http_stoa_flow_device_login[], ngx_http_stoa_flow_ticket_svg[],
-    ngx_http_stoa_flow_ticket_change[], ngx_http_stoa_flow_pay_form[],
+    ngx_http_stoa_flow_ticket_change[], ngx_http_stoa_flow_event_register[],
+    ngx_http_stoa_flow_pay_form[],
     ngx_http_stoa_flow_errors[], ngx_http_stoa_flow_openapi[],
     ngx_http_stoa_flow_docs[];
 

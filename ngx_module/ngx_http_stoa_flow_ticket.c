@@ -336,6 +336,61 @@ ngx_http_stoa_change_store(ngx_http_stoa_ctx_t *q)
                                     values, 5);
 }
 
+/* ---- one ticket of an event's default type ---- */
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_event_begin(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t values[2];
+
+    values[0] = ngx_http_stoa_ctx_literal(q);
+    values[1] = q->path_values[0];
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST,
+                                    NGX_HTTP_STOA_S_EVENT_BEGIN, values, 2);
+}
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_event_store(ngx_http_stoa_ctx_t *q)
+{
+    stoa_buf_t   b;
+    stoa_err_e   err;
+    stoa_uuid_t  type;
+    stoa_value_t values[4], v;
+
+    v = ngx_http_stoa_flow_column(q, "status");
+
+    if (v.data != NULL) {
+        return ngx_http_stoa_flow_end(
+            q,
+            ngx_http_stoa_reply_failure(q,
+                                        ngx_http_stoa_flow_column(q, "body")));
+    }
+
+    v = ngx_http_stoa_flow_column(q, "ticket_type_id");
+
+    if (!stoa_uuid_parse(v, &type)) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_NOT_FOUND);
+    }
+
+    stoa_buf_init(&b, &q->mem, 512, 1024);
+    stoa_buf_char(&b, '[');
+    err = ngx_http_stoa_codes_item(q, &b, &type);
+    stoa_buf_char(&b, ']');
+
+    if (err != STOA_OK || b.failed) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_INTERNAL);
+    }
+
+    values[0] = ngx_http_stoa_ctx_literal(q);
+    values[1] = q->path_values[0];
+    values[2] = v;
+    values[3] = stoa_buf_view(&b);
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
+                                    NGX_HTTP_STOA_S_EVENT_REGISTER, values, 4);
+}
+
 /* ---- devices ---- */
 
 /* "\x.." of SHA-256: codes are stored as their sums. */
@@ -537,6 +592,13 @@ const ngx_http_stoa_step_t ngx_http_stoa_flow_ticket_svg[] = {
 const ngx_http_stoa_step_t ngx_http_stoa_flow_ticket_change[] = {
     { "begin", ngx_http_stoa_change_begin }, /* pg, waits */
     { "store", ngx_http_stoa_change_store }, /* signs; pg, waits */
+    { "reply", ngx_http_stoa_flow_answer },
+    ngx_http_stoa_steps_end,
+};
+
+const ngx_http_stoa_step_t ngx_http_stoa_flow_event_register[] = {
+    { "begin", ngx_http_stoa_event_begin }, /* pg, waits */
+    { "store", ngx_http_stoa_event_store }, /* signs; pg, waits */
     { "reply", ngx_http_stoa_flow_answer },
     ngx_http_stoa_steps_end,
 };

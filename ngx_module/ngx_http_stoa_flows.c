@@ -124,6 +124,20 @@ static const stoa_pg_stmt_t ngx_http_stoa_stmts[] = {
         .nparams = 5,
         .write = true,
     },
+    [NGX_HTTP_STOA_S_EVENT_BEGIN] = {
+        .name = "flow_event_begin",
+        .sql = "select a.status, a.body, a.ticket_type_id from "
+               "api.events_register_begin($1::api.ctx, $2::uuid) a",
+        .nparams = 2,
+    },
+    [NGX_HTTP_STOA_S_EVENT_REGISTER] = {
+        .name = "flow_event_register",
+        .sql = NGX_HTTP_STOA_ANSWER
+               "api.events_register($1::api.ctx, $2::uuid, $3::uuid, "
+               "$4::jsonb) a",
+        .nparams = 4,
+        .write = true,
+    },
     [NGX_HTTP_STOA_S_PAY] = {
         .name = "flow_pay",
         .sql = NGX_HTTP_STOA_ANSWER
@@ -147,6 +161,7 @@ static const ngx_http_stoa_step_t *const ngx_http_stoa_flows[] = {
     [STOA_FLOW_DEVICE_LOGIN] = ngx_http_stoa_flow_device_login,
     [STOA_FLOW_TICKET_SVG] = ngx_http_stoa_flow_ticket_svg,
     [STOA_FLOW_TICKET_CHANGE] = ngx_http_stoa_flow_ticket_change,
+    [STOA_FLOW_EVENT_REGISTER] = ngx_http_stoa_flow_event_register,
     [STOA_FLOW_PAY_FORM] = ngx_http_stoa_flow_pay_form,
     [STOA_FLOW_ERRORS] = ngx_http_stoa_flow_errors,
     [STOA_FLOW_OPENAPI] = ngx_http_stoa_flow_openapi,

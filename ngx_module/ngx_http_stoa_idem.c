@@ -140,12 +140,14 @@ ngx_http_stoa_idem_print(ngx_http_stoa_ctx_t *q)
 }
 
 /*
- * RFC 9110 If-Match, strong comparison: one version, or "*".  A tag that
- * cannot be a version of ours matches nothing: SQL compares with -1.
+ * RFC 9110 If-Match, strong comparison: one tag, or "*".  Tags of ours begin
+ * with the object's version, and a digest of what else is shown may follow
+ * behind a dot.  Others match nothing: SQL compares with -1.
  */
 stoa_err_e
 ngx_http_stoa_if_match(ngx_http_stoa_ctx_t *q)
 {
+    u_char          *dot;
     int64_t          n;
     stoa_str_t       v;
     ngx_table_elt_t *h;
@@ -169,6 +171,11 @@ ngx_http_stoa_if_match(ngx_http_stoa_ctx_t *q)
     if (v.len >= 3 && v.data[0] == '"' && v.data[v.len - 1] == '"') {
         v.data++;
         v.len -= 2;
+
+        dot = ngx_strlchr(v.data, v.data + v.len, '.');
+        if (dot != NULL) {
+            v.len = (size_t) (dot - v.data);
+        }
 
         if (stoa_str_int(v, 0, INT32_MAX, &n)) {
             q->if_match = n;
