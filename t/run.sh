@@ -183,7 +183,7 @@ part_sql()
 # shellcheck disable=SC2046
 part_harness()
 {
-    node_part harness 2 t/harness/harness.test.js
+    node_part harness 2 $(files t/harness t/lint)
 }
 
 # shellcheck disable=SC2046

@@ -105,8 +105,9 @@ export async function barrier(base, n, fn) {
     const { data, options } = prepare(base, spec);
 
     return new Promise((done, failed) => {
+      /* no agent at all: "agent: false" would make one that connects anew */
       const req = http.request({
-        ...options, agent: false,
+        ...options,
         headers: { ...options.headers, Connection: 'close' },
         createConnection: () => sockets[i],
       }, (res) => collect(res, spec).then(done, failed));

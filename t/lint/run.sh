@@ -36,11 +36,6 @@ check_style()
     conf/dev/node.sh t/lint/style.js
 }
 
-check_style_itself()
-{
-    conf/dev/node.sh --test t/lint/style.test.js > "$OUT/style.tap" 2>&1 \
-        || { grep -A12 '^ *not ok' "$OUT/style.tap"; return 1; }
-}
 
 check_format()
 {
@@ -163,7 +158,7 @@ check_ci_entry()
 
 # ---- the run ----
 
-CHECKS=(style style_itself format headers static_data shell cppcheck
+CHECKS=(style format headers static_data shell cppcheck
     javascript lock_file units ci_entry)
 
 one()
