@@ -50,13 +50,23 @@ worker_testpay_member(stoa_buf_t *b, const char *name, const stoa_json_t *ask,
 static void
 worker_testpay_intent(stoa_buf_t *b, const stoa_json_t *ask, bool paid)
 {
-    int64_t amount;
+    char       currency[4];
+    size_t     i;
+    int64_t    amount;
+    stoa_str_t s;
 
     amount = worker_member_int(ask, "amountCents", 0);
+    s = worker_member_text(ask, "currency");
+
+    for (i = 0; i < 3 && i < s.len; i++) {
+        currency[i] = (char) (s.data[i] | 0x20); /* as Stripe writes it */
+    }
+
+    currency[i] = '\0';
 
     stoa_buf_z(b, "{\"object\":\"payment_intent\"");
     worker_testpay_member(b, "id", ask, "intentId");
-    worker_testpay_member(b, "currency", ask, "currency");
+    worker_json_add(b, "currency", currency);
     stoa_buf_z(b, ",\"amount\":");
     stoa_buf_int(b, amount);
     stoa_buf_z(b, ",\"amount_received\":");

@@ -46,10 +46,11 @@ async function readQr(png) {
 
   fs.writeFileSync(file, png);
 
-  const read = await run('zbarimg', ['-q', '--raw', file]);
-
-  fs.rmSync(dir, { recursive: true, force: true });
-  return read.stdout.trim();
+  try {
+    return (await run('zbarimg', ['-q', '--raw', file])).trim();
+  } finally {
+    fs.rmSync(dir, { recursive: true, force: true });
+  }
 }
 
 /* How the outbox and the history see the mail tasks that are not done. */
