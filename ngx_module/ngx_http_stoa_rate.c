@@ -172,6 +172,9 @@ ngx_http_stoa_rate_take(ngx_http_stoa_gate_t *gate,
     gate->retry_after = (tat + units - at - full + limit->rate * 1000 - 1)
                         / (limit->rate * 1000);
 
+    /* when the next request may come, not when all of the burst is back */
+    gate->reset_after = gate->retry_after;
+
     ngx_http_stoa_metric_add(STOA_M_limit_refusals, 1);
 
     if (limit->dry_run) {
@@ -278,6 +281,10 @@ ngx_http_stoa_throttle_check(ngx_http_stoa_gate_t *gate, stoa_str_t account)
 
     if (sh == NULL || ngx_http_stoa_process.mcf->login.rate == 0) {
         return STOA_OK;
+    }
+
+    if (!sh->throttle_loaded) {
+        return STOA_E_STARTING; /* who waited before the restart still does */
     }
 
     if (ngx_http_stoa_throttle_key(gate, account, key) != NGX_OK) {
@@ -458,6 +465,22 @@ ngx_http_stoa_throttle_changed(ngx_uint_t max, void *data,
     }
 
     return found;
+}
+
+
+void
+ngx_http_stoa_throttle_unsaved(void)
+{
+    ngx_http_stoa_shared_t *sh = ngx_http_stoa_shared();
+    ngx_uint_t              i, n;
+
+    n = (sh->throttle_mask + 1) * NGX_HTTP_STOA_WAYS;
+
+    for (i = 0; i < n; i++) {
+        if (sh->throttles[i].last_ms != 0) {
+            sh->throttles[i].dirty = 1;
+        }
+    }
 }
 
 

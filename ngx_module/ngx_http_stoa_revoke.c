@@ -34,13 +34,25 @@ typedef struct {
     stoa_pg_op_t *restore;
     stoa_pg_op_t *save;
     ngx_pool_t   *values;   /* of the running save */
-    ngx_uint_t    failing;  /* the last read failed: said once */
+    ngx_uint_t    failing;  /* bits of what failed last time: said once */
 } ngx_http_stoa_tick_t;
+
+typedef enum {
+    NGX_HTTP_STOA_TICK_LOAD = 0,
+    NGX_HTTP_STOA_TICK_RESTORE,
+    NGX_HTTP_STOA_TICK_SAVE
+} ngx_http_stoa_tick_e;
 
 typedef struct {
     ngx_pool_t *pool;
     stoa_buf_t  keys, fails, until;
 } ngx_http_stoa_saving_t;
+
+static const char *const ngx_http_stoa_tick_names[] = {
+    [NGX_HTTP_STOA_TICK_LOAD] = "reading revocations",
+    [NGX_HTTP_STOA_TICK_RESTORE] = "reading failures",
+    [NGX_HTTP_STOA_TICK_SAVE] = "saving failures",
+};
 
 static ngx_http_stoa_tick_t ngx_http_stoa_tick;
 
@@ -59,7 +71,8 @@ const stoa_pg_stmt_t ngx_http_stoa_gate_stmts[NGX_HTTP_STOA_G_COUNT] = {
     },
     [NGX_HTTP_STOA_G_THROTTLE_SAVE] = {
         .name = "stoa_throttle_save",
-        .sql = "select api.throttle_save(t.k, t.f, t.u) from pg_catalog.unnest("
+        /* unnest() of several arrays is syntax, it takes no schema */
+        .sql = "select api.throttle_save(t.k, t.f, t.u) from unnest("
                "$1::text[], $2::int[], $3::bigint[]) t(k, f, u)",
         .nparams = 3,
         .write = true,
@@ -389,8 +402,9 @@ ngx_http_stoa_lead(ngx_http_stoa_shared_t *sh)
 
 
 static void
-ngx_http_stoa_tick_failed(ngx_http_stoa_shared_t *sh, const char *what,
-                          const stoa_pg_op_t *op, stoa_err_e err)
+ngx_http_stoa_tick_failed(ngx_http_stoa_shared_t *sh,
+                          ngx_http_stoa_tick_e what, const stoa_pg_op_t *op,
+                          stoa_err_e err)
 {
     const char *state = op != NULL ? stoa_pg_sqlstate(op) : "";
 
@@ -400,11 +414,23 @@ ngx_http_stoa_tick_failed(ngx_http_stoa_shared_t *sh, const char *what,
         sh->schema = 2;
     }
 
-    if (!ngx_http_stoa_tick.failing) {
-        ngx_http_stoa_tick.failing = 1;
+    if ((ngx_http_stoa_tick.failing & (1U << what)) == 0) {
+        ngx_http_stoa_tick.failing |= 1U << what;
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
-                      "stoa: %s failed: %s, sqlstate \"%s\"", what,
-                      stoa_err_row(err)->code, state);
+                      "stoa: %s failed: %s, sqlstate \"%s\"",
+                      ngx_http_stoa_tick_names[what], stoa_err_row(err)->code,
+                      state);
+    }
+}
+
+
+static void
+ngx_http_stoa_tick_worked(ngx_http_stoa_tick_e what)
+{
+    if (ngx_http_stoa_tick.failing & (1U << what)) {
+        ngx_http_stoa_tick.failing &= ~(1U << what);
+        ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
+                      "stoa: %s works again", ngx_http_stoa_tick_names[what]);
     }
 }
 
@@ -420,7 +446,7 @@ ngx_http_stoa_tick_loaded(stoa_pg_op_t *op, stoa_err_e err, void *data)
     ngx_http_stoa_tick.load = NULL;
 
     if (err != STOA_OK) {
-        ngx_http_stoa_tick_failed(sh, "reading revocations", op, err);
+        ngx_http_stoa_tick_failed(sh, NGX_HTTP_STOA_TICK_LOAD, op, err);
         return;
     }
 
@@ -453,11 +479,7 @@ ngx_http_stoa_tick_loaded(stoa_pg_op_t *op, stoa_err_e err, void *data)
 
     stoa_pg_result_free(res);
 
-    if (ngx_http_stoa_tick.failing) {
-        ngx_http_stoa_tick.failing = 0;
-        ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
-                      "stoa: revocations are read again");
-    }
+    ngx_http_stoa_tick_worked(NGX_HTTP_STOA_TICK_LOAD);
 }
 
 
@@ -487,7 +509,7 @@ ngx_http_stoa_tick_load(ngx_http_stoa_shared_t *sh)
                        lens, 0, ngx_http_stoa_tick_loaded, NULL, &err);
 
     if (ngx_http_stoa_tick.load == NULL) {
-        ngx_http_stoa_tick_failed(sh, "reading revocations", NULL, err);
+        ngx_http_stoa_tick_failed(sh, NGX_HTTP_STOA_TICK_LOAD, NULL, err);
     }
 }
 
@@ -503,7 +525,7 @@ ngx_http_stoa_tick_restored(stoa_pg_op_t *op, stoa_err_e err, void *data)
     ngx_http_stoa_tick.restore = NULL;
 
     if (err != STOA_OK) {
-        ngx_http_stoa_tick_failed(sh, "reading failures", op, err);
+        ngx_http_stoa_tick_failed(sh, NGX_HTTP_STOA_TICK_RESTORE, op, err);
         return;
     }
 
@@ -521,6 +543,7 @@ ngx_http_stoa_tick_restored(stoa_pg_op_t *op, stoa_err_e err, void *data)
 
     stoa_pg_result_free(res);
     sh->throttle_loaded = 1;
+    ngx_http_stoa_tick_worked(NGX_HTTP_STOA_TICK_RESTORE);
 }
 
 
@@ -534,9 +557,12 @@ ngx_http_stoa_tick_saved(stoa_pg_op_t *op, stoa_err_e err, void *data)
     ngx_http_stoa_tick.values = NULL;
 
     if (err != STOA_OK) {
-        /* what was in it is saved again at its next change */
-        ngx_http_stoa_tick_failed(sh, "saving failures", op, err);
+        ngx_http_stoa_throttle_unsaved();
+        ngx_http_stoa_tick_failed(sh, NGX_HTTP_STOA_TICK_SAVE, op, err);
+        return;
     }
+
+    ngx_http_stoa_tick_worked(NGX_HTTP_STOA_TICK_SAVE);
 }
 
 
@@ -613,7 +639,8 @@ ngx_http_stoa_tick_save(ngx_http_stoa_shared_t *sh)
 
     if (ngx_http_stoa_tick.save == NULL) {
         ngx_destroy_pool(s.pool);
-        ngx_http_stoa_tick_failed(sh, "saving failures", NULL, err);
+        ngx_http_stoa_throttle_unsaved();
+        ngx_http_stoa_tick_failed(sh, NGX_HTTP_STOA_TICK_SAVE, NULL, err);
         return;
     }
 

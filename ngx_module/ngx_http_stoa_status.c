@@ -583,7 +583,8 @@ ngx_http_stoa_ready(ngx_http_request_t *r)
     redis = ngx_http_stoa_process.redis != NULL
             && stoa_redis_ready(ngx_http_stoa_process.redis);
 
-    ready = database && sh != NULL && sh->revoke_loaded && sh->schema == 1;
+    ready = database && sh != NULL && sh->revoke_loaded
+            && sh->throttle_loaded && sh->schema == 1;
 
     ngx_http_stoa_mem_init(&mem, r->pool);
     stoa_buf_init(&b, &mem, 256, 1024);

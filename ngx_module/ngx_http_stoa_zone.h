@@ -143,6 +143,9 @@ ngx_uint_t ngx_http_stoa_throttle_changed(
     void (*put)(void *data, const char key[32], uint32_t fails,
                 int64_t until_ms));
 
+/* The last exchange failed: everything is to be saved again. */
+void ngx_http_stoa_throttle_unsaved(void);
+
 /* Makes the rate, period, tag of a limit whole. */
 void ngx_http_stoa_limit_set(ngx_http_stoa_limit_t *limit, stoa_rate_e cls,
                              ngx_uint_t kind);
