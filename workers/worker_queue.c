@@ -78,7 +78,11 @@ worker_engine_eval(worker_engine_t *e, worker_lua_e script, worker_queue_t *q,
 
     args[0] = stoa_str_z(q->meta);
     args[1] = stoa_str_z(q->key);
-    memcpy(&args[2], argv, (size_t) argc * sizeof(stoa_str_t));
+
+    if (argc > 0) {
+        memcpy(&args[2], argv, (size_t) argc * sizeof(stoa_str_t));
+    }
+
     return stoa_redis_eval(e->worker->redis, &e->scripts[script], 1, argc + 2,
                            args, 0, done, data, &err)
            != NULL;
