@@ -1,0 +1,149 @@
+/*
+ * Every page: no complaint in the console, no fault that axe finds, in light
+ * and dark, left-to-right and right-to-left, on a desk and on a phone; small
+ * enough; a clear word when offline and when something is not there.
+ */
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import zlib from 'node:zlib';
+import AxeBuilder from '@axe-core/playwright';
+import { ROOT, boot } from '../harness/index.js';
+import { PHONE, content, go, launch, open } from './browser.js';
+
+let app, browser, buyer, order, event;
+
+before(async () => {
+  app = await boot({ workers: 1 });
+  browser = await launch();
+  const organizer = await app.user('organizer');
+
+  buyer = await app.user();
+  event = await app.event(organizer, { types: [{ name: 'Seat',
+    priceCents: 0, quota: 50 }, { name: 'Balcony', priceCents: 900,
+    quota: 5 }] });
+  order = await app.order(buyer, event.types[0].id, 1);
+});
+
+after(async () => {
+  await browser?.close();
+  await app?.stop();
+});
+
+const signIn = (page) => page.addInitScript((token) => {
+  if (!localStorage.getItem('stoa.refresh')) {
+    localStorage.setItem('stoa.refresh', token);
+  }
+}, buyer.refreshToken);
+
+const PAGES = [
+  ['events', () => '/events/', false],
+  ['event', () => `/events/event/?id=${event.id}`, false],
+  ['account', () => '/account/', false],
+  ['reset', () => '/account/reset/#token=x', false],
+  ['docs', () => '/docs/', false],
+  ['mail', () => '/mail/', false],
+  ['my tickets', () => '/events/tickets/', true],
+  ['order', () => `/events/order/?id=${order.id}`, true],
+  ['ticket', () => `/events/ticket/?id=${order.tickets[0].id}`, true],
+  ['profile', () => '/account/', true],
+];
+
+const LOOKS = [
+  ['light', { colorScheme: 'light' }],
+  ['dark, right-to-left, phone', { colorScheme: 'dark', locale: 'ar',
+    viewport: PHONE }],
+];
+
+for (const [look, options] of LOOKS) {
+  test(`axe finds no fault: ${look}`, async () => {
+    for (const [name, to, signed] of PAGES) {
+      const page = await open(browser, app, options);
+
+      if (signed) await signIn(page);
+      await go(page, to());
+      const { violations } = await new AxeBuilder({ page }).analyze();
+
+      assert.deepEqual(violations.map((v) => `${name}: ${v.id}: ${v.help} `
+        + v.nodes.map((n) => n.target).join(' ')), []);
+      const wide = await page.evaluate(() =>
+        document.documentElement.scrollWidth > window.innerWidth);
+
+      assert.equal(wide, false, `${name} scrolls sideways`);
+      content(page);
+      await page.context().close();
+    }
+  });
+}
+
+test('every page is served with a policy that refuses inline code', async () => {
+  for (const [, to] of PAGES) {
+    const res = await fetch(app.url + to());
+    const policy = res.headers.get('content-security-policy') ?? '';
+
+    assert.equal(res.status, 200);
+    assert.match(policy, /default-src 'self'|default-src 'none'/);
+    assert.doesNotMatch(policy, /unsafe-inline|unsafe-eval/);
+    assert.equal(res.headers.get('x-content-type-options'), 'nosniff');
+  }
+});
+
+test('a page weighs at most 150 KB gzipped, with all words', () => {
+  const dir = path.join(ROOT, 'conf/www');
+  let total = 0;
+
+  for (const name of fs.readdirSync(dir, { recursive: true })) {
+    const file = path.join(dir, name);
+
+    if (fs.statSync(file).isFile()) {
+      total += zlib.gzipSync(fs.readFileSync(file)).length;
+    }
+  }
+  assert.ok(total < 150 * 1024, `${total} bytes`);
+});
+
+test('six languages have the same words', () => {
+  const dir = path.join(ROOT, 'conf/www/kit/words');
+  const read = (name) => JSON.parse(fs.readFileSync(
+    path.join(dir, `${name}.json`), 'utf8'));
+  const english = Object.keys(read('en')).sort();
+
+  for (const name of ['ar', 'de', 'es', 'fr', 'it']) {
+    assert.deepEqual(Object.keys(read(name)).sort(), english, name);
+  }
+});
+
+test('offline, a page says so', async () => {
+  const page = await open(browser, app);
+
+  await go(page, '/events/');
+  await page.context().setOffline(true);
+  await page.getByText('You are offline.').waitFor();
+  await page.context().setOffline(false);
+  await page.getByText('You are offline.').waitFor({ state: 'hidden' });
+  await page.context().close();
+});
+
+test('an event that does not exist is a sentence, not a blank page', async () => {
+  const page = await open(browser, app);
+
+  page.allowed.push(/404/);
+  await go(page, '/events/event/?id=0190a000-0000-7000-8000-000000000000');
+  await page.getByText('There is nothing here.').waitFor();
+  content(page);
+  await page.context().close();
+});
+
+test('the next page after signing in is one of this origin', async () => {
+  const page = await open(browser, app);
+
+  await go(page, '/account/?next=//evil.example/');
+  await page.getByLabel('E-mail').fill(buyer.email);
+  await page.getByLabel('Password', { exact: true }).fill(buyer.password);
+  await page.locator('form button[type=submit]').click();
+  await page.waitForURL('**/events/');
+  assert.equal(new URL(page.url()).origin, app.url);
+  await page.context().close();
+});
