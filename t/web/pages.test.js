@@ -24,7 +24,7 @@ before(async () => {
   event = await app.event(organizer, { types: [{ name: 'Seat',
     priceCents: 0, quota: 50 }, { name: 'Balcony', priceCents: 900,
     quota: 5 }] });
-  order = await app.order(buyer, event.types[0].id, 1);
+  order = (await app.order(buyer, event.types[0].id, 1)).data;
 });
 
 after(async () => {
