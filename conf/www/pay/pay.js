@@ -10,8 +10,8 @@ start("pay", async (main) => {
     const id = location.pathname.split("/").pop();
     const { data: order } = await call("GET",
         `/pay/${encodeURIComponent(id)}`, { open: true });
-    const open = order.status === "reserved"
-        || order.status === "awaiting_payment";
+    const open = ["reserved", "awaiting_payment", "payment_failed"]
+        .includes(order.status);
     const button = (value, text, style) => el("button", { type: "submit",
         name: "action", value, class: `wide ${style}` }, text);
 

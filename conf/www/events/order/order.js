@@ -6,6 +6,9 @@ import { start, t, el, money, when, tag, note, param, mustSignIn, explain }
 
 const WAITING = new Set(["reserved", "awaiting_payment"]);
 
+/* A declined card does not end the hold: paying again is possible. */
+const PAYABLE = new Set([...WAITING, "payment_failed"]);
+
 function kind(status) {
     return status === "paid" ? "good" : WAITING.has(status) ? "warn" : "bad";
 }
@@ -55,12 +58,12 @@ start("order", async (main) => {
             el("span", { class: "total" }, Number(order.totalCents) === 0
                 ? t("free") : money(order.totalCents, order.currency))),
         ];
-        if (WAITING.has(order.status)) {
+        if (PAYABLE.has(order.status)) {
             const pay = order.paymentDetails
                 && order.paymentDetails.checkoutUrl;
             rows.push(note("", t("order.waiting",
                 { until: when(order.reservedUntil, undefined, "medium") })));
-            if (pay && param("paid") === null) {
+            if (pay) {
                 rows.push(el("div", { class: "row" },
                     el("a", { class: "button", href: pay }, t("pay.now")),
                     el("button", { class: "danger", type: "button",
@@ -73,8 +76,10 @@ start("order", async (main) => {
                             }
                         } }, t("order.cancel"))));
             }
-            setTimeout(() => show().catch(failed), wait);
-            wait = Math.min(wait * 1.5, 5000);
+            if (WAITING.has(order.status)) {
+                setTimeout(() => show().catch(failed), wait);
+                wait = Math.min(wait * 1.5, 5000);
+            }
         } else if (order.status === "paid"
             || order.status === "partially_refunded") {
             head.textContent = t("order.thanks");
