@@ -8,7 +8,7 @@
 #include "stoa.h"
 
 /* local@domain.tld: RFC 5321 lengths, unquoted, ASCII, a dot in the domain;
- no character that could end a header or an SMTP line. */
+   no character that could end a header or an SMTP line. */
 bool stoa_scalar_is_email(stoa_str_t s);
 
 /* "Europe/Berlin", "UTC", "Etc/GMT+5": the form of an IANA name. */
