@@ -26,11 +26,13 @@
 
 #define STOA_PG_PARAMS_MAX 64
 
-/* Reads that share one Sync, and such groups on their way per connection:
-   one runs, one stands behind it so that the backend never idles.  More
-   would only tie reads to a connection that may turn out to be slow. */
+/* Reads that share one Sync, and such groups on their way per connection.
+   What comes while a group runs waits in the pool's queue: the next group is
+   larger, and it goes to the connection that is free first instead of behind
+   one that may turn out to be slow.  A second group per connection costs more
+   per read and gains nothing as soon as there are two connections. */
 #define STOA_PG_GROUP_MAX 32
-#define STOA_PG_GROUPS 2
+#define STOA_PG_GROUPS 1
 
 /* Statements of our own; slots behind those of the caller. */
 #define STOA_PG_SLOT_OWN 0xfffffff0u
