@@ -1,5 +1,8 @@
 /*
- * Members of foreign JSON: see worker_member.h.  Pure.
+ * Members of JSON that others wrote (task.* functions, providers), read
+ * without trust: a member of a wrong type is as good as none, so no caller
+ * has to test types.  What is copied lives in the caller's memory.  Pure;
+ * validating what a client sent is stoa_input's work, not this file's.
  */
 
 #include "worker_member.h"

@@ -98,6 +98,7 @@ worker_qr_encode(png_structp png, png_infop info, const worker_qr_t *qr,
 
     side = (qr->width + 2 * WORKER_QR_QUIET) * scale;
 
+    /* lint: allow banned, because libpng reports its errors in no other way */
     if (setjmp(png_jmpbuf(png))) {
         return false;
     }

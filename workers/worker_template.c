@@ -385,28 +385,19 @@ worker_template_load_lang(worker_templates_t *t, size_t lang, char *why,
 }
 
 
-/* Writes a template with every variable that it may use. */
+/* Every variable that a template may use, all of them "x". */
 
-static bool
-worker_template_try(worker_templates_t *t, size_t lang, size_t row, char *why,
-                    size_t size)
+static void
+worker_template_made_up(const worker_template_row_t *r, worker_var_t *vars,
+                        worker_var_t *items, worker_vars_t *all,
+                        worker_vars_t *item)
 {
-    bool        done;
-    size_t      i, n;
-    stoa_buf_t  out;
-    stoa_mem_t *mem;
-    const char *bad;
-    worker_var_t
-        vars[WORKER_TEMPLATE_VARS_MAX + stoa_nitems(worker_template_common)],
-        items[stoa_nitems(worker_template_item_vars)];
-    worker_vars_t all, item;
+    size_t i, n;
 
-    const worker_template_row_t   *r = &worker_template_rows[row];
-    const worker_template_texts_t *x = &t->texts[lang][row];
-    static const stoa_str_t        value = stoa_string("x");
+    static const stoa_str_t value = stoa_string("x");
 
-    memset(&all, 0, sizeof(all));
-    memset(&item, 0, sizeof(item));
+    memset(all, 0, sizeof(*all));
+    memset(item, 0, sizeof(*item));
 
     n = 0;
     for (i = 0; i < stoa_nitems(worker_template_common); i++, n++) {
@@ -419,22 +410,42 @@ worker_template_try(worker_templates_t *t, size_t lang, size_t row, char *why,
         vars[n].value = value;
     }
 
-    for (i = 0; i < stoa_nitems(items); i++) {
+    for (i = 0; i < stoa_nitems(worker_template_item_vars); i++) {
         items[i].name = worker_template_item_vars[i];
         items[i].value = value;
     }
 
-    all.vars = vars;
-    all.nvars = n;
+    all->vars = vars;
+    all->nvars = n;
 
     if (r->tickets) {
-        item.vars = items;
-        item.nvars = stoa_nitems(items);
-        item.outer = &all;
-        all.list = "tickets";
-        all.items = &item;
-        all.nitems = 1;
+        item->vars = items;
+        item->nvars = stoa_nitems(worker_template_item_vars);
+        item->outer = all;
+        all->list = "tickets";
+        all->items = item;
+        all->nitems = 1;
     }
+}
+
+
+static bool
+worker_template_try(worker_templates_t *t, size_t lang, size_t row, char *why,
+                    size_t size)
+{
+    bool        done;
+    stoa_buf_t  out;
+    stoa_mem_t *mem;
+    const char *bad;
+    worker_var_t
+        vars[WORKER_TEMPLATE_VARS_MAX + stoa_nitems(worker_template_common)];
+    worker_var_t  items[stoa_nitems(worker_template_item_vars)];
+    worker_vars_t all, item;
+
+    const worker_template_row_t   *r = &worker_template_rows[row];
+    const worker_template_texts_t *x = &t->texts[lang][row];
+
+    worker_template_made_up(r, vars, items, &all, &item);
 
     mem = stoa_arena_create(4096, WORKER_TEMPLATE_OUT_MAX);
     if (mem == NULL) {

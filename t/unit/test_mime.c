@@ -10,6 +10,7 @@
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -485,15 +486,30 @@ write_file(const char *dir, const char *name, const char *content)
     assert_int_equal(fclose(f), 0);
 }
 
+static void
+run(const char *cmd, const char *a, const char *b, const char *c)
+{
+    int   status;
+    pid_t pid;
+
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        execlp(cmd, cmd, a, b, c, (char *) NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 /* A broken template is told at load, with its name. */
 static void
 test_load_fails(void **state)
 {
-    char dir[] = "/tmp/stoa-mail-XXXXXX", why[512], cmd[600];
+    char dir[] = "/tmp/stoa-mail-XXXXXX", why[512];
 
     assert_non_null(mkdtemp(dir));
-    snprintf(cmd, sizeof(cmd), "cp -r conf/mail/. %s", dir);
-    assert_int_equal(system(cmd), 0);
+    run("cp", "-r", "conf/mail/.", dir);
 
     write_file(dir, "fr/welcome.html", "<p>{{token}}</p>");
     assert_null(worker_templates_load(dir, why, sizeof(why)));
@@ -514,8 +530,7 @@ test_load_fails(void **state)
     assert_null(worker_templates_load(dir, why, sizeof(why)));
     assert_non_null(strstr(why, "es/words"));
 
-    snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
-    assert_int_equal(system(cmd), 0);
+    run("rm", "-r", "-f", dir);
     assert_null(worker_templates_load(dir, why, sizeof(why)));
     assert_non_null(strstr(why, "No such file"));
 }
