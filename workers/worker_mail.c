@@ -67,23 +67,32 @@ worker_mail_free(void *data)
 }
 
 
+struct worker_templates_s *
+worker_texts(worker_t *w)
+{
+    char why[512];
+
+    if (w->templates == NULL) {
+        w->templates = worker_templates_load(w->conf->mail_templates, why,
+                                             sizeof(why));
+    }
+
+    if (w->templates == NULL) {
+        stoa_log(w->log, STOA_LOG_CRIT, "mail: %s", why);
+    }
+
+    return w->templates;
+}
+
+
 /* The mail's data is kept: the next statement replaces t->answer. */
 
 static bool
 worker_mail_keep(worker_task_t *t, worker_mail_t *m)
 {
-    char          why[512], hex[17];
+    char          hex[17];
     unsigned char mac[STOA_SHA256_LEN];
     worker_t     *w = t->worker;
-
-    if (w->templates == NULL) {
-        w->templates = worker_templates_load(w->conf->mail_templates, why,
-                                             sizeof(why));
-        if (w->templates == NULL) {
-            stoa_log(w->log, STOA_LOG_CRIT, "mail: %s", why);
-            return false;
-        }
-    }
 
     /* the id alone would repeat when a database is made anew */
 
@@ -168,6 +177,10 @@ worker_mail_prepare(worker_task_t *t)
     }
 
     /* result is "send" */
+
+    if (worker_texts(t->worker) == NULL) {
+        return worker_retry(t, "mail_templates", 0);
+    }
 
     if (!worker_mail_keep(t, m)) {
         return WORKER_FAIL;

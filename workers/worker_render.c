@@ -153,20 +153,9 @@ worker_render_work(void *arg)
 static bool
 worker_render_prepare(worker_task_t *t)
 {
-    char             why[512];
     stoa_buf_t       generation;
     stoa_mem_t      *own;
-    worker_t        *w = t->worker;
     worker_render_t *r = t->state;
-
-    if (w->templates == NULL) {
-        w->templates = worker_templates_load(w->conf->mail_templates, why,
-                                             sizeof(why));
-        if (w->templates == NULL) {
-            stoa_log(w->log, STOA_LOG_CRIT, "render: %s", why);
-            return false;
-        }
-    }
 
     r->lang = worker_template_lang(worker_member_text(t->answer, "lang"));
     r->format = stoa_str_eq_z(worker_member_text(t->answer, "format"), "png")
@@ -213,6 +202,10 @@ worker_render_draw(worker_task_t *t)
     }
 
     /* result is "render" */
+
+    if (worker_texts(t->worker) == NULL) {
+        return worker_retry(t, "mail_templates", 0);
+    }
 
     if (!worker_render_prepare(t)) {
         return WORKER_FAIL;
