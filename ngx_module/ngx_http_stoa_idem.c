@@ -63,6 +63,9 @@ ngx_http_stoa_idem_header(ngx_http_stoa_ctx_t *q)
         }
 
         v.len = (size_t) (d - v.data);
+
+    } else if (ngx_strlchr(p, last, '"') != NULL) {
+        goto invalid;
     }
 
     if (v.len == 0 || v.len > NGX_HTTP_STOA_KEY_MAX) {
