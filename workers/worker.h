@@ -180,6 +180,11 @@ worker_step_e worker_snooze(worker_task_t *t, const char *reason,
 /* Will never work: calls queue.dead(id, reason). */
 worker_step_e worker_dead(worker_task_t *t, const char *reason);
 
+/* ---- templates and words (worker_mail.c) ---- */
+
+/* Loaded by the first call; NULL with a line in the log: not readable. */
+struct worker_templates_s *worker_texts(worker_t *w);
+
 /* ---- test builds ---- */
 
 #ifdef STOA_TEST
