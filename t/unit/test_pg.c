@@ -9,6 +9,7 @@
 #include "unit_stores.h"
 #include "stoa_mem.h"
 #include "stoa_pg.h"
+#include "stoa_str.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -257,6 +258,17 @@ ask(const char *sql, char value[64])
     assert_int_equal(rec.err, STOA_OK);
     memcpy(value, rec.value, 64);
     close_pool(&env);
+}
+
+
+static int
+number(const char *text)
+{
+    int64_t n = -1;
+
+    assert_true(stoa_str_int(stoa_str_z(text), 0, INT32_MAX, &n));
+
+    return (int) n;
 }
 
 
@@ -1153,7 +1165,7 @@ pg_mute_backend_is_left(void **state)
     wait_ready(&env, 1);
     assert_non_null(submit1(&env, &rec[0], &backend, "0"));
     until(&env, 1, 2000);
-    pid = atoi(rec[0].value);
+    pid = number(rec[0].value);
     assert_true(pid > 1);
     assert_int_equal(kill(pid, SIGSTOP), 0);
 
@@ -1166,7 +1178,7 @@ pg_mute_backend_is_left(void **state)
     assert_int_equal(kill(pid, SIGCONT), 0);
     assert_non_null(submit1(&env, &rec[0], &backend, "0"));
     until(&env, 3, 2000);
-    assert_int_not_equal(atoi(rec[0].value), pid);
+    assert_int_not_equal(number(rec[0].value), pid);
     close_pool(&env);
 }
 
@@ -1351,10 +1363,10 @@ pg_chaos(void **state)
     close_pool(&env);
 
     ask("select count(*)::text from public.kv", n);
-    stored = atoi(n);
+    stored = number(n);
     ask("select count(distinct k)::text from public.kv", n);
-    assert_int_equal(atoi(n), stored); /* nothing twice */
-    assert_true(stored >= ok);         /* nothing lost */
+    assert_int_equal(number(n), stored); /* nothing twice */
+    assert_true(stored >= ok);           /* nothing lost */
     assert_true(stored <= ok + unknown);
     assert_true(ok > puts / 4);
     free(rec);
