@@ -132,7 +132,7 @@ ngx_http_stoa_conf_settings(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    mcf->secrets = ngx_http_stoa_secret_mem(cf->pool, 1024 * 1024);
+    mcf->secrets = ngx_http_stoa_secret_mem(cf->pool, 4 * 1024 * 1024);
     if (mcf->secrets == NULL) {
         return NGX_CONF_ERROR;
     }
