@@ -16,20 +16,23 @@ typedef struct {
     ngx_uint_t sent;
 } ngx_http_stoa_page_t;
 
-static ngx_int_t             ngx_http_stoa_header_filter(ngx_http_request_t *r);
-static ngx_int_t             ngx_http_stoa_body_filter(ngx_http_request_t *r,
-                                                       ngx_chain_t        *in);
-static ngx_int_t             ngx_http_stoa_page(ngx_http_request_t       *r,
-                                                ngx_http_stoa_gate_t     *gate,
-                                                ngx_http_stoa_loc_conf_t *lcf);
-static stoa_err_e            ngx_http_stoa_page_error(ngx_http_request_t *r);
-static ngx_int_t             ngx_http_stoa_security(ngx_http_request_t       *r,
-                                                    ngx_http_stoa_loc_conf_t *lcf);
-static ngx_int_t             ngx_http_stoa_cors(ngx_http_request_t       *r,
-                                                ngx_http_stoa_loc_conf_t *lcf);
-static ngx_int_t             ngx_http_stoa_link(ngx_http_request_t   *r,
-                                                ngx_http_stoa_gate_t *gate);
-static void                  ngx_http_stoa_page_cleanup(void *data);
+static ngx_int_t ngx_http_stoa_header_filter(ngx_http_request_t *r);
+static ngx_int_t ngx_http_stoa_body_filter(ngx_http_request_t *r,
+                                           ngx_chain_t        *in);
+static ngx_int_t ngx_http_stoa_page(ngx_http_request_t       *r,
+                                    ngx_http_stoa_gate_t     *gate,
+                                    ngx_http_stoa_loc_conf_t *lcf);
+static ngx_int_t ngx_http_stoa_security(ngx_http_request_t       *r,
+                                        ngx_http_stoa_loc_conf_t *lcf);
+static ngx_int_t ngx_http_stoa_cors(ngx_http_request_t       *r,
+                                    ngx_http_stoa_loc_conf_t *lcf);
+static ngx_int_t ngx_http_stoa_link(ngx_http_request_t   *r,
+                                    ngx_http_stoa_gate_t *gate);
+
+static stoa_err_e ngx_http_stoa_page_error(ngx_http_request_t *r);
+
+static void ngx_http_stoa_page_cleanup(void *data);
+
 static ngx_http_stoa_page_t *ngx_http_stoa_page_find(ngx_http_request_t *r);
 
 static ngx_http_output_header_filter_pt ngx_http_stoa_next_header_filter;

@@ -2,9 +2,9 @@
  * Rows that are one statement: the statement on its pool, and its answer row
  * by column names to the reply.
  *
- * A statement that lost a race (40001, 40P01; a keyed one also 23505, which then replays) runs
- * once more.  The result lives as long as the request: its body is sent from
- * libpq's memory.
+ * A statement that lost a race (40001, 40P01; a keyed one also 23505, which
+ * then replays) runs once more.  The result lives as long as the request: its
+ * body is sent from libpq's memory.
  */
 
 #include "ngx_http_stoa.h"
