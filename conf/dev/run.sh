@@ -257,7 +257,7 @@ wait_for()
 
 failed()
 {
-    echo "stoa: $1 did not start; the end of $STATE/log/$2.log:" >&2
+    echo "stoa: $1 failed; the end of $STATE/log/$2.log:" >&2
     tail -n 8 "$STATE/log/$2.log" >&2
     exit 1
 }
