@@ -31,6 +31,7 @@
 #include "../shared/stoa_pg.h"
 #include "../shared/stoa_redis.h"
 #include "../shared/tasks/stoa_tasks.h"
+#include "worker_breaker.h"
 #include "worker_http.h"
 
 typedef struct worker_s        worker_t;
@@ -51,7 +52,10 @@ typedef struct {
     worker_step_pt run;
 } worker_step_t;
 
-#define worker_steps_end { NULL, NULL }
+#define worker_steps_end                                                       \
+    {                                                                          \
+        NULL, NULL                                                             \
+    }
 
 /* By stoa_task_flow_e; the tables live in the flows' own files. */
 extern const worker_step_t *const worker_flows[STOA_TASK_FLOW_COUNT];
@@ -75,31 +79,33 @@ extern const stoa_pg_stmt_t worker_stmts[WORKER_SQL_COUNT];
 
 /* One process of stoa work. */
 struct worker_s {
-    const stoa_conf_t *conf;
-    stoa_loop_t       *loop;
-    stoa_log_t        *log;
-    stoa_pg_pool_t    *pg;
-    stoa_redis_t      *redis;
-    worker_engine_t   *engine;
-    worker_http_t     *http;
+    const stoa_conf_t         *conf;
+    stoa_loop_t               *loop;
+    stoa_log_t                *log;
+    stoa_pg_pool_t            *pg;
+    stoa_redis_t              *redis;
+    worker_engine_t           *engine;
+    worker_http_t             *http;
+    worker_breaker_t           stripe_breaker;
+    worker_breaker_t           smtp_breaker;
     struct worker_templates_s *templates; /* worker_template.c; NULL: made by
                                              the first who needs them */
-    stoa_id_t          ids;   /* UUIDv7 of this process */
-    char               name[64]; /* "<host>.<pid>.<start>" */
-    uint64_t           counts[STOA_M_COUNT]; /* since the last flush */
+    stoa_id_t                  ids;       /* UUIDv7 of this process */
+    char                       name[64];  /* "<host>.<pid>.<start>" */
+    uint64_t                   counts[STOA_M_COUNT]; /* since the last flush */
 };
 
 struct worker_task_s {
     worker_t               *worker;
     const stoa_task_t      *row;
     const stoa_class_row_t *cls;
-    stoa_mem_t             *mem;      /* lives as long as the task */
-    int64_t                 id;       /* of the outbox row */
-    const char             *id_z;     /* the same, for worker_pg() */
-    const char             *payload_z; /* its JSON, for worker_pg() */
-    stoa_json_t            *payload;  /* an object */
-    unsigned                attempt;  /* starts, this one included */
-    unsigned                failures; /* so far */
+    stoa_mem_t             *mem;         /* lives as long as the task */
+    int64_t                 id;          /* of the outbox row */
+    const char             *id_z;        /* the same, for worker_pg() */
+    const char             *payload_z;   /* its JSON, for worker_pg() */
+    stoa_json_t            *payload;     /* an object */
+    unsigned                attempt;     /* starts, this one included */
+    unsigned                failures;    /* so far */
     uint64_t                deadline_ms; /* monotonic end of the run limit */
 
     /* Of the last worker_pg(): valid until the next one. */
@@ -120,8 +126,8 @@ struct worker_task_s {
     bool                  running; /* inside a step */
     bool                  ended;
     bool                  finished; /* its verdict is on its way */
-    bool                  gone; /* aborted: only a computation holds mem */
-    int                   end;  /* worker_end_e */
+    bool                  gone;     /* aborted: only a computation holds mem */
+    int                   end;      /* worker_end_e */
     uint32_t              delay_ms;
     const char           *reason; /* in mem */
     stoa_str_t            reply;
@@ -158,7 +164,7 @@ void worker_resume(worker_task_t *t);
    only (no t->mem, no log).  The next step runs after it, or, when the task
    was ended meanwhile, t->mem is freed after it.  Returns WAIT or FAIL. */
 worker_step_e worker_compute(worker_task_t *t, void (*work)(void *arg),
-                             void *arg);
+                             void          *arg);
 
 /* ---- ends: each returns DONE ---- */
 

@@ -337,8 +337,15 @@ worker_mail_is_local(const char *host)
 static worker_step_e
 worker_mail_smtp(worker_task_t *t, worker_mail_t *m)
 {
+    uint32_t              wait_ms;
     worker_smtp_request_t rq;
     const stoa_conf_t    *conf = t->worker->conf;
+
+    wait_ms = worker_breaker_ask(&t->worker->smtp_breaker,
+                                 t->worker->loop->now_ms(t->worker->loop));
+    if (wait_ms > 0) {
+        return worker_snooze(t, "breaker_open", wait_ms);
+    }
 
     memset(&rq, 0, sizeof(rq));
     rq.host = conf->smtp_host;
@@ -513,6 +520,17 @@ worker_mail_judge(worker_task_t *t, const worker_http_answer_t *a)
 }
 
 
+/* A server that lets us in is up, whatever it thinks of this mail. */
+
+static bool
+worker_mail_is_up(const worker_http_answer_t *a)
+{
+    return a->end == WORKER_HTTP_ANSWERED
+        && (a->status < 400
+            || (a->step != WORKER_SMTP_CONNECT && a->step != WORKER_SMTP_AUTH));
+}
+
+
 static worker_step_e
 worker_mail_sent(worker_task_t *t)
 {
@@ -532,6 +550,10 @@ worker_mail_sent(worker_task_t *t)
     }
 
     if (m->answer.op != NULL) {
+        worker_breaker_note(&t->worker->smtp_breaker,
+                            worker_mail_is_up(&m->answer),
+                            t->worker->loop->now_ms(t->worker->loop),
+                            t->worker->log, "smtp");
         return worker_mail_judge(t, &m->answer);
     }
 

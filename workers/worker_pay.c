@@ -74,6 +74,11 @@ worker_pay_answered(const worker_http_answer_t *a, void *data)
     p->answer = *a;
     p->body = NULL;
 
+    worker_breaker_note(&t->worker->stripe_breaker,
+                        a->end == WORKER_HTTP_ANSWERED && a->status < 500,
+                        t->worker->loop->now_ms(t->worker->loop),
+                        t->worker->log, "stripe");
+
     if (a->end == WORKER_HTTP_ANSWERED) {
         p->body = stoa_json_parse(t->mem, a->body, &fault);
     }
@@ -219,12 +224,19 @@ worker_pay_look(worker_task_t *t, worker_pay_t *p)
 static worker_step_e
 worker_pay_call(worker_task_t *t)
 {
+    uint32_t           wait_ms;
     const char        *path, *op, *body;
     worker_pay_t      *p = t->state;
     const stoa_json_t *request;
 
     worker_crash_point(p->op == WORKER_PAY_CREATE ? "payment.create.stored"
                                                   : "refund.execute.stored");
+
+    wait_ms = worker_breaker_ask(&t->worker->stripe_breaker,
+                                 t->worker->loop->now_ms(t->worker->loop));
+    if (wait_ms > 0) {
+        return worker_snooze(t, "breaker_open", wait_ms);
+    }
 
     if (p->looking) {
         return worker_pay_look(t, p); /* judge sent us here */

@@ -202,6 +202,32 @@ describe('Checkout Sessions', () => {
     });
   }
 
+  test('Stripe is down: few calls, no order harmed, back at once',
+    async () => {
+      stub.faults.push(...Array(5).fill({ status: 500 }));
+      const placed = [];
+
+      for (let i = 0; i < 5; i++) placed.push((await order(1)).data);
+      assert.equal(stub.posts('/v1/checkout').length, 5);
+      const last = await order(1);
+
+      assert.ok(last.status === 201 || last.status === 202);
+      placed.push(last.data);
+      for (const { id } of placed) {
+        await until(async () => {
+          await app.clock.advance(RETRY_MS);
+          await sleep(250);
+          return (await getOrder(app, buyer, id)).paymentDetails?.checkoutUrl;
+        }, { timeout: 30000, what: 'the checkout\'s address' });
+      }
+
+      const lines = fs.readFileSync(
+        path.join(app.dir, 'log', 'worker.log'), 'utf8');
+
+      assert.match(lines, /breaker: "stripe" is down/);
+      assert.match(lines, /breaker: "stripe" is back/);
+    });
+
   test('a refund uses its own key, once, through a broken line', async () => {
     const placed = (await order(2)).data;
 
