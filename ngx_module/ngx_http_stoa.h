@@ -475,6 +475,9 @@ void ngx_http_stoa_effects(stoa_str_t emit, ngx_log_t *log);
 ngx_int_t ngx_http_stoa_wait_park(ngx_http_stoa_ctx_t *q, int64_t id,
                                   ngx_int_t status, stoa_str_t body,
                                   stoa_str_t meta);
+/* 202 with Location, at once. */
+ngx_int_t ngx_http_stoa_wait_later(ngx_http_stoa_ctx_t *q, stoa_str_t body,
+                                   stoa_str_t meta);
 void ngx_http_stoa_wait_leave(ngx_http_stoa_ctx_t *q);
 void ngx_http_stoa_wait_exit(void);
 

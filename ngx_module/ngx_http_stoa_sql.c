@@ -124,7 +124,9 @@ ngx_http_stoa_sql_answer(ngx_http_stoa_ctx_t *q, const stoa_pg_result_t *res,
         return ngx_http_stoa_reply_failure(q, body);
     }
 
-    if (q->ep->media == STOA_MEDIA_CSV || q->ep->media == STOA_MEDIA_BYTES) {
+    if ((q->ep->media == STOA_MEDIA_CSV || q->ep->media == STOA_MEDIA_BYTES)
+        && (cols->wait < 0 || stoa_pg_null(res, row, cols->wait)))
+    {
         return ngx_http_stoa_sql_media(q, res, cols, row);
     }
 
@@ -143,6 +145,10 @@ ngx_http_stoa_sql_answer(ngx_http_stoa_ctx_t *q, const stoa_pg_result_t *res,
         && stoa_str_int(cell, 1, INT64_MAX, &wait))
     {
         return ngx_http_stoa_wait_park(q, wait, (ngx_int_t) status, body, meta);
+    }
+
+    if (cell.data != NULL && q->ep->media == STOA_MEDIA_BYTES) {
+        return ngx_http_stoa_wait_later(q, body, meta);
     }
 
     return ngx_http_stoa_reply_answer(q, (ngx_int_t) status, body, meta,

@@ -205,7 +205,7 @@ ngx_http_stoa_wait_over(ngx_http_stoa_ctx_t *q, stoa_str_t message)
     p = q->parked;
     ngx_http_stoa_wait_leave(q);
 
-    if (message.len != 0) {
+    if (message.len != 0 && q->ep->media != STOA_MEDIA_BYTES) {
         return ngx_http_stoa_reply_answer(q, p->status, message, p->meta, none);
     }
 
@@ -216,24 +216,32 @@ ngx_http_stoa_wait_over(ngx_http_stoa_ctx_t *q, stoa_str_t message)
     return ngx_http_stoa_reply_answer(q, p->status, p->body, p->meta, none);
 }
 
-/* Not done in time: 202, and where to look. */
 static ngx_int_t
 ngx_http_stoa_wait_accepted(ngx_http_stoa_ctx_t *q)
 {
-    stoa_buf_t              b;
-    stoa_str_t              none = stoa_null_string;
-    stoa_json_t            *json, *v;
-    stoa_json_fault_t       fault;
     ngx_http_stoa_parked_t *p;
 
     p = q->parked;
     ngx_http_stoa_wait_leave(q);
 
+    return ngx_http_stoa_wait_later(q, p->body, p->meta);
+}
+
+/* Not done in time: 202, and where to look. */
+ngx_int_t
+ngx_http_stoa_wait_later(ngx_http_stoa_ctx_t *q, stoa_str_t body,
+                         stoa_str_t meta)
+{
+    stoa_buf_t        b;
+    stoa_str_t        none = stoa_null_string;
+    stoa_json_t      *json, *v;
+    stoa_json_fault_t fault;
+
     stoa_buf_init(&b, &q->mem, 128, 4096);
     v = NULL;
 
-    if (p->meta.len != 0) {
-        json = stoa_json_parse(&q->mem, p->meta, &fault);
+    if (meta.len != 0) {
+        json = stoa_json_parse(&q->mem, meta, &fault);
         v = json != NULL && stoa_json_type(json) == STOA_JSON_OBJECT
               ? stoa_json_get(json, "location")
               : NULL;
@@ -244,8 +252,8 @@ ngx_http_stoa_wait_accepted(ngx_http_stoa_ctx_t *q)
 
     } else {
         ngx_http_stoa_canonical_path(&b, q->gate, q->ep);
-        json = q->ep->method == STOA_POST && p->body.len != 0
-                 ? stoa_json_parse(&q->mem, p->body, &fault)
+        json = q->ep->method == STOA_POST && body.len != 0
+                 ? stoa_json_parse(&q->mem, body, &fault)
                  : NULL;
         v = json != NULL && stoa_json_type(json) == STOA_JSON_OBJECT
               ? stoa_json_get(json, "id")
@@ -261,8 +269,7 @@ ngx_http_stoa_wait_accepted(ngx_http_stoa_ctx_t *q)
         q->location = stoa_buf_view(&b);
     }
 
-    return ngx_http_stoa_reply_answer(q, NGX_HTTP_ACCEPTED, p->body, p->meta,
-                                      none);
+    return ngx_http_stoa_reply_answer(q, NGX_HTTP_ACCEPTED, body, meta, none);
 }
 
 static void
