@@ -31,13 +31,14 @@ typedef struct {
 } stoa_pg_stmt_t;
 
 typedef struct {
-    const char *name;     /* "fast", "write", "slow": logs and metrics */
-    const char *conninfo; /* keyword=value; hostaddr, never a host name */
-    uint16_t    size;     /* connections, 1..64 */
+    const char *name;      /* "fast", "write", "slow": logs and metrics */
+    const char *conninfo;  /* keyword=value; hostaddr, never a host name */
+    uint16_t    size;      /* connections, 1..64 */
     uint16_t    in_flight; /* operations per connection, 1..256 */
     uint16_t    queue_max; /* operations waiting for a connection */
     uint32_t    nslots;    /* statements that may be prepared */
-    uint32_t    queue_timeout_ms;     /* then POOL_SATURATED */
+    uint32_t    queue_timeout_ms;     /* beyond size * in_flight operations;
+                                         then POOL_SATURATED */
     uint32_t    statement_timeout_ms; /* then TIMEOUT */
     uint32_t    connect_timeout_ms;
     bool        force_custom_plan; /* plan_cache_mode for list queries */
@@ -57,7 +58,7 @@ typedef struct {
 /* Starts connecting at once; connects again with backoff 100 ms..5 s and
    jitter.  conf is copied.  NULL: no memory, or conninfo is not valid or
    names a host to resolve (which would block): the log says which. */
-stoa_pg_pool_t *stoa_pg_pool_create(stoa_loop_t *loop,
+stoa_pg_pool_t *stoa_pg_pool_create(stoa_loop_t          *loop,
                                     const stoa_pg_conf_t *conf);
 
 /* Everything in flight ends with DATABASE_UNAVAILABLE or COMMIT_UNKNOWN.
@@ -74,7 +75,7 @@ void stoa_pg_pool_cancel_via(stoa_pg_pool_t *pool, stoa_pg_pool_t *via);
 /* No new work; idle connections are closed; calls drained() when empty,
    never from inside this call. */
 void stoa_pg_pool_drain(stoa_pg_pool_t *pool, void (*drained)(void *data),
-                        void *data);
+                        void           *data);
 
 void stoa_pg_pool_stats(const stoa_pg_pool_t *pool, stoa_pg_stats_t *st);
 bool stoa_pg_pool_ready(const stoa_pg_pool_t *pool); /* one connection is up */
@@ -104,11 +105,11 @@ stoa_pg_op_t *stoa_pg_submit(stoa_pg_pool_t *pool, const stoa_pg_stmt_t *stmt,
 void stoa_pg_cancel(stoa_pg_op_t *op);
 
 /* Inside done() only: */
-const char *stoa_pg_sqlstate(const stoa_pg_op_t *op); /* "" when none */
+const char *stoa_pg_sqlstate(const stoa_pg_op_t *op);   /* "" when none */
 const char *stoa_pg_constraint(const stoa_pg_op_t *op); /* "" when none */
-const char *stoa_pg_message(const stoa_pg_op_t *op); /* for the log only */
-uint32_t    stoa_pg_wait_us(const stoa_pg_op_t *op);  /* until it was sent */
-uint32_t    stoa_pg_run_us(const stoa_pg_op_t *op);   /* sent until answered */
+const char *stoa_pg_message(const stoa_pg_op_t *op);    /* for the log only */
+uint32_t    stoa_pg_wait_us(const stoa_pg_op_t *op);    /* until it was sent */
+uint32_t    stoa_pg_run_us(const stoa_pg_op_t *op); /* sent until answered */
 
 /* Inside done(err == STOA_OK): takes the result out of the operation; the
    caller frees it.  NULL when there were no rows to take (a command). */
@@ -126,7 +127,7 @@ stoa_str_t stoa_pg_value(const stoa_pg_result_t *res, int row, int col);
    prints nothing; on failure *message (static or in mem) says why. */
 struct stoa_mem_s;
 stoa_err_e stoa_pg_exec_once(const char *conninfo, const char *sql,
-                             struct stoa_mem_s *mem, char **message)
-    STOA_MUSTCHECK;
+                             struct stoa_mem_s *mem,
+                             char             **message) STOA_MUSTCHECK;
 
 #endif /* STOA_PG_H_INCLUDED */

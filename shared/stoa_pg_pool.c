@@ -7,9 +7,9 @@
  * reads that go to the same connection share one Sync.  Nothing is tied to a
  * connection before that, so what waits is served by whichever is free first.
  *
- * Bounds: size * in_flight operations on connections plus queue_max in the
- * queue are admitted, the next one is refused at once; what waits longer than
- * queue_timeout is refused then.  A deadline answers the owner, while the
+ * Bounds: size * in_flight operations for the connections plus queue_max are
+ * admitted, the next one is refused at once; what came beyond the first of
+ * the two waits no longer than queue_timeout and is refused then.  A deadline answers the owner, while the
  * place on the connection stays taken until PostgreSQL is done with it.
  *
  * Operations come from the pool's list of free ones and go back to it; their
@@ -27,6 +27,7 @@
 #define STOA_PG_BACKOFF_MAX     5000
 #define STOA_PG_QUEUE_TIMEOUT   1000
 #define STOA_PG_CONNECT_TIMEOUT 5000
+#define STOA_PG_WAIT_MAX        60000 /* for a turn, without any deadline */
 #define STOA_PG_IDLE_CHECK      10000 /* in flight without any deadline */
 #define STOA_PG_GRACE           5000  /* beyond what the server allows itself */
 
@@ -136,17 +137,34 @@ stoa_pg_queue_remove(stoa_pg_op_t *op)
 }
 
 
+/* How long an operation may wait.  One that finds room on the connections
+   waits only for its turn, whatever holds them up: it has its deadline.  One
+   that finds none has queue_timeout. */
+static uint64_t
+stoa_pg_queue_until(const stoa_pg_pool_t *pool, const stoa_pg_op_t *op)
+{
+    uint32_t wait = pool->conf.queue_timeout_ms;
+    uint64_t until;
+
+    if (pool->in_flight + pool->waiting
+        < pool->ready * (uint32_t) pool->conf.in_flight)
+    {
+        wait = STOA_PG_WAIT_MAX;
+    }
+
+    until = stoa_pg_pool_now(pool) + wait;
+
+    return op->deadline != 0 && op->deadline < until ? op->deadline : until;
+}
+
+
 static void
 stoa_pg_queue_add(stoa_pg_op_t *op, bool front)
 {
-    uint64_t        until;
     stoa_pg_pool_t *pool = op->pool;
 
-    until = stoa_pg_pool_now(pool) + pool->conf.queue_timeout_ms;
-
     op->state = STOA_PG_OP_QUEUED;
-    op->wait_until = op->deadline != 0 && op->deadline < until ? op->deadline
-                                                               : until;
+    op->wait_until = stoa_pg_queue_until(pool, op);
     op->next = front ? pool->first : NULL;
     op->prev = front ? NULL : pool->last;
 

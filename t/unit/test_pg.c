@@ -726,6 +726,34 @@ pg_queue_has_a_time_limit(void **state)
 
 
 static void
+pg_waits_its_turn_when_there_is_room(void **state)
+{
+    int   i;
+    env_t env;
+    rec_t rec[8];
+
+    (void) state;
+    open_pool(&env, 1, 8, 0, 10000, server.info);
+    wait_ready(&env, 1);
+    assert_non_null(submit1(&env, &rec[0], &nap, "2.3"));
+    turns(&env, 10);
+
+    /* longer than queue_timeout, but it is not the queue */
+    for (i = 1; i < 8; i++) {
+        assert_non_null(submit1(&env, &rec[i], &echo, "x"));
+    }
+
+    until(&env, 8, 4000);
+
+    for (i = 0; i < 8; i++) {
+        assert_int_equal(rec[i].err, STOA_OK);
+    }
+
+    close_pool(&env);
+}
+
+
+static void
 pg_deadline_answers_and_keeps_the_place(void **state)
 {
     env_t           env;
@@ -1390,6 +1418,7 @@ main(void)
         cmocka_unit_test(pg_serialization_failure_is_a_conflict),
         cmocka_unit_test(pg_full_pool_refuses_while_it_sleeps),
         cmocka_unit_test(pg_queue_has_a_time_limit),
+        cmocka_unit_test(pg_waits_its_turn_when_there_is_room),
         cmocka_unit_test(pg_deadline_answers_and_keeps_the_place),
         cmocka_unit_test(pg_statement_has_its_own_timeout),
         cmocka_unit_test(pg_cancel_in_every_state),
