@@ -9,8 +9,9 @@
  *
  * Bounds: size * in_flight operations for the connections plus queue_max are
  * admitted, the next one is refused at once; what came beyond the first of
- * the two waits no longer than queue_timeout and is refused then.  A deadline answers the owner, while the
- * place on the connection stays taken until PostgreSQL is done with it.
+ * the two waits no longer than queue_timeout and is refused then.  A deadline
+ * answers the owner, while the place on the connection stays taken until
+ * PostgreSQL is done with it.
  *
  * Operations come from the pool's list of free ones and go back to it; their
  * memory is given back when the pool is destroyed.
