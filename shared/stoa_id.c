@@ -1,7 +1,8 @@
 /*
  * UUIDv7 in order of making, per generator: the same or an earlier
  * millisecond takes the next counter, a counter that runs out borrows the
- * next millisecond.  Randomness comes from the kernel for each id.
+ * next millisecond.  Randomness comes from the kernel, many ids at a time; a
+ * process that forks makes its generator after the fork.
  */
 
 #include "stoa_id.h"
@@ -19,6 +20,7 @@ stoa_id_init(stoa_id_t *gen)
 {
     gen->last_ms = 0;
     gen->counter = 0;
+    gen->left = 0;
 }
 
 
@@ -54,9 +56,16 @@ stoa_id_next(stoa_id_t *gen, stoa_uuid_t *out)
     unsigned i;
     uint16_t start;
 
-    if (!stoa_random(out->b + 6, 10)) {
-        return false;
+    if (gen->left < 10) {
+        if (!stoa_random(gen->pool, sizeof(gen->pool))) {
+            return false;
+        }
+
+        gen->left = sizeof(gen->pool);
     }
+
+    gen->left = (uint16_t) (gen->left - 10);
+    memcpy(out->b + 6, gen->pool + gen->left, 10);
 
     start = (uint16_t) ((out->b[6] << 8 | out->b[7]) & STOA_ID_COUNTER_FIRST);
     ms = stoa_time_ms();

@@ -9,9 +9,14 @@
 
 #include "stoa.h"
 
+/* One call of the kernel serves many ids. */
+#define STOA_ID_POOL 250
+
 typedef struct {
-    int64_t  last_ms;
-    uint16_t counter;
+    int64_t       last_ms;
+    uint16_t      counter;
+    uint16_t      left; /* bytes of the pool that were not used */
+    unsigned char pool[STOA_ID_POOL];
 } stoa_id_t;
 
 void stoa_id_init(stoa_id_t *gen);
