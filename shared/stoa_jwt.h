@@ -89,11 +89,14 @@ stoa_err_e stoa_jwt_sign(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
 void stoa_jwt_claims(stoa_buf_t *b, const stoa_jwt_rules_t *rules,
                      const stoa_claims_t *claims);
 
-/* The same token signed by libjwt, with a key as in _keys_add(): commands and
-   cross-checks, not the request path (it parses the key each time). */
+/*
+ * A token signed by libjwt, with a key as in _keys_add(): for services of
+ * others and as a cross-check, not for the request path (it parses the key
+ * each time).  typ is "JWT", libjwt 1.10 writes no other, so stoa_jws_open()
+ * reads it and stoa_jwt_verify() refuses it.
+ */
 stoa_err_e stoa_jwt_mint(stoa_alg_e alg, const char *kid, stoa_str_t key,
-                         const stoa_jwt_rules_t *rules,
-                         const stoa_claims_t *claims, stoa_buf_t *out)
+                         const char *claims_json, stoa_buf_t *out)
     STOA_MUSTCHECK;
 
 /*

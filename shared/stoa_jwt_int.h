@@ -1,6 +1,6 @@
 /*
- * Between stoa_jwt.c, which holds the keys, stoa_jwt_sign.c and
- * stoa_jwt_mint.c; nobody else includes this.
+ * Between stoa_jwt.c, which holds the keys, and stoa_jwt_sign.c; nobody else
+ * includes this.
  */
 
 #ifndef STOA_JWT_INT_H_INCLUDED

@@ -1,12 +1,10 @@
 /*
- * The libjwt door: signs a token as stoa_jwt_sign() does, but with another
- * library, for the command line and as a cross-check in units.  libjwt 1.10
- * to 1.17; it parses PEM keys at each call, so it stays out of the request
- * path.
+ * The libjwt door: signs tokens that others read (typ JWT) and gives units a
+ * second opinion on stoa_jwt.c.  libjwt 1.10 to 1.17; it parses PEM keys at
+ * each call and, in 1.10, overwrites typ, so access tokens are not made here.
  */
 
 #include "stoa_jwt.h"
-#include "stoa_jwt_int.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -16,40 +14,32 @@
 
 static bool
 stoa_jwt_mint_fill(jwt_t *jwt, jwt_alg_t alg, const char *kid, stoa_str_t key,
-                   const char *typ, const char *claims)
+                   const char *claims_json)
 {
     return jwt_set_alg(jwt, alg, key.data, (int) key.len) == 0
-        && jwt_add_header(jwt, "typ", typ) == 0
+        && jwt_add_header(jwt, "typ", "JWT") == 0
         && jwt_add_header(jwt, "kid", kid) == 0
-        && jwt_add_grants_json(jwt, claims) == 0;
+        && jwt_add_grants_json(jwt, claims_json) == 0;
 }
 
 
 stoa_err_e
 stoa_jwt_mint(stoa_alg_e alg, const char *kid, stoa_str_t key,
-              const stoa_jwt_rules_t *rules, const stoa_claims_t *claims,
-              stoa_buf_t *out)
+              const char *claims_json, stoa_buf_t *out)
 {
     static const jwt_alg_t algs[] = {
         [STOA_ALG_HS256] = JWT_ALG_HS256,
         [STOA_ALG_RS256] = JWT_ALG_RS256,
         [STOA_ALG_ES256] = JWT_ALG_ES256,
     };
-    stoa_buf_t b;
-    jwt_t     *jwt;
-    char      *text;
+    jwt_t *jwt;
+    char  *text;
 
-    stoa_buf_init(&b, out->mem, 512, STOA_JWT_MAX);
-    stoa_jwt_claims(&b, rules, claims);
-    stoa_buf_nul(&b);
-
-    if (b.failed || key.len > INT_MAX || jwt_new(&jwt) != 0) {
+    if (key.len > INT_MAX || jwt_new(&jwt) != 0) {
         return STOA_E_NO_MEMORY;
     }
 
-    if (!stoa_jwt_mint_fill(jwt, algs[alg], kid, key, stoa_jwt_typ_of(claims),
-                            (const char *) b.data))
-    {
+    if (!stoa_jwt_mint_fill(jwt, algs[alg], kid, key, claims_json)) {
         jwt_free(jwt);
         return STOA_E_INTERNAL;
     }
