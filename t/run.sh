@@ -25,6 +25,8 @@ FUZZ_SECONDS=10
 RUN_DIR=
 START=$SECONDS
 
+# what make told its children does not concern the makes started here
+unset MAKEFLAGS MFLAGS MAKELEVEL
 export ROUNDS=${ROUNDS:-10}
 
 mkdir -p "$LOG"
