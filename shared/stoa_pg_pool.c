@@ -24,13 +24,9 @@
 #include <unistd.h>
 
 
-#define STOA_PG_BACKOFF_MIN     100
-#define STOA_PG_BACKOFF_MAX     5000
 #define STOA_PG_QUEUE_TIMEOUT   1000
 #define STOA_PG_CONNECT_TIMEOUT 5000
 #define STOA_PG_WAIT_MAX        60000 /* for a turn, without any deadline */
-#define STOA_PG_IDLE_CHECK      10000 /* in flight without any deadline */
-#define STOA_PG_GRACE           5000  /* beyond what the server allows itself */
 
 static void stoa_pg_pool_queue_timer(stoa_timer_t *t);
 static void stoa_pg_pool_dispatch(stoa_defer_t *d);
