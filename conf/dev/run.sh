@@ -298,10 +298,11 @@ stop_all()
 
 # ---- PostgreSQL ----
 
+# the postgres user may not be allowed into the checkout
 super()
 {
-    "${AS_PG[@]}" "$PGBIN/psql" -X -q -A -t -v ON_ERROR_STOP=1 \
-        -h "$STATE/run/pg" -U "$SUPER" "$@"
+    (cd / && "${AS_PG[@]}" "$PGBIN/psql" -X -q -A -t -v ON_ERROR_STOP=1 \
+        -h "$STATE/run/pg" -U "$SUPER" "$@")
 }
 
 make_cluster()
@@ -403,7 +404,7 @@ start_edge()
 
 migrate()
 {
-    "$STOA" migrate > "$STATE/log/migrate.log" 2>&1 \
+    "$STOA" migrate --dir "$ROOT/migrations" > "$STATE/log/migrate.log" 2>&1 \
         || failed 'the migration' migrate
 }
 
