@@ -11,8 +11,8 @@
 
 #include "ngx_http_stoa_zone.h"
 
-#define NGX_HTTP_STOA_TOKENS 4096   /* places, a power of two */
-#define NGX_HTTP_STOA_TOKEN_MAX 768 /* longer tokens are verified each time */
+#define NGX_HTTP_STOA_TOKENS    4096 /* places, a power of two */
+#define NGX_HTTP_STOA_TOKEN_MAX 768  /* longer tokens are verified each time */
 
 typedef struct {
     uint64_t      hash;
@@ -70,8 +70,7 @@ ngx_http_stoa_token_keep(stoa_str_t token, uint64_t hash,
     t = &ngx_http_stoa_tokens[(hash & (NGX_HTTP_STOA_TOKENS / 2 - 1)) * 2];
 
     if (t[0].len != 0
-        && (t[1].len == 0 || (int32_t) (t[1].used - t[0].used) < 0))
-    {
+        && (t[1].len == 0 || (int32_t) (t[1].used - t[0].used) < 0)) {
         t++;
     }
 
@@ -120,8 +119,8 @@ ngx_http_stoa_auth_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
         gate->claims = t->claims;
 
     } else {
-        err = stoa_jwt_verify(mcf->keys, &mcf->rules, token, now,
-                              &gate->claims, &why);
+        err = stoa_jwt_verify(mcf->keys, &mcf->rules, token, now, &gate->claims,
+                              &why);
         if (err != STOA_OK) {
             goto refused;
         }

@@ -17,8 +17,8 @@
 #include "ngx_http_stoa_zone.h"
 
 #define NGX_HTTP_STOA_CACHE_CHAINS 1024 /* a power of two */
-#define NGX_HTTP_STOA_CACHE_QUERY 16    /* more parameters: not cached */
-#define NGX_HTTP_STOA_CACHE_KEY 2048
+#define NGX_HTTP_STOA_CACHE_QUERY  16   /* more parameters: not cached */
+#define NGX_HTTP_STOA_CACHE_KEY    2048
 
 typedef enum {
     NGX_HTTP_STOA_VARY_LANG = 1,
@@ -166,8 +166,8 @@ ngx_http_stoa_cache_order(stoa_str_t a, stoa_str_t b)
 /* Number of parameters in order; 0 with *many: too many of them. */
 static ngx_uint_t
 ngx_http_stoa_cache_query(ngx_http_request_t *r,
-                          stoa_str_t parts[NGX_HTTP_STOA_CACHE_QUERY],
-                          ngx_uint_t *many)
+                          stoa_str_t          parts[NGX_HTTP_STOA_CACHE_QUERY],
+                          ngx_uint_t         *many)
 {
     u_char    *p, *last, *end;
     ngx_uint_t n, i;
@@ -191,9 +191,8 @@ ngx_http_stoa_cache_query(ngx_http_request_t *r,
             return 0;
         }
 
-        for (i = n++; i > 0
-             && ngx_http_stoa_cache_order(parts[i - 1], part) > 0; i--)
-        {
+        for (i = n++;
+             i > 0 && ngx_http_stoa_cache_order(parts[i - 1], part) > 0; i--) {
             parts[i] = parts[i - 1];
         }
 
@@ -231,9 +230,8 @@ ngx_http_stoa_cache_key(ngx_http_stoa_ctx_t *q, ngx_uint_t vary,
     }
 
     for (i = 0; i < (ngx_uint_t) q->gate->match.nparams + n; i++) {
-        param = i < q->gate->match.nparams
-                    ? &q->gate->match.params[i]
-                    : &parts[i - q->gate->match.nparams];
+        param = i < q->gate->match.nparams ? &q->gate->match.params[i]
+                                           : &parts[i - q->gate->match.nparams];
 
         if (param->len + 2 > (size_t) (last - p)) {
             return NGX_DECLINED;
@@ -559,8 +557,7 @@ ngx_http_stoa_cache_put(ngx_http_stoa_ctx_t *q, stoa_str_t body,
     content = NULL;
 
     if (ngx_http_stoa_cache.size + size
-        <= ngx_http_stoa_process.mcf->cache_size)
-    {
+        <= ngx_http_stoa_process.mcf->cache_size) {
         content = ngx_alloc(size, ngx_cycle->log);
     }
 

@@ -81,15 +81,14 @@ ngx_http_stoa_conf_params(ngx_conf_t *cf, ngx_uint_t from,
             len = ngx_strlen(params[k].name);
 
             if (value[i].len >= len
-                && ngx_strncmp(value[i].data, params[k].name, len) == 0)
-            {
+                && ngx_strncmp(value[i].data, params[k].name, len) == 0) {
                 break;
             }
         }
 
         if (k == n) {
-            return ngx_http_stoa_conf_unknown(cf, "parameter", &value[i],
-                                              names, n);
+            return ngx_http_stoa_conf_unknown(cf, "parameter", &value[i], names,
+                                              n);
         }
 
         text.data = value[i].data + len;
@@ -123,7 +122,7 @@ ngx_http_stoa_conf_settings(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_t                 *value = cf->args->elts;
 
     if (mcf->settings_path.data != NULL) {
-        return (char *) "is duplicate";
+        return "is duplicate";
     }
 
     mcf->settings_path = value[1];
@@ -158,7 +157,7 @@ ngx_http_stoa_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     u_char                    *p;
 
     if (mcf->zone != NULL) {
-        return (char *) "is duplicate";
+        return "is duplicate";
     }
 
     p = ngx_strlchr(value[1].data, value[1].data + value[1].len, ':');
@@ -213,15 +212,15 @@ ngx_http_stoa_conf_pool(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_stoa_main_conf_t *mcf = conf;
     ngx_http_stoa_param_t      params[] = {
-        { "fast=", 1, 1024, 0, &mcf->pool_size[STOA_POOL_FAST] },
-        { "write=", 1, 1024, 0, &mcf->pool_size[STOA_POOL_WRITE] },
-        { "slow=", 1, 1024, 0, &mcf->pool_size[STOA_POOL_SLOW] },
-        { "queue=", 0, 65535, 0, &mcf->pool_queue },
-        { "queue_timeout=", 1, 60000, 1, &mcf->pool_queue_timeout },
+             { "fast=", 1, 1024, 0, &mcf->pool_size[STOA_POOL_FAST] },
+             { "write=", 1, 1024, 0, &mcf->pool_size[STOA_POOL_WRITE] },
+             { "slow=", 1, 1024, 0, &mcf->pool_size[STOA_POOL_SLOW] },
+             { "queue=", 0, 65535, 0, &mcf->pool_queue },
+             { "queue_timeout=", 1, 60000, 1, &mcf->pool_queue_timeout },
     };
 
     if (mcf->pool_set) {
-        return (char *) "is duplicate";
+        return "is duplicate";
     }
 
     mcf->pool_set = 1;
@@ -236,9 +235,9 @@ ngx_http_stoa_conf_pool_timeout(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_stoa_main_conf_t *mcf = conf;
     ngx_http_stoa_param_t      params[] = {
-        { "fast=", 10, 3600000, 1, &mcf->pool_timeout[STOA_POOL_FAST] },
-        { "write=", 10, 3600000, 1, &mcf->pool_timeout[STOA_POOL_WRITE] },
-        { "slow=", 10, 3600000, 1, &mcf->pool_timeout[STOA_POOL_SLOW] },
+             { "fast=", 10, 3600000, 1, &mcf->pool_timeout[STOA_POOL_FAST] },
+             { "write=", 10, 3600000, 1, &mcf->pool_timeout[STOA_POOL_WRITE] },
+             { "slow=", 10, 3600000, 1, &mcf->pool_timeout[STOA_POOL_SLOW] },
     };
 
     return ngx_http_stoa_conf_params(cf, 1, params,
@@ -251,14 +250,14 @@ ngx_http_stoa_conf_hash(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_stoa_main_conf_t *mcf = conf;
     ngx_http_stoa_param_t      params[] = {
-        { "threads=", 1, 256, 0, &mcf->hash_threads },
-        { "queue=", 0, 65535, 0, &mcf->hash_queue },
+             { "threads=", 1, 256, 0, &mcf->hash_threads },
+             { "queue=", 0, 65535, 0, &mcf->hash_queue },
     };
     ngx_str_t *value = cf->args->elts;
     ngx_uint_t i;
 
     if (mcf->hash_set) {
-        return (char *) "is duplicate";
+        return "is duplicate";
     }
 
     mcf->hash_set = 1;
@@ -288,9 +287,9 @@ ngx_http_stoa_conf_hash(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static ngx_int_t
 ngx_http_stoa_conf_rate(ngx_str_t *text, ngx_http_stoa_limit_t *limit)
 {
-    u_char    *slash, buf[16];
-    ngx_str_t  time;
-    ngx_int_t  rate, period;
+    u_char   *slash, buf[16];
+    ngx_str_t time;
+    ngx_int_t rate, period;
 
     slash = ngx_strlchr(text->data, text->data + text->len, '/');
     if (slash == NULL) {
@@ -352,8 +351,7 @@ ngx_http_stoa_conf_limit_param(ngx_conf_t *cf, ngx_str_t *v,
         n = ngx_atoi(v->data + 6, v->len - 6);
 
         if (n < 1 || n > NGX_HTTP_STOA_RATE_MAX) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid burst \"%V\"",
-                               v);
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid burst \"%V\"", v);
             return NGX_CONF_ERROR;
         }
 
@@ -392,8 +390,8 @@ ngx_http_stoa_conf_limit_param(ngx_conf_t *cf, ngx_str_t *v,
 char *
 ngx_http_stoa_conf_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    static const char *const names[] = { "auth", "read", "write", "scan",
-                                         "login" };
+    static const char *const   names[] = { "auth", "read", "write", "scan",
+                                           "login" };
     ngx_http_stoa_main_conf_t *mcf = conf;
     ngx_http_stoa_limit_t      limit, *set;
     ngx_str_t                 *value = cf->args->elts;
@@ -413,7 +411,7 @@ ngx_http_stoa_conf_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (cls == STOA_RATE_NONE && !login) {
 
         if (ngx_strcmp(value[1].data, "none") == 0) {
-            return (char *) "class \"none\" has no limit to set";
+            return "class \"none\" has no limit to set";
         }
 
         return ngx_http_stoa_conf_unknown(cf, "limit class", &value[1], names,
@@ -429,17 +427,17 @@ ngx_http_stoa_conf_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     if (limit.period_ms == 0) {
-        return (char *) "must have \"rate\" parameter";
+        return "must have \"rate\" parameter";
     }
 
     if (login) {
         if (kinds != 0) {
-            return (char *) "class \"login\" counts by account and address, it has no "
+            return "class \"login\" counts by account and address, it has no "
                    "\"key\"";
         }
 
         if (limit.burst != 0 && limit.rate != 0) {
-            return (char *) "class \"login\" has no \"burst\"";
+            return "class \"login\" has no \"burst\"";
         }
 
         set = &mcf->login;
@@ -450,7 +448,7 @@ ngx_http_stoa_conf_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (kinds == 0) {
         if (limit.rate != 0) {
-            return (char *) "must have \"key\" parameter, \"key=user\" or \"key=addr\"";
+            return "must have \"key\" parameter, \"key=user\" or \"key=addr\"";
         }
 
         kinds = 3; /* off: both */
@@ -514,8 +512,8 @@ ngx_http_stoa_conf_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     clcf->handler = ngx_strcmp(cmd->name.data, "stoa_metrics") == 0
-                        ? ngx_http_stoa_status_handler
-                        : ngx_http_stoa_health_handler;
+                      ? ngx_http_stoa_status_handler
+                      : ngx_http_stoa_health_handler;
 
     return NGX_CONF_OK;
 }
@@ -531,7 +529,7 @@ ngx_http_stoa_conf_word(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_t         *value = cf->args->elts;
 
     if (*slot != NGX_CONF_UNSET_UINT) {
-        return (char *) "is duplicate";
+        return "is duplicate";
     }
 
     for (n = 0; words[n] != NULL; n++) {
@@ -591,9 +589,8 @@ ngx_http_stoa_conf_roles(ngx_conf_t *cf, u_char *p, u_char *last,
 char *
 ngx_http_stoa_conf_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    static const char *const   words[] = { "off", "optional", "required",
-                                           NULL };
-    static const char *const   params[] = { "role=" };
+    static const char *const words[] = { "off", "optional", "required", NULL };
+    static const char *const params[] = { "role=" };
     ngx_http_stoa_main_conf_t *mcf;
     ngx_http_stoa_loc_conf_t  *lcf = conf;
     ngx_command_t              word = *cmd;
@@ -625,12 +622,11 @@ ngx_http_stoa_conf_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     if (lcf->auth == 0) {
-        return (char *) "off has no \"role\"";
+        return "off has no \"role\"";
     }
 
     return ngx_http_stoa_conf_roles(cf, value[2].data + 5,
-                                    value[2].data + value[2].len,
-                                    &lcf->roles);
+                                    value[2].data + value[2].len, &lcf->roles);
 }
 
 
@@ -646,14 +642,13 @@ ngx_http_stoa_conf_limit_apply(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_uint_t                 i;
 
     if (lcf->rate != NGX_CONF_UNSET_UINT) {
-        return (char *) "is duplicate";
+        return "is duplicate";
     }
 
     for (i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         if (ngx_strcmp(value[1].data, words[i]) == 0) {
             lcf->rate = STOA_RATE_AUTH + i;
-            mcf = ngx_http_conf_get_module_main_conf(cf,
-                                                     ngx_http_stoa_module);
+            mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_stoa_module);
             mcf->used = 1;
             return NGX_CONF_OK;
         }
@@ -674,7 +669,7 @@ ngx_http_stoa_conf_cors(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     u_char                   *p;
 
     if (lcf->cors != NGX_CONF_UNSET_PTR) {
-        return (char *) "is duplicate";
+        return "is duplicate";
     }
 
     if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
@@ -691,7 +686,7 @@ ngx_http_stoa_conf_cors(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         p = (u_char *) ngx_strstr(value[i].data, "://");
 
         if (ngx_strcmp(value[i].data, "*") == 0) {
-            return (char *) "takes exact origins, \"*\" would let every site use a "
+            return "takes exact origins, \"*\" would let every site use a "
                    "visitor's token";
         }
 
@@ -724,7 +719,7 @@ ngx_http_stoa_conf_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ssize_t                    size;
 
     if (mcf->cache_size != NGX_CONF_UNSET_SIZE) {
-        return (char *) "is duplicate";
+        return "is duplicate";
     }
 
     if (ngx_strcmp(value[1].data, "off") == 0) {
@@ -735,7 +730,7 @@ ngx_http_stoa_conf_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     size = ngx_parse_size(&value[1]);
 
     if (size < 64 * 1024) {
-        return (char *) "must be \"off\" or a size of at least 64k";
+        return "must be \"off\" or a size of at least 64k";
     }
 
     mcf->cache_size = (size_t) size;

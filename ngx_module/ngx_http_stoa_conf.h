@@ -9,8 +9,8 @@
 #include "ngx_http_stoa_zone.h"
 
 /* Handlers of directives (ngx_http_stoa_conf.c). */
-#define NGX_HTTP_STOA_CONF(name)                                              \
-    char *ngx_http_stoa_conf_##name(ngx_conf_t *cf, ngx_command_t *cmd,       \
+#define NGX_HTTP_STOA_CONF(name)                                               \
+    char *ngx_http_stoa_conf_##name(ngx_conf_t *cf, ngx_command_t *cmd,        \
                                     void *conf)
 
 NGX_HTTP_STOA_CONF(settings);
@@ -37,7 +37,7 @@ ngx_int_t ngx_http_stoa_setup(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf);
 ngx_uint_t ngx_http_stoa_setup_share(ngx_uint_t total, ngx_uint_t slot,
                                      ngx_uint_t processes);
 /* Prints what nginx -t says of connections. */
-void ngx_http_stoa_setup_sum(ngx_cycle_t *cycle,
+void ngx_http_stoa_setup_sum(ngx_cycle_t               *cycle,
                              ngx_http_stoa_main_conf_t *mcf);
 
 #endif /* NGX_HTTP_STOA_CONF_H_INCLUDED */

@@ -145,6 +145,13 @@ static const stoa_pg_stmt_t ngx_http_stoa_stmts[] = {
         .nparams = 3,
         .write = true,
     },
+    [NGX_HTTP_STOA_S_IDEM_AMEND] = {
+        .name = "idem_amend",
+        .sql = "select api.idem_amend($1::text, $2::text, $3::text, "
+               "$4::json) as ok",
+        .nparams = 4,
+        .write = true,
+    },
 };
 
 _Static_assert(stoa_nitems(ngx_http_stoa_stmts) == NGX_HTTP_STOA_S_COUNT,
@@ -225,6 +232,17 @@ ngx_http_stoa_pipeline_init_process(ngx_cycle_t *cycle)
 void
 ngx_http_stoa_pipeline_exit_process(ngx_cycle_t *cycle)
 {
+    ngx_uint_t                i;
+    stoa_loop_t              *loop;
+    ngx_http_stoa_pipeline_t *pl;
+
+    pl = ngx_http_stoa_process.mcf->pipeline;
+    loop = ngx_http_stoa_process.loop;
+
+    for (i = 0; i < ngx_http_stoa_process.mcf->api->nrows; i++) {
+        loop->defer_close(loop, &pl->rows[i].flush);
+    }
+
     ngx_http_stoa_wait_exit();
     ngx_http_stoa_misc_exit();
 }

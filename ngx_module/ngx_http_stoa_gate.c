@@ -72,8 +72,7 @@ ngx_http_stoa_gate_address(ngx_connection_t *c, ngx_http_stoa_gate_t *gate)
         }
 
         p = ngx_slprintf(p, last, "%xd:%xd:%xd:%xd::/64", b[0] << 8 | b[1],
-                         b[2] << 8 | b[3], b[4] << 8 | b[5],
-                         b[6] << 8 | b[7]);
+                         b[2] << 8 | b[3], b[4] << 8 | b[5], b[6] << 8 | b[7]);
         break;
 #endif
 
@@ -148,8 +147,9 @@ ngx_http_stoa_gate_address_limit(ngx_http_stoa_gate_t *gate, ngx_uint_t cls)
     key.data = gate->addr_prefix;
     key.len = gate->addr_prefix_len;
 
-    return ngx_http_stoa_rate_take(
-        gate, &ngx_http_stoa_process.mcf->limit_addr[cls], key, 1);
+    return ngx_http_stoa_rate_take(gate,
+                                   &ngx_http_stoa_process.mcf->limit_addr[cls],
+                                   key, 1);
 }
 
 
@@ -165,8 +165,9 @@ ngx_http_stoa_gate_user_limit(ngx_http_stoa_gate_t *gate, ngx_uint_t cls)
     key.data = gate->claims.sub.b;
     key.len = sizeof(gate->claims.sub.b);
 
-    return ngx_http_stoa_rate_take(
-        gate, &ngx_http_stoa_process.mcf->limit_user[cls], key, 1);
+    return ngx_http_stoa_rate_take(gate,
+                                   &ngx_http_stoa_process.mcf->limit_user[cls],
+                                   key, 1);
 }
 
 
@@ -216,8 +217,8 @@ ngx_http_stoa_gate_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
         gate->auth = STOA_E_STARTING;
 
     } else {
-        gate->auth =
-            ngx_http_stoa_auth_verify(r, gate, ngx_http_stoa_gate_token(r));
+        gate->auth = ngx_http_stoa_auth_verify(r, gate,
+                                               ngx_http_stoa_gate_token(r));
     }
 
     gate->auth_us = (uint32_t) (ngx_http_stoa_mono_us() - start);
@@ -249,7 +250,7 @@ ngx_http_stoa_gate_method(ngx_http_request_t *r)
 
 static ngx_uint_t
 ngx_http_stoa_row_index(const ngx_http_stoa_main_conf_t *mcf,
-                        const stoa_endpoint_t *ep)
+                        const stoa_endpoint_t           *ep)
 {
     ngx_uint_t i = ngx_http_stoa_row_hash(ep);
 
@@ -289,8 +290,7 @@ ngx_http_stoa_gate_route(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 
     ep = gate->match.rows[m];
 
-    if (ep->development
-        && ngx_strcmp(mcf->conf.environment, "production") == 0)
+    if (ep->development && ngx_strcmp(mcf->conf.environment, "production") == 0)
     {
         gate->routed = 0;
         return;
@@ -390,8 +390,8 @@ ngx_http_stoa_gate_other(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
 
     if (ngx_http_stoa_gate_verify(r, gate) != STOA_OK) {
         return gate->auth != STOA_E_STARTING && lcf->rate != STOA_RATE_AUTH
-                   ? ngx_http_stoa_gate_address_limit(gate, lcf->rate)
-                   : STOA_OK;
+                 ? ngx_http_stoa_gate_address_limit(gate, lcf->rate)
+                 : STOA_OK;
     }
 
     return ngx_http_stoa_gate_user_limit(gate, lcf->rate);
@@ -480,8 +480,8 @@ ngx_http_stoa_access(ngx_http_request_t *r)
 
     if (!gate->authenticated) {
         return lcf->auth == 2
-                   ? ngx_http_stoa_reply_refuse(r, STOA_E_UNAUTHENTICATED)
-                   : NGX_DECLINED;
+                 ? ngx_http_stoa_reply_refuse(r, STOA_E_UNAUTHENTICATED)
+                 : NGX_DECLINED;
     }
 
     roles = lcf->roles != 0 ? (uint32_t) lcf->roles : gate->claims.roles;

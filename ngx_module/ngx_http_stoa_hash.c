@@ -246,7 +246,7 @@ ngx_http_stoa_hash_done(ngx_event_t *ev)
     loop = ngx_http_stoa_process.loop;
 
     if (--ngx_http_stoa_hashes == 0 && loop != NULL) {
-        loop->timer_cancel(loop, &ngx_http_stoa_hash_timer);
+        loop->timer_close(loop, &ngx_http_stoa_hash_timer);
     }
 
     q = h->q;

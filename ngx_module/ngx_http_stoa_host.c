@@ -456,8 +456,8 @@ ngx_http_stoa_secret_mem(ngx_pool_t *pool, size_t size)
     start = mmap(NULL, size, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (start == MAP_FAILED) {
-        ngx_log_error(NGX_LOG_EMERG, pool->log, ngx_errno,
-                      "mmap(%uz) failed", size);
+        ngx_log_error(NGX_LOG_EMERG, pool->log, ngx_errno, "mmap(%uz) failed",
+                      size);
         return NULL;
     }
 

@@ -127,9 +127,9 @@ ngx_http_stoa_metric_pool(ngx_http_stoa_shared_t *sh, ngx_uint_t i,
     ngx_http_stoa_pool_totals_t *t = &sh->pools[i];
     stoa_pg_stats_t             *last = &ngx_http_stoa_last[i];
 
-#define ngx_http_stoa_metric_diff(field)                                      \
-    (void) ngx_atomic_fetch_add(                                              \
-        &t->field, (ngx_atomic_int_t) (st->field - last->field))
+#define ngx_http_stoa_metric_diff(field)                                       \
+    (void) ngx_atomic_fetch_add(&t->field,                                     \
+                                (ngx_atomic_int_t) (st->field - last->field))
 
     ngx_http_stoa_metric_diff(submitted);
     ngx_http_stoa_metric_diff(done);
@@ -189,8 +189,7 @@ ngx_http_stoa_metric_open(ngx_uint_t slot)
         }
 
         if (pid != 0
-            && !(kill((ngx_pid_t) pid, 0) == -1 && ngx_errno == NGX_ESRCH))
-        {
+            && !(kill((ngx_pid_t) pid, 0) == -1 && ngx_errno == NGX_ESRCH)) {
             continue;
         }
 
@@ -215,8 +214,7 @@ ngx_http_stoa_metric_close(void)
     ngx_http_stoa_metric_tick();
 
     if (ngx_http_stoa_proc != NULL) {
-        ngx_memzero(ngx_http_stoa_proc->pool,
-                    sizeof(ngx_http_stoa_proc->pool));
+        ngx_memzero(ngx_http_stoa_proc->pool, sizeof(ngx_http_stoa_proc->pool));
         ngx_http_stoa_proc->pid = 0;
         ngx_http_stoa_proc = NULL;
     }

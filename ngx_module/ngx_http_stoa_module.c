@@ -29,131 +29,78 @@ static const char *const ngx_http_stoa_envelopes[] = { "full", "avenrae",
 
 static ngx_command_t ngx_http_stoa_commands[] = {
 
-    { ngx_string("stoa_settings"),
-      NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-      ngx_http_stoa_conf_settings,
-      NGX_HTTP_MAIN_CONF_OFFSET,
-      0,
-      NULL },
+    { ngx_string("stoa_settings"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
+      ngx_http_stoa_conf_settings, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
 
-    { ngx_string("stoa_zone"),
-      NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-      ngx_http_stoa_conf_zone,
-      NGX_HTTP_MAIN_CONF_OFFSET,
-      0,
-      NULL },
+    { ngx_string("stoa_zone"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
+      ngx_http_stoa_conf_zone, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
 
-    { ngx_string("stoa_pool"),
-      NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE,
-      ngx_http_stoa_conf_pool,
-      NGX_HTTP_MAIN_CONF_OFFSET,
-      0,
-      NULL },
+    { ngx_string("stoa_pool"), NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE,
+      ngx_http_stoa_conf_pool, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
 
-    { ngx_string("stoa_pool_timeout"),
-      NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE,
-      ngx_http_stoa_conf_pool_timeout,
-      NGX_HTTP_MAIN_CONF_OFFSET,
-      0,
-      NULL },
+    { ngx_string("stoa_pool_timeout"), NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE,
+      ngx_http_stoa_conf_pool_timeout, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
 
-    { ngx_string("stoa_hash"),
-      NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE,
-      ngx_http_stoa_conf_hash,
-      NGX_HTTP_MAIN_CONF_OFFSET,
-      0,
-      NULL },
+    { ngx_string("stoa_hash"), NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE,
+      ngx_http_stoa_conf_hash, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
 
-    { ngx_string("stoa_cache"),
-      NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-      ngx_http_stoa_conf_cache,
-      NGX_HTTP_MAIN_CONF_OFFSET,
-      0,
-      NULL },
+    { ngx_string("stoa_cache"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
+      ngx_http_stoa_conf_cache, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
 
-    { ngx_string("stoa_limit"),
-      NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE,
-      ngx_http_stoa_conf_limit,
-      NGX_HTTP_MAIN_CONF_OFFSET,
-      0,
-      NULL },
+    { ngx_string("stoa_limit"), NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE,
+      ngx_http_stoa_conf_limit, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
 
     { ngx_string("stoa_api"),
       NGX_HTTP_LOC_CONF | NGX_HTTP_LMT_CONF | NGX_CONF_FLAG,
-      ngx_http_stoa_conf_api,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_stoa_loc_conf_t, api),
-      NULL },
+      ngx_http_stoa_conf_api, NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_stoa_loc_conf_t, api), NULL },
 
     { ngx_string("stoa_auth"),
       NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
           | NGX_CONF_TAKE12,
-      ngx_http_stoa_conf_auth,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      0,
-      NULL },
+      ngx_http_stoa_conf_auth, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
 
     { ngx_string("stoa_limit_apply"),
       NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
           | NGX_CONF_TAKE1,
-      ngx_http_stoa_conf_limit_apply,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      0,
-      NULL },
+      ngx_http_stoa_conf_limit_apply, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
 
     { ngx_string("stoa_json_case"),
       NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
           | NGX_CONF_TAKE1,
-      ngx_http_stoa_conf_word,
-      NGX_HTTP_LOC_CONF_OFFSET,
+      ngx_http_stoa_conf_word, NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_stoa_loc_conf_t, case_snake),
       (void *) (uintptr_t) ngx_http_stoa_cases },
 
     { ngx_string("stoa_envelope"),
       NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
           | NGX_CONF_TAKE1,
-      ngx_http_stoa_conf_word,
-      NGX_HTTP_LOC_CONF_OFFSET,
+      ngx_http_stoa_conf_word, NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_stoa_loc_conf_t, envelope),
       (void *) (uintptr_t) ngx_http_stoa_envelopes },
 
     { ngx_string("stoa_cors"),
       NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
           | NGX_CONF_1MORE,
-      ngx_http_stoa_conf_cors,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      0,
-      NULL },
+      ngx_http_stoa_conf_cors, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
 
     { ngx_string("stoa_security_headers"),
       NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
           | NGX_CONF_FLAG,
-      ngx_conf_set_flag_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_stoa_loc_conf_t, security_headers),
-      NULL },
+      ngx_conf_set_flag_slot, NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_stoa_loc_conf_t, security_headers), NULL },
 
     { ngx_string("stoa_errors"),
       NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
           | NGX_CONF_FLAG,
-      ngx_conf_set_flag_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_stoa_loc_conf_t, errors),
-      NULL },
+      ngx_conf_set_flag_slot, NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_stoa_loc_conf_t, errors), NULL },
 
-    { ngx_string("stoa_metrics"),
-      NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS,
-      ngx_http_stoa_conf_status,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      0,
-      NULL },
+    { ngx_string("stoa_metrics"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS,
+      ngx_http_stoa_conf_status, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
 
-    { ngx_string("stoa_health"),
-      NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS,
-      ngx_http_stoa_conf_status,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      0,
-      NULL },
+    { ngx_string("stoa_health"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS,
+      ngx_http_stoa_conf_status, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
 
     ngx_null_command
 };
@@ -418,16 +365,16 @@ ngx_http_stoa_open_pools(ngx_cycle_t *cycle, ngx_http_stoa_main_conf_t *mcf)
     ccf = (ngx_core_conf_t *) ngx_get_conf(cycle->conf_ctx, ngx_core_module);
 
     processes = ngx_process == NGX_PROCESS_SINGLE
-                    ? 1
-                    : (ngx_uint_t) ngx_max(ccf->worker_processes, 1);
+                  ? 1
+                  : (ngx_uint_t) ngx_max(ccf->worker_processes, 1);
 
     for (i = STOA_POOL_FAST; i < STOA_POOL_COUNT; i++) {
         ngx_memzero(&conf, sizeof(conf));
 
         conf.name = names[i];
         conf.conninfo = stoa_conf_conninfo(&mcf->conf, "edge", mcf->secrets);
-        conf.size = (uint16_t) ngx_http_stoa_setup_share(
-            mcf->pool_size[i], p->slot, processes);
+        conf.size = (uint16_t) ngx_http_stoa_setup_share(mcf->pool_size[i],
+                                                         p->slot, processes);
         conf.in_flight = i == STOA_POOL_FAST ? 64 : 1;
         conf.queue_max = (uint16_t) mcf->pool_queue;
         conf.nslots = (uint32_t) mcf->nstmts;

@@ -30,11 +30,10 @@ ngx_http_stoa_limit_set(ngx_http_stoa_limit_t *limit, stoa_rate_e cls,
 {
     uint32_t mix;
 
-    limit->rate_milli =
-        limit->rate == 0
-            ? 0
-            : (ngx_uint_t) ((uint64_t) limit->rate * 1000000
-                            / limit->period_ms);
+    limit->rate_milli = limit->rate == 0
+                          ? 0
+                          : (ngx_uint_t) ((uint64_t) limit->rate * 1000000
+                                          / limit->period_ms);
 
     /* another rate is another set of counters */
     mix = (uint32_t) (limit->rate * 2654435761U ^ limit->period_ms * 40503U
@@ -112,7 +111,7 @@ ngx_http_stoa_rate_find(ngx_http_stoa_shared_t *sh, const uint64_t key[2],
 
 
 stoa_err_e
-ngx_http_stoa_rate_take(ngx_http_stoa_gate_t *gate,
+ngx_http_stoa_rate_take(ngx_http_stoa_gate_t  *gate,
                         ngx_http_stoa_limit_t *limit, stoa_str_t key,
                         ngx_uint_t cost)
 {
@@ -161,7 +160,7 @@ ngx_http_stoa_rate_take(ngx_http_stoa_gate_t *gate,
     gate->limit = limit;
     gate->limit_remaining = (at + full - tat) / limit->period_ms;
     gate->reset_after = (tat - at + limit->rate * 1000 - 1)
-                        / (limit->rate * 1000);
+                      / (limit->rate * 1000);
 
     if (passed) {
         gate->retry_after = 0;
@@ -170,7 +169,7 @@ ngx_http_stoa_rate_take(ngx_http_stoa_gate_t *gate,
     }
 
     gate->retry_after = (tat + units - at - full + limit->rate * 1000 - 1)
-                        / (limit->rate * 1000);
+                      / (limit->rate * 1000);
 
     /* when the next request may come, not when all of the burst is back */
     gate->reset_after = gate->retry_after;
@@ -237,9 +236,7 @@ ngx_http_stoa_throttle_find(ngx_http_stoa_shared_t *sh, const uint64_t key[2],
 
         for (way = 0; way < NGX_HTTP_STOA_WAYS; way++, s++) {
 
-            if (s->last_ms != 0 && s->key[0] == key[0]
-                && s->key[1] == key[1])
-            {
+            if (s->last_ms != 0 && s->key[0] == key[0] && s->key[1] == key[1]) {
                 return s;
             }
 
@@ -485,7 +482,7 @@ ngx_http_stoa_throttle_unsaved(void)
 
 
 void
-ngx_http_stoa_throttle_copy(ngx_http_stoa_shared_t *to,
+ngx_http_stoa_throttle_copy(ngx_http_stoa_shared_t       *to,
                             const ngx_http_stoa_shared_t *from)
 {
     ngx_http_stoa_throttle_slot_t *s;

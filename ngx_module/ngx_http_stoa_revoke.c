@@ -18,23 +18,23 @@
 
 #include "ngx_http_stoa_zone.h"
 
-#define NGX_HTTP_STOA_TICK_MS 1000
-#define NGX_HTTP_STOA_START_MS 20     /* ticks until the first read is done */
-#define NGX_HTTP_STOA_LEASE_MS 3000
+#define NGX_HTTP_STOA_TICK_MS    1000
+#define NGX_HTTP_STOA_START_MS   20 /* ticks until the first read is done */
+#define NGX_HTTP_STOA_LEASE_MS   3000
 #define NGX_HTTP_STOA_OVERLAP_MS 10000
-#define NGX_HTTP_STOA_SWEEP_MS 60000
-#define NGX_HTTP_STOA_SAVE_MAX 256    /* throttle entries per statement */
+#define NGX_HTTP_STOA_SWEEP_MS   60000
+#define NGX_HTTP_STOA_SAVE_MAX   256 /* throttle entries per statement */
 
 /* The longest life of an access token that settings allow, and leeway. */
 #define NGX_HTTP_STOA_TOKEN_MS ((int64_t) (86400 + 300) * 1000)
 
 typedef struct {
     stoa_timer_t  timer;
-    stoa_pg_op_t *load;     /* running statements, or NULL */
+    stoa_pg_op_t *load; /* running statements, or NULL */
     stoa_pg_op_t *restore;
     stoa_pg_op_t *save;
-    ngx_pool_t   *values;   /* of the running save */
-    ngx_uint_t    failing;  /* bits of what failed last time: said once */
+    ngx_pool_t   *values;  /* of the running save */
+    ngx_uint_t    failing; /* bits of what failed last time: said once */
 } ngx_http_stoa_tick_t;
 
 typedef enum {
@@ -125,8 +125,7 @@ ngx_http_stoa_revoke_find(const ngx_http_stoa_revoke_table_t *t,
 static void
 ngx_http_stoa_revoke_insert(ngx_http_stoa_revoke_table_t *t,
                             const stoa_uuid_t *key, ngx_atomic_uint_t kind,
-                            ngx_atomic_uint_t value,
-                            ngx_atomic_uint_t until_ms)
+                            ngx_atomic_uint_t value, ngx_atomic_uint_t until_ms)
 {
     ngx_http_stoa_revoke_slot_t *s;
     ngx_uint_t                   i;
@@ -242,7 +241,7 @@ ngx_http_stoa_revoke_put(ngx_http_stoa_shared_t *sh, const stoa_uuid_t *key,
 
 
 void
-ngx_http_stoa_revoke_copy(ngx_http_stoa_shared_t *to,
+ngx_http_stoa_revoke_copy(ngx_http_stoa_shared_t       *to,
                           const ngx_http_stoa_shared_t *from)
 {
     const ngx_http_stoa_revoke_table_t *t = &from->tables[from->revoke_active];
@@ -380,17 +379,14 @@ ngx_http_stoa_lead(ngx_http_stoa_shared_t *sh)
     if (holder != (ngx_atomic_uint_t) ngx_pid) {
         left = (ngx_msec_int_t) (sh->leader_until - ngx_current_msec);
 
-        if (holder != 0 && left > 0
-            && left <= NGX_HTTP_STOA_LEASE_MS
-            && !(kill((ngx_pid_t) holder, 0) == -1
-                 && ngx_errno == NGX_ESRCH))
+        if (holder != 0 && left > 0 && left <= NGX_HTTP_STOA_LEASE_MS
+            && !(kill((ngx_pid_t) holder, 0) == -1 && ngx_errno == NGX_ESRCH))
         {
             return 0;
         }
 
         if (!ngx_atomic_cmp_set(&sh->leader, holder,
-                                (ngx_atomic_uint_t) ngx_pid))
-        {
+                                (ngx_atomic_uint_t) ngx_pid)) {
             return 0;
         }
     }
@@ -402,9 +398,8 @@ ngx_http_stoa_lead(ngx_http_stoa_shared_t *sh)
 
 
 static void
-ngx_http_stoa_tick_failed(ngx_http_stoa_shared_t *sh,
-                          ngx_http_stoa_tick_e what, const stoa_pg_op_t *op,
-                          stoa_err_e err)
+ngx_http_stoa_tick_failed(ngx_http_stoa_shared_t *sh, ngx_http_stoa_tick_e what,
+                          const stoa_pg_op_t *op, stoa_err_e err)
 {
     const char *state = op != NULL ? stoa_pg_sqlstate(op) : "";
 
@@ -429,8 +424,8 @@ ngx_http_stoa_tick_worked(ngx_http_stoa_tick_e what)
 {
     if (ngx_http_stoa_tick.failing & (1U << what)) {
         ngx_http_stoa_tick.failing &= ~(1U << what);
-        ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
-                      "stoa: %s works again", ngx_http_stoa_tick_names[what]);
+        ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0, "stoa: %s works again",
+                      ngx_http_stoa_tick_names[what]);
     }
 }
 
@@ -504,9 +499,10 @@ ngx_http_stoa_tick_load(ngx_http_stoa_shared_t *sh)
     lens[0] = (int) (ngx_sprintf(text, "%L%Z", since) - text) - 1;
     values[0] = (const char *) text;
 
-    ngx_http_stoa_tick.load =
-        stoa_pg_submit(pool, &mcf->stmts[NGX_HTTP_STOA_G_REVOCATIONS], values,
-                       lens, 0, ngx_http_stoa_tick_loaded, NULL, &err);
+    ngx_http_stoa_tick
+        .load = stoa_pg_submit(pool, &mcf->stmts[NGX_HTTP_STOA_G_REVOCATIONS],
+                               values, lens, 0, ngx_http_stoa_tick_loaded, NULL,
+                               &err);
 
     if (ngx_http_stoa_tick.load == NULL) {
         ngx_http_stoa_tick_failed(sh, NGX_HTTP_STOA_TICK_LOAD, NULL, err);
@@ -633,9 +629,10 @@ ngx_http_stoa_tick_save(ngx_http_stoa_shared_t *sh)
         }
     }
 
-    ngx_http_stoa_tick.save =
-        stoa_pg_submit(pool, &mcf->stmts[NGX_HTTP_STOA_G_THROTTLE_SAVE],
-                       values, lens, 0, ngx_http_stoa_tick_saved, NULL, &err);
+    ngx_http_stoa_tick
+        .save = stoa_pg_submit(pool, &mcf->stmts[NGX_HTTP_STOA_G_THROTTLE_SAVE],
+                               values, lens, 0, ngx_http_stoa_tick_saved, NULL,
+                               &err);
 
     if (ngx_http_stoa_tick.save == NULL) {
         ngx_destroy_pool(s.pool);
@@ -666,9 +663,10 @@ ngx_http_stoa_tick_leader(ngx_http_stoa_shared_t *sh)
     if (!sh->throttle_loaded) {
 
         if (ngx_http_stoa_tick.restore == NULL && stoa_pg_pool_ready(pool)) {
-            ngx_http_stoa_tick.restore = stoa_pg_submit(
-                pool, &mcf->stmts[NGX_HTTP_STOA_G_THROTTLE_LOAD], NULL, NULL,
-                0, ngx_http_stoa_tick_restored, NULL, &err);
+            ngx_http_stoa_tick.restore =
+                stoa_pg_submit(pool, &mcf->stmts[NGX_HTTP_STOA_G_THROTTLE_LOAD],
+                               NULL, NULL, 0, ngx_http_stoa_tick_restored, NULL,
+                               &err);
         }
 
     } else {

@@ -112,8 +112,8 @@ ngx_http_stoa_setup_derive(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf,
         || !stoa_hmac_derive(stoa_str_z(mcf->conf.jwt_secret), purpose,
                              out->data))
     {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "key \"%s\" cannot be derived", purpose);
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "key \"%s\" cannot be derived",
+                           purpose);
         return NGX_ERROR;
     }
 
@@ -176,8 +176,7 @@ ngx_http_stoa_setup_tickets(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
     text = stoa_str_z(mcf->conf.ticket_seed);
 
     if (text.len != 0) {
-        if (stoa_hex_decode(seed, sizeof(seed), text)
-            != (ssize_t) sizeof(seed))
+        if (stoa_hex_decode(seed, sizeof(seed), text) != (ssize_t) sizeof(seed))
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "TICKET_SEED of \"%V\" must be 64 hex digits",
@@ -188,8 +187,7 @@ ngx_http_stoa_setup_tickets(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
     } else {
         /* stoa_conf_load() lets this pass outside of production only */
         if (ngx_http_stoa_setup_derive(cf, mcf, "ticket-seed", &derived)
-            != NGX_OK)
-        {
+            != NGX_OK) {
             return NGX_ERROR;
         }
 
@@ -241,8 +239,7 @@ ngx_http_stoa_setup_webhooks(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
     test = stoa_str_z(mcf->conf.test_webhook_secret);
 
     if (test.len == 0
-        && ngx_http_stoa_setup_derive(cf, mcf, "test-webhook", &test)
-               != NGX_OK)
+        && ngx_http_stoa_setup_derive(cf, mcf, "test-webhook", &test) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -474,8 +471,7 @@ ngx_http_stoa_setup_sum(ngx_cycle_t *cycle, ngx_http_stoa_main_conf_t *mcf)
                      "slow %ui) in %ui processes, %ui during a reload, and 4 "
                      "of \"stoa work\": max_connections must hold %ui",
                      total, sum[STOA_POOL_FAST], sum[STOA_POOL_WRITE],
-                     sum[STOA_POOL_SLOW], processes, 2 * total,
-                     2 * total + 4);
+                     sum[STOA_POOL_SLOW], processes, 2 * total, 2 * total + 4);
     *p = '\0';
 
     ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0, "%s", text);

@@ -9,9 +9,9 @@
 
 #include "ngx_http_stoa_zone.h"
 
-#define NGX_HTTP_STOA_METRICS_MAX (8 * 1024 * 1024)
+#define NGX_HTTP_STOA_METRICS_MAX     (8 * 1024 * 1024)
 #define NGX_HTTP_STOA_METRICS_WAIT_MS 500
-#define NGX_HTTP_STOA_WORKER_SERIES 2048
+#define NGX_HTTP_STOA_WORKER_SERIES   2048
 
 /* A request for /metrics that waits for Redis. */
 typedef struct {
@@ -65,8 +65,7 @@ static void
 ngx_http_stoa_family(stoa_buf_t *b, const char *name, const char *type,
                      const char *help)
 {
-    stoa_buf_printf(b, "# HELP %s %s.\n# TYPE %s %s\n", name, help, name,
-                    type);
+    stoa_buf_printf(b, "# HELP %s %s.\n# TYPE %s %s\n", name, help, name, type);
 }
 
 
@@ -155,8 +154,7 @@ ngx_http_stoa_print_histogram(stoa_buf_t *b, const stoa_api_t *api,
 
     stoa_buf_z(b, "stoa_phase_seconds_count");
     ngx_http_stoa_route_label(b, api, row);
-    stoa_buf_printf(b, ",phase=\"%s\"} %lu\n", ngx_http_stoa_phases[phase],
-                    n);
+    stoa_buf_printf(b, ",phase=\"%s\"} %lu\n", ngx_http_stoa_phases[phase], n);
 }
 
 
@@ -174,8 +172,7 @@ ngx_http_stoa_print_cells(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
         }
 
         ngx_http_stoa_family(b, row->name, row->type, row->help);
-        stoa_buf_printf(b, "%s %lu\n", row->name,
-                        (unsigned long) sh->cells[i]);
+        stoa_buf_printf(b, "%s %lu\n", row->name, (unsigned long) sh->cells[i]);
     }
 
     ngx_http_stoa_family(b, "stoa_limit_evictions_total", "counter",
@@ -218,8 +215,7 @@ ngx_http_stoa_print_totals(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
             cell = (ngx_atomic_t *) ((u_char *) &sh->pools[pool]
                                      + rows[i].offset);
             stoa_buf_printf(b, "%s{pool=\"%s\"} %lu\n", rows[i].name,
-                            ngx_http_stoa_pools[pool],
-                            (unsigned long) *cell);
+                            ngx_http_stoa_pools[pool], (unsigned long) *cell);
         }
     }
 }
@@ -260,16 +256,15 @@ ngx_http_stoa_print_gauges(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
 
                 if (sh->procs[j].pid != 0 && slot < NGX_HTTP_STOA_PROCS) {
                     seen[slot] = 1;
-                    sums[slot] += *(uint32_t *) ((u_char *) &sh->procs[j]
-                                                     .pool[pool]
-                                                 + rows[i].offset);
+                    sums[slot] += *(
+                        uint32_t *) ((u_char *) &sh->procs[j].pool[pool]
+                                     + rows[i].offset);
                 }
             }
 
             for (j = 0; j < NGX_HTTP_STOA_PROCS; j++) {
                 if (seen[j]) {
-                    stoa_buf_printf(b,
-                                    "%s{pool=\"%s\",process=\"%u\"} %lu\n",
+                    stoa_buf_printf(b, "%s{pool=\"%s\",process=\"%u\"} %lu\n",
                                     rows[i].name, ngx_http_stoa_pools[pool],
                                     (unsigned) j, sums[j]);
                 }
@@ -325,8 +320,7 @@ ngx_http_stoa_series(ngx_http_stoa_series_t *s, stoa_str_t name,
             break;
         }
 
-        if (!((*p >= 'a' && *p <= 'z') || *p == '_'
-              || (*p >= 'A' && *p <= 'Z')
+        if (!((*p >= 'a' && *p <= 'z') || *p == '_' || (*p >= 'A' && *p <= 'Z')
               || (i != 0 && *p >= '0' && *p <= '9')))
         {
             return 0;
@@ -348,9 +342,7 @@ ngx_http_stoa_series(ngx_http_stoa_series_t *s, stoa_str_t name,
         if (value.data[i] >= '0' && value.data[i] <= '9') {
             digits = 1;
 
-        } else if (value.data[i] != '.'
-                   && !(i == 0 && value.data[i] == '-'))
-        {
+        } else if (value.data[i] != '.' && !(i == 0 && value.data[i] == '-')) {
             return 0;
         }
     }
@@ -410,7 +402,7 @@ ngx_http_stoa_print_family(stoa_buf_t *b, stoa_str_t family)
 
 
 static void
-ngx_http_stoa_print_workers(ngx_http_stoa_scrape_t *s,
+ngx_http_stoa_print_workers(ngx_http_stoa_scrape_t   *s,
                             const stoa_redis_reply_t *reply)
 {
     ngx_http_stoa_series_t *series;
@@ -430,9 +422,10 @@ ngx_http_stoa_print_workers(ngx_http_stoa_scrape_t *s,
     n = 0;
 
     for (i = 0; i < count; i++) {
-        if (ngx_http_stoa_series(
-                &series[n], stoa_redis_str(stoa_redis_at(reply, 2 * i)),
-                stoa_redis_str(stoa_redis_at(reply, 2 * i + 1))))
+        if (ngx_http_stoa_series(&series[n],
+                                 stoa_redis_str(stoa_redis_at(reply, 2 * i)),
+                                 stoa_redis_str(
+                                     stoa_redis_at(reply, 2 * i + 1))))
         {
             n++;
         }
@@ -577,14 +570,14 @@ ngx_http_stoa_ready(ngx_http_request_t *r)
     ngx_uint_t              database, redis, ready;
 
     database = pool[STOA_POOL_FAST] != NULL && pool[STOA_POOL_WRITE] != NULL
-               && stoa_pg_pool_ready(pool[STOA_POOL_FAST])
-               && stoa_pg_pool_ready(pool[STOA_POOL_WRITE]);
+            && stoa_pg_pool_ready(pool[STOA_POOL_FAST])
+            && stoa_pg_pool_ready(pool[STOA_POOL_WRITE]);
 
     redis = ngx_http_stoa_process.redis != NULL
-            && stoa_redis_ready(ngx_http_stoa_process.redis);
+         && stoa_redis_ready(ngx_http_stoa_process.redis);
 
-    ready = database && sh != NULL && sh->revoke_loaded
-            && sh->throttle_loaded && sh->schema == 1;
+    ready = database && sh != NULL && sh->revoke_loaded && sh->throttle_loaded
+         && sh->schema == 1;
 
     ngx_http_stoa_mem_init(&mem, r->pool);
     stoa_buf_init(&b, &mem, 256, 1024);
@@ -605,9 +598,10 @@ ngx_http_stoa_ready(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return ngx_http_stoa_status_send(
-        r, ready ? NGX_HTTP_OK : NGX_HTTP_SERVICE_UNAVAILABLE,
-        "application/json", stoa_buf_view(&b));
+    return ngx_http_stoa_status_send(r,
+                                     ready ? NGX_HTTP_OK
+                                           : NGX_HTTP_SERVICE_UNAVAILABLE,
+                                     "application/json", stoa_buf_view(&b));
 }
 
 
@@ -625,8 +619,7 @@ ngx_http_stoa_health_handler(ngx_http_request_t *r)
     n = sizeof(live) - 1;
 
     if (r->uri.len >= n
-        && ngx_memcmp(r->uri.data + r->uri.len - n, live, n) == 0)
-    {
+        && ngx_memcmp(r->uri.data + r->uri.len - n, live, n) == 0) {
         return ngx_http_stoa_status_send(r, NGX_HTTP_OK, "application/json",
                                          text);
     }
@@ -634,8 +627,7 @@ ngx_http_stoa_health_handler(ngx_http_request_t *r)
     n = sizeof(ready) - 1;
 
     if (r->uri.len >= n
-        && ngx_memcmp(r->uri.data + r->uri.len - n, ready, n) == 0)
-    {
+        && ngx_memcmp(r->uri.data + r->uri.len - n, ready, n) == 0) {
         return ngx_http_stoa_ready(r);
     }
 

@@ -273,8 +273,8 @@ ngx_http_stoa_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
     case NGX_HTTP_STOA_V_LIMIT_REMAINING:
         return gate->limit == NULL
-                   ? NGX_OK
-                   : ngx_http_stoa_var_number(r, v, gate->limit_remaining);
+                 ? NGX_OK
+                 : ngx_http_stoa_var_number(r, v, gate->limit_remaining);
 
     case NGX_HTTP_STOA_V_LIMIT_STATUS:
     case NGX_HTTP_STOA_V_CACHE_STATUS:
@@ -310,8 +310,7 @@ ngx_http_stoa_add_variables(ngx_conf_t *cf)
         { ngx_string("stoa_request_id"), NGX_HTTP_STOA_V_REQUEST_ID },
         { ngx_string("stoa_error_code"), NGX_HTTP_STOA_V_ERROR_CODE },
         { ngx_string("stoa_limit"), NGX_HTTP_STOA_V_LIMIT },
-        { ngx_string("stoa_limit_remaining"),
-          NGX_HTTP_STOA_V_LIMIT_REMAINING },
+        { ngx_string("stoa_limit_remaining"), NGX_HTTP_STOA_V_LIMIT_REMAINING },
         { ngx_string("stoa_limit_status"), NGX_HTTP_STOA_V_LIMIT_STATUS },
         { ngx_string("stoa_auth_status"), NGX_HTTP_STOA_V_AUTH_STATUS },
         { ngx_string("stoa_db_time"), NGX_HTTP_STOA_V_DB_TIME },

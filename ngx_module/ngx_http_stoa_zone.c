@@ -115,8 +115,7 @@ ngx_http_stoa_zone_former(ngx_shm_zone_t *zone)
             }
         }
 
-        if (old[i].tag != zone->tag
-            || old[i].shm.name.len != zone->shm.name.len
+        if (old[i].tag != zone->tag || old[i].shm.name.len != zone->shm.name.len
             || ngx_memcmp(old[i].shm.name.data, zone->shm.name.data,
                           zone->shm.name.len)
                    != 0)
@@ -169,7 +168,7 @@ ngx_http_stoa_zone_init(ngx_shm_zone_t *zone, void *old)
     }
 
     least = sizeof(ngx_http_stoa_shared_t)
-            + (nrows + 1) * sizeof(ngx_http_stoa_route_metrics_t) + 256 * 1024;
+          + (nrows + 1) * sizeof(ngx_http_stoa_route_metrics_t) + 256 * 1024;
     size = sp->pfree > 2 ? (sp->pfree - 2) * ngx_pagesize : 0;
 
     if (size < least) {
@@ -182,8 +181,8 @@ ngx_http_stoa_zone_init(ngx_shm_zone_t *zone, void *old)
     sh = ngx_slab_calloc(sp, size);
     if (sh == NULL) {
         ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
-                      "zone \"%V\" has no room for %uz bytes",
-                      &zone->shm.name, size);
+                      "zone \"%V\" has no room for %uz bytes", &zone->shm.name,
+                      size);
         return NGX_ERROR;
     }
 
@@ -224,8 +223,7 @@ ngx_http_stoa_lock(ngx_atomic_t *lock)
         for (i = 0; i < (ngx_ncpu > 1 ? 512 : 1); i++) {
 
             if (*lock == 0
-                && ngx_atomic_cmp_set(lock, 0, (ngx_atomic_uint_t) ngx_pid))
-            {
+                && ngx_atomic_cmp_set(lock, 0, (ngx_atomic_uint_t) ngx_pid)) {
                 return;
             }
 
@@ -260,18 +258,18 @@ ngx_http_stoa_unlock(ngx_atomic_t *lock)
 
 #define ngx_http_stoa_rotl(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
 
-#define ngx_http_stoa_sipround(v)                                             \
-    do {                                                                      \
-        v[0] += v[1];                                                         \
-        v[1] = ngx_http_stoa_rotl(v[1], 13) ^ v[0];                           \
-        v[0] = ngx_http_stoa_rotl(v[0], 32);                                  \
-        v[2] += v[3];                                                         \
-        v[3] = ngx_http_stoa_rotl(v[3], 16) ^ v[2];                           \
-        v[0] += v[3];                                                         \
-        v[3] = ngx_http_stoa_rotl(v[3], 21) ^ v[0];                           \
-        v[2] += v[1];                                                         \
-        v[1] = ngx_http_stoa_rotl(v[1], 17) ^ v[2];                           \
-        v[2] = ngx_http_stoa_rotl(v[2], 32);                                  \
+#define ngx_http_stoa_sipround(v)                                              \
+    do {                                                                       \
+        v[0] += v[1];                                                          \
+        v[1] = ngx_http_stoa_rotl(v[1], 13) ^ v[0];                            \
+        v[0] = ngx_http_stoa_rotl(v[0], 32);                                   \
+        v[2] += v[3];                                                          \
+        v[3] = ngx_http_stoa_rotl(v[3], 16) ^ v[2];                            \
+        v[0] += v[3];                                                          \
+        v[3] = ngx_http_stoa_rotl(v[3], 21) ^ v[0];                            \
+        v[2] += v[1];                                                          \
+        v[1] = ngx_http_stoa_rotl(v[1], 17) ^ v[2];                            \
+        v[2] = ngx_http_stoa_rotl(v[2], 32);                                   \
     } while (0)
 
 

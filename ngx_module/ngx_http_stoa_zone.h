@@ -11,12 +11,12 @@
 
 #include "ngx_http_stoa.h"
 
-#define NGX_HTTP_STOA_ZONE_MAGIC 0x53746f61
+#define NGX_HTTP_STOA_ZONE_MAGIC   0x53746f61
 #define NGX_HTTP_STOA_ZONE_VERSION 1
 
-#define NGX_HTTP_STOA_PROCS 64
+#define NGX_HTTP_STOA_PROCS   64
 #define NGX_HTTP_STOA_BUCKETS 16 /* the last is +Inf */
-#define NGX_HTTP_STOA_WAYS 16    /* slots of one bucket of limits */
+#define NGX_HTTP_STOA_WAYS    16 /* slots of one bucket of limits */
 
 typedef enum {
     NGX_HTTP_STOA_PHASE_AUTH = 0,
@@ -39,7 +39,7 @@ typedef struct {
     int64_t  until_ms; /* refused until then */
     int64_t  last_ms;  /* of the last failure; 0: never used */
     uint32_t fails;
-    uint32_t dirty;    /* changed since it was saved */
+    uint32_t dirty; /* changed since it was saved */
 } ngx_http_stoa_throttle_slot_t;
 
 typedef enum {
@@ -83,18 +83,18 @@ typedef struct {
 } ngx_http_stoa_pool_totals_t;
 
 typedef struct {
-    uint32_t     magic;
-    uint32_t     version;
-    size_t       size;
-    ngx_uint_t   nrows;
-    u_char       hash_key[16];
+    uint32_t   magic;
+    uint32_t   version;
+    size_t     size;
+    ngx_uint_t nrows;
+    u_char     hash_key[16];
 
-    ngx_atomic_t rate_lock;     /* pid of the holder */
+    ngx_atomic_t rate_lock; /* pid of the holder */
     ngx_atomic_t revoke_lock;
     ngx_atomic_t throttle_lock;
 
-    ngx_atomic_t leader;        /* pid of the process that talks to */
-    ngx_atomic_t leader_until;  /* PostgreSQL for all; ngx_current_msec */
+    ngx_atomic_t leader;       /* pid of the process that talks to */
+    ngx_atomic_t leader_until; /* PostgreSQL for all; ngx_current_msec */
 
     ngx_atomic_t revoke_loaded;
     ngx_atomic_t revoke_active; /* 0 or 1: index of tables */
@@ -102,7 +102,7 @@ typedef struct {
     int64_t      revoke_since;  /* PostgreSQL's clock at the last read, ms */
     int64_t      swept_ms;
     ngx_atomic_t throttle_loaded;
-    ngx_atomic_t schema;        /* 1 present, 2 missing, 0 not known */
+    ngx_atomic_t schema; /* 1 present, 2 missing, 0 not known */
 
     ngx_http_stoa_revoke_table_t   tables[2];
     ngx_http_stoa_rate_slot_t     *rates;
@@ -111,10 +111,10 @@ typedef struct {
     ngx_uint_t                     throttle_mask; /* of buckets */
     ngx_http_stoa_route_metrics_t *routes; /* nrows + 1: the last is "none" */
 
-    ngx_atomic_t                   cells[STOA_M_COUNT];
-    ngx_http_stoa_pool_totals_t    pools[STOA_POOL_COUNT];
-    ngx_atomic_t                   rate_evicted; /* while still active */
-    ngx_http_stoa_proc_t           procs[NGX_HTTP_STOA_PROCS];
+    ngx_atomic_t                cells[STOA_M_COUNT];
+    ngx_http_stoa_pool_totals_t pools[STOA_POOL_COUNT];
+    ngx_atomic_t                rate_evicted; /* while still active */
+    ngx_http_stoa_proc_t        procs[NGX_HTTP_STOA_PROCS];
 } ngx_http_stoa_shared_t;
 
 /* The zone of this process; NULL: no "stoa_zone". */
@@ -129,19 +129,20 @@ void ngx_http_stoa_siphash(const u_char key[16], const void *data, size_t len,
                            uint64_t out[2]);
 
 /* Copies what must outlive a changed zone size. */
-void ngx_http_stoa_revoke_copy(ngx_http_stoa_shared_t *to,
+void ngx_http_stoa_revoke_copy(ngx_http_stoa_shared_t       *to,
                                const ngx_http_stoa_shared_t *from);
-void ngx_http_stoa_throttle_copy(ngx_http_stoa_shared_t *to,
+void ngx_http_stoa_throttle_copy(ngx_http_stoa_shared_t       *to,
                                  const ngx_http_stoa_shared_t *from);
 
 /* The failure throttle's exchange with PostgreSQL. */
 void ngx_http_stoa_throttle_restore(stoa_str_t key, uint32_t fails,
                                     int64_t until_ms);
 /* Calls put for each changed entry, at most max; clears their marks. */
-ngx_uint_t ngx_http_stoa_throttle_changed(
-    ngx_uint_t max, void *data,
-    void (*put)(void *data, const char key[32], uint32_t fails,
-                int64_t until_ms));
+ngx_uint_t ngx_http_stoa_throttle_changed(ngx_uint_t max, void *data,
+                                          void (*put)(void      *data,
+                                                      const char key[32],
+                                                      uint32_t   fails,
+                                                      int64_t    until_ms));
 
 /* The last exchange failed: everything is to be saved again. */
 void ngx_http_stoa_throttle_unsaved(void);
