@@ -159,7 +159,7 @@ stoa_bind_param(const stoa_endpoint_t *ep, size_t n, stoa_str_t *name)
 
         if (n-- == 0) {
             name->data = (unsigned char *) (uintptr_t) p;
-            name->len = strcspn(p, "/");
+            name->len = strcspn(p, "/.");
             return true;
         }
     }

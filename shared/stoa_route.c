@@ -2,8 +2,9 @@
  * The router: a trie over path segments, built once from the rows and
  * aliases, read-only afterwards and safe to share.  A segment is matched
  * byte by byte, literal before parameter; when a literal leads nowhere the
- * parameter beside it is tried.  Recursion is bounded by the longest path of
- * the rows, not by the request's.
+ * parameter beside it is tried.  A parameter may end with a suffix, as in
+ * "/:id.svg", which is tried before the bare one.  Recursion is bounded by
+ * the longest path of the rows, not by the request's.
  */
 
 #include "stoa_route.h"
@@ -17,7 +18,8 @@ struct stoa_route_node_s {
     stoa_str_t             segment; /* of a literal */
     stoa_route_node_t     *next;    /* literal beside it */
     stoa_route_node_t     *child;   /* first literal below */
-    stoa_route_node_t     *param;   /* the parameter below */
+    stoa_route_node_t     *param;   /* parameters below, the bare one last */
+    stoa_str_t             suffix;  /* of a parameter, ".svg" */
     const stoa_alias_t    *alias;
     const char            *paths[STOA_METHOD_COUNT]; /* as written */
     const stoa_endpoint_t *rows[STOA_METHOD_COUNT];
@@ -54,10 +56,40 @@ stoa_route_segment(stoa_str_t *path)
 static stoa_route_node_t *
 stoa_route_descend(stoa_mem_t *mem, stoa_route_node_t *node, stoa_str_t segment)
 {
-    stoa_route_node_t **link;
+    stoa_route_node_t **link, *made;
+    stoa_str_t          suffix;
+    unsigned char      *dot;
 
     if (segment.len != 0 && segment.data[0] == ':') {
+        dot = memchr(segment.data, '.', segment.len);
+        suffix.data = dot != NULL ? dot : segment.data + segment.len;
+        suffix.len = (size_t) (segment.data + segment.len - suffix.data);
         link = &node->param;
+
+        while (*link != NULL && !stoa_str_eq((*link)->suffix, suffix)) {
+            link = &(*link)->next;
+        }
+
+        if (*link == NULL) {
+            made = stoa_calloc(mem, sizeof(stoa_route_node_t));
+
+            if (made == NULL) {
+                return NULL;
+            }
+
+            made->segment = segment;
+            made->suffix = suffix;
+
+            if (suffix.len != 0) { /* in front of the bare one */
+                made->next = node->param;
+                node->param = made;
+                return made;
+            }
+
+            *link = made;
+        }
+
+        return *link;
 
     } else {
         link = &node->child;
@@ -179,6 +211,17 @@ stoa_route_create(stoa_mem_t *mem, const stoa_api_t *api, const char **why)
 }
 
 
+/* Is segment a value, not empty, with the suffix of this parameter? */
+static bool
+stoa_route_fits(const stoa_route_node_t *param, stoa_str_t segment)
+{
+    return segment.len > param->suffix.len
+           && memcmp(segment.data + segment.len - param->suffix.len,
+                     param->suffix.data, param->suffix.len)
+                  == 0;
+}
+
+
 /* Finds the node of rest below node; parameters go to match. */
 static const stoa_route_node_t *
 stoa_route_walk(const stoa_route_node_t *node, stoa_str_t rest,
@@ -209,20 +252,27 @@ stoa_route_walk(const stoa_route_node_t *node, stoa_str_t rest,
         }
     }
 
-    if (node->param == NULL || segment.len == 0
-        || match->nparams == STOA_ROUTE_PARAMS)
-    {
+    if (match->nparams == STOA_ROUTE_PARAMS) {
         return NULL;
     }
 
-    match->params[match->nparams++] = segment;
-    found = stoa_route_walk(node->param, rest, match);
+    for (child = node->param; child != NULL; child = child->next) {
+        if (!stoa_route_fits(child, segment)) {
+            continue;
+        }
 
-    if (found == NULL) {
+        match->params[match->nparams] = segment;
+        match->params[match->nparams++].len -= child->suffix.len;
+        found = stoa_route_walk(child, rest, match);
+
+        if (found != NULL) {
+            return found;
+        }
+
         match->nparams--;
     }
 
-    return found;
+    return NULL;
 }
 
 

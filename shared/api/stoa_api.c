@@ -281,7 +281,7 @@ stoa_api_param(const char *path, size_t n, stoa_str_t *name)
 
         if (n-- == 0) {
             name->data = (unsigned char *) (uintptr_t) p;
-            name->len = strcspn(p, "/");
+            name->len = strcspn(p, "/.");
             return true;
         }
     }

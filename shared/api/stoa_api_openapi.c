@@ -195,7 +195,7 @@ stoa_openapi_param(const char *path, size_t n, stoa_str_t *name)
 
         if (n-- == 0) {
             name->data = (unsigned char *) (uintptr_t) p;
-            name->len = strcspn(p, "/");
+            name->len = strcspn(p, "/.");
             return true;
         }
     }
@@ -511,8 +511,8 @@ stoa_openapi_same_path(const char *a, const char *b)
         }
 
         if (*a == ':') {
-            a += strcspn(a, "/");
-            b += strcspn(b, "/");
+            a += strcspn(a, "/.");
+            b += strcspn(b, "/.");
             continue;
         }
 
@@ -539,7 +539,7 @@ stoa_openapi_path(stoa_openapi_t *o, const char *path)
         }
 
         name.data = (unsigned char *) (uintptr_t) (path + 1);
-        name.len = strcspn(path + 1, "/");
+        name.len = strcspn(path + 1, "/.");
         stoa_openapi_param_name(o, name, camel, sizeof(camel));
         stoa_buf_char(o->b, '{');
         stoa_buf_z(o->b, camel);
