@@ -64,6 +64,7 @@ language sql security definer set search_path = pg_catalog, pg_temp as
 $$ select case when payload->>'mode' = 'fail'
      then test.flaky(id, '${name}', payload)
      else test.work(id, '${name}', payload) end $$;
+alter function task.${name}(bigint, jsonb) owner to postgres;
 grant execute on function task.${name}(bigint, jsonb) to stoa_worker;
 `;
 

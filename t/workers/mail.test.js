@@ -367,7 +367,7 @@ describe('as files, without SMTP_HOST', () => {
           { timeout: 15000, what: 'the crash' });
         /* the lease of a killed worker ends after 30 s */
         await until(async () => {
-          await app.clock.advance(10000);
+          await app.clock.advance(3000);
           await sleep(200);
           return (await openMails(app)) === 0;
         }, { timeout: 30000, what: 'the task to be done' });

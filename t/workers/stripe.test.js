@@ -355,7 +355,7 @@ describe('I-51: kill -9 on the way', () => {
 
         assert.ok(fs.existsSync(path.join(dir, 'once')), 'it was killed');
         await until(async () => {
-          await app.clock.advance(10000);
+          await app.clock.advance(3000);
           await sleep(250);
           return (await getOrder(app, organizer, placed.id))
             .paymentDetails?.checkoutUrl;
