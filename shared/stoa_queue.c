@@ -11,12 +11,12 @@
 
 #include "stoa_str.h"
 
-#define ID_MAX 40
-#define QUEUE_MAX 32
-#define KIND_MAX 64
-#define TEXT_MAX 200
-#define TRACE_MAX 100
-#define MS_MAX INT64_C(9007199254740991)
+#define ID_MAX     40
+#define QUEUE_MAX  32
+#define KIND_MAX   64
+#define TEXT_MAX   200
+#define TRACE_MAX  100
+#define MS_MAX     INT64_C(9007199254740991)
 #define RUN_MS_MAX (24 * 3600 * 1000)
 
 static bool
@@ -77,8 +77,8 @@ stoa_queue_check(const stoa_envelope_t *e)
     }
 
     if (e->run_at_ms < 0 || e->run_at_ms > MS_MAX || e->give_up_ms < 0
-        || e->give_up_ms > MS_MAX || e->created_ms < 0
-        || e->created_ms > MS_MAX || e->outbox < 0 || e->outbox > MS_MAX)
+        || e->give_up_ms > MS_MAX || e->created_ms < 0 || e->created_ms > MS_MAX
+        || e->outbox < 0 || e->outbox > MS_MAX)
     {
         return "a number is out of range";
     }

@@ -21,25 +21,25 @@
 #include "stoa_json.h"
 #include "tasks/stoa_tasks.h"
 
-#define STOA_ENVELOPE_MAX 16384
+#define STOA_ENVELOPE_MAX     16384
 #define STOA_ENVELOPE_VERSION 1
-#define STOA_QUEUE_LEVELS 4
+#define STOA_QUEUE_LEVELS     4
 
 typedef struct {
-    stoa_str_t  id;      /* outbox id in decimal, or a UUIDv7; 1..40 */
-    stoa_str_t  queue;   /* 1..32 of a-z 0-9 _ - */
-    stoa_str_t  kind;    /* 1..64 of a-z 0-9 _ . */
-    stoa_str_t  payload; /* the text of a JSON object */
-    stoa_str_t  uniq;    /* or empty; at most 200 */
-    stoa_str_t  reply_to; /* or empty; at most 200 */
-    stoa_str_t  trace;   /* or empty; at most 100 */
-    int64_t     run_at_ms;  /* 0: now */
-    int64_t     give_up_ms; /* epoch; 0: never */
-    int64_t     created_ms; /* epoch */
-    int64_t     outbox;  /* row it stands for; 0: none */
-    uint32_t    run_ms;  /* limit of one run; 0: the class's */
-    uint16_t    attempts; /* 0: no limit */
-    uint8_t     level;
+    stoa_str_t   id;         /* outbox id in decimal, or a UUIDv7; 1..40 */
+    stoa_str_t   queue;      /* 1..32 of a-z 0-9 _ - */
+    stoa_str_t   kind;       /* 1..64 of a-z 0-9 _ . */
+    stoa_str_t   payload;    /* the text of a JSON object */
+    stoa_str_t   uniq;       /* or empty; at most 200 */
+    stoa_str_t   reply_to;   /* or empty; at most 200 */
+    stoa_str_t   trace;      /* or empty; at most 100 */
+    int64_t      run_at_ms;  /* 0: now */
+    int64_t      give_up_ms; /* epoch; 0: never */
+    int64_t      created_ms; /* epoch */
+    int64_t      outbox;     /* row it stands for; 0: none */
+    uint32_t     run_ms;     /* limit of one run; 0: the class's */
+    uint16_t     attempts;   /* 0: no limit */
+    uint8_t      level;
     stoa_json_t *payload_json; /* set by parse only */
 } stoa_envelope_t;
 
@@ -57,7 +57,7 @@ typedef enum {
 /* Slices live in mem.  Unknown members are accepted: newer builds add. */
 stoa_envelope_e stoa_queue_parse(stoa_mem_t *mem, stoa_str_t text,
                                  stoa_envelope_t *e,
-                                 const char **why) STOA_MUSTCHECK;
+                                 const char     **why) STOA_MUSTCHECK;
 
 /* "<prefix>{q:<queue>}" and, when suffix is not NULL, ":<suffix>". */
 void stoa_queue_key(stoa_buf_t *b, const char *prefix, const char *queue,

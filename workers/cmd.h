@@ -12,7 +12,12 @@
 #include "../shared/stoa_pg.h"
 #include "../shared/stoa_redis.h"
 
-enum { CMD_OK = 0, CMD_FAILED = 1, CMD_USAGE = 2, CMD_UNREACHED = 3 };
+enum {
+    CMD_OK = 0,
+    CMD_FAILED = 1,
+    CMD_USAGE = 2,
+    CMD_UNREACHED = 3
+};
 
 typedef struct cmd_row_s cmd_row_t;
 
@@ -60,8 +65,7 @@ typedef struct {
 } cmd_option_t;
 
 int cmd_options(cmd_t *c, int argc, char **argv, const cmd_option_t *options,
-                size_t noptions, const char **rest, size_t max,
-                size_t *nrest);
+                size_t noptions, const char **rest, size_t max, size_t *nrest);
 
 /* ---- PostgreSQL, blocking (cmd_db.c) ---- */
 
@@ -91,7 +95,7 @@ void         cmd_redis_close(cmd_redis_t *r);
 /* done(reply, data) is called with the answer; false: said why. */
 bool cmd_redis_command(cmd_redis_t *r, int argc, const stoa_str_t *argv,
                        void (*done)(const stoa_redis_reply_t *reply,
-                                    void *data),
+                                    void                     *data),
                        void *data) STOA_MUSTCHECK;
 bool cmd_redis_eval(cmd_redis_t *r, int script, int argc,
                     const stoa_str_t *argv,

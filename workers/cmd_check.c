@@ -85,8 +85,7 @@ cmd_check_rows(cmd_check_t *k)
         cmd_check_fault(k, "routes", why);
     }
 
-    k->bound = stoa_calloc(k->c->mem,
-                           k->api->nrows * sizeof(stoa_bound_row_t));
+    k->bound = stoa_calloc(k->c->mem, k->api->nrows * sizeof(stoa_bound_row_t));
 
     if (k->bound == NULL) {
         cmd_check_fault(k, "rows", "no memory");
@@ -136,8 +135,7 @@ cmd_check_bound(cmd_check_t *k, const stoa_bound_row_t *b)
         }
 
         if (b->cursors != NULL
-            && !cmd_check_prepare(k, id, &b->cursors[i].stmt))
-        {
+            && !cmd_check_prepare(k, id, &b->cursors[i].stmt)) {
             return false;
         }
     }

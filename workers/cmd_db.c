@@ -11,20 +11,20 @@
 #include "../shared/stoa_buf.h"
 #include "../shared/stoa_str.h"
 
-#define CONNECT_MS 5000
+#define CONNECT_MS   5000
 #define STATEMENT_MS 60000
-#define SLOTS 1024
+#define SLOTS        1024
 
 struct cmd_db_s {
-    cmd_t          *c;
-    const char     *role;
-    stoa_loop_t    *loop;
-    stoa_pg_pool_t *pool;
-    bool            stop;
-    stoa_err_e      err;
+    cmd_t            *c;
+    const char       *role;
+    stoa_loop_t      *loop;
+    stoa_pg_pool_t   *pool;
+    bool              stop;
+    stoa_err_e        err;
     stoa_pg_result_t *res;
-    char            sqlstate[8];
-    char            message[1024];
+    char              sqlstate[8];
+    char              message[1024];
 };
 
 
@@ -47,8 +47,8 @@ cmd_db_done(stoa_pg_op_t *op, stoa_err_e err, void *data)
 
 
 static int
-cmd_db_run(cmd_db_t *db, const stoa_pg_stmt_t *stmt,
-           const char *const *values, const char **why)
+cmd_db_run(cmd_db_t *db, const stoa_pg_stmt_t *stmt, const char *const *values,
+           const char **why)
 {
     stoa_err_e err = STOA_OK;
 
@@ -73,10 +73,10 @@ cmd_db_run(cmd_db_t *db, const stoa_pg_stmt_t *stmt,
         return CMD_OK;
     }
 
-    *why = stoa_strdup_z(db->c->mem, stoa_str_z(db->message[0] != '\0'
-                                                    ? db->message
-                                                    : stoa_err_row(db->err)
-                                                          ->title));
+    *why = stoa_strdup_z(db->c->mem,
+                         stoa_str_z(db->message[0] != '\0'
+                                        ? db->message
+                                        : stoa_err_row(db->err)->title));
 
     if (*why == NULL) {
         *why = "no memory";

@@ -32,8 +32,8 @@
 #include "../shared/stoa_time.h"
 
 #define FILES_MAX 512
-#define FILE_MAX (4 * 1024 * 1024)
-#define APPLIED "stoa: applied already"
+#define FILE_MAX  (4 * 1024 * 1024)
+#define APPLIED   "stoa: applied already"
 
 /* Any constant that no one else uses. */
 #define LOCK "select pg_catalog.pg_advisory_xact_lock(5873120614);"
@@ -124,8 +124,7 @@ cmd_migrate_numbered(const char *name)
 
 
 static bool
-cmd_migrate_read_fd(cmd_migrate_t *m, int fd, const char *path,
-                    stoa_str_t *out)
+cmd_migrate_read_fd(cmd_migrate_t *m, int fd, const char *path, stoa_str_t *out)
 {
     struct stat st;
     size_t      got = 0;
@@ -176,8 +175,10 @@ cmd_migrate_add(cmd_migrate_t *m, const char *name, bool repeatable)
     bool          ok;
 
     if (m->n == FILES_MAX || !cmd_migrate_name(name)) {
-        cmd_say(m->c, "\"%s\" is one file too many, or has characters other "
-                "than a-z 0-9 _ . -", name);
+        cmd_say(m->c,
+                "\"%s\" is one file too many, or has characters other "
+                "than a-z 0-9 _ . -",
+                name);
         return false;
     }
 
@@ -302,9 +303,9 @@ cmd_migrate_find(cmd_migrate_t *m)
 static const char *
 cmd_migrate_dir(cmd_t *c)
 {
-    static const char *const places[]
-        = { "migrations", "+/../migrations", "+/../../migrations",
-            "/usr/share/stoa/migrations" };
+    static const char *const places[] = { "migrations", "+/../migrations",
+                                          "+/../../migrations",
+                                          "/usr/share/stoa/migrations" };
 
     char        self[2048], path[2200];
     struct stat st;
@@ -357,8 +358,10 @@ cmd_migrate_note(cmd_migrate_t *m, const stoa_pg_result_t *res)
         memcpy(f->was, sum.data, 64);
 
         if (!f->repeatable && strcmp(f->was, f->sum) != 0) {
-            cmd_say(m->c, "\"%s/%s\" was changed after it was applied; put "
-                    "the file back and add a new one", m->dir, f->name);
+            cmd_say(m->c,
+                    "\"%s/%s\" was changed after it was applied; put "
+                    "the file back and add a new one",
+                    m->dir, f->name);
             return false;
         }
     }
@@ -497,8 +500,8 @@ cmd_migrate_settings(cmd_migrate_t *m, cmd_db_t *db)
     }
 
     values[0] = (const char *) b.data;
-    rc = cmd_db_query(db, "select app.settings_put($1::jsonb)", 1, values,
-                      &res, NULL, &why);
+    rc = cmd_db_query(db, "select app.settings_put($1::jsonb)", 1, values, &res,
+                      NULL, &why);
     stoa_pg_result_free(res);
 
     if (rc != CMD_OK) {
@@ -590,9 +593,9 @@ cmd_migrate(cmd_t *c, int argc, char **argv)
     cmd_migrate_t m = { .c = c };
     bool          dry_run = false, status = false;
     cmd_option_t  options[] = {
-        { "--dir", NULL, &m.dir },
-        { "--dry-run", &dry_run, NULL },
-        { "--status", &status, NULL },
+         { "--dir", NULL, &m.dir },
+         { "--dry-run", &dry_run, NULL },
+         { "--status", &status, NULL },
     };
     size_t nrest;
     int    rc;
@@ -614,7 +617,7 @@ cmd_migrate(cmd_t *c, int argc, char **argv)
 
     if (m.dir == NULL) {
         cmd_say(c, "there is no folder migrations/ here or beside the "
-                "program; name it with --dir");
+                   "program; name it with --dir");
         return CMD_FAILED;
     }
 

@@ -1,5 +1,7 @@
 /*
- * stoa queues: what waits, runs and is dead, in Redis and in the outbox.
+ * stoa queues: what waits, runs and is dead.  The numbers of the queues come
+ * from the same script as the gauges in /metrics, the outbox's from
+ * queue.stats().  Reads only; either store away is exit code 3.
  */
 
 #include "cmd.h"
@@ -20,8 +22,16 @@ typedef struct {
 } cmd_stats_t;
 
 /* Of cmd_stats_t.n behind the four levels. */
-enum { SUSPECT = 4, SCHEDULED, ACTIVE, DEAD, OLDEST, DONE_EVER, DEAD_EVER,
-       TICK };
+enum {
+    SUSPECT = 4,
+    SCHEDULED,
+    ACTIVE,
+    DEAD,
+    OLDEST,
+    DONE_EVER,
+    DEAD_EVER,
+    TICK
+};
 
 
 static void
@@ -56,8 +66,8 @@ cmd_queues_text(const cmd_stats_t *s, size_t n, const stoa_json_t *outbox)
     static const char *const members[] = { "waiting", "sent", "dead" };
 
     (void) printf("%-10s %8s %8s %9s %8s %6s %10s %10s %s\n", "queue", "ready",
-                  "active", "scheduled", "suspect", "dead", "oldest ms",
-                  "done", "ticked");
+                  "active", "scheduled", "suspect", "dead", "oldest ms", "done",
+                  "ticked");
 
     for (size_t i = 0; i < n; i++) {
         char tick[32] = "never";
@@ -69,11 +79,10 @@ cmd_queues_text(const cmd_stats_t *s, size_t n, const stoa_json_t *outbox)
 
         (void) printf("%-10s %8lld %8lld %9lld %8lld %6lld %10lld %10lld %s\n",
                       s[i].queue, (long long) cmd_queues_ready(&s[i]),
-                      (long long) s[i].n[ACTIVE],
-                      (long long) s[i].n[SCHEDULED],
+                      (long long) s[i].n[ACTIVE], (long long) s[i].n[SCHEDULED],
                       (long long) s[i].n[SUSPECT], (long long) s[i].n[DEAD],
-                      (long long) s[i].n[OLDEST],
-                      (long long) s[i].n[DONE_EVER], tick);
+                      (long long) s[i].n[OLDEST], (long long) s[i].n[DONE_EVER],
+                      tick);
     }
 
     (void) fputs("outbox", stdout);
@@ -85,11 +94,10 @@ cmd_queues_text(const cmd_stats_t *s, size_t n, const stoa_json_t *outbox)
                       v != NULL ? (long long) stoa_json_int(v) : 0LL);
     }
 
-    (void) printf("  lag %lld ms\n",
-                  stoa_json_get(outbox, "lagMs") != NULL
-                      ? (long long) stoa_json_int(stoa_json_get(outbox,
-                                                                "lagMs"))
-                      : 0LL);
+    (void) printf("  lag %lld ms\n", stoa_json_get(outbox, "lagMs") != NULL
+                                         ? (long long) stoa_json_int(
+                                             stoa_json_get(outbox, "lagMs"))
+                                         : 0LL);
 }
 
 
@@ -110,12 +118,11 @@ cmd_queues_json(cmd_t *c, const cmd_stats_t *s, size_t n,
             "\"dead\":%lld,\"oldestReadyMs\":%lld,\"doneEver\":%lld,"
             "\"deadEver\":%lld,\"tickedMsAgo\":%lld}",
             i == 0 ? "" : ",", s[i].queue, (long long) s[i].n[0],
-            (long long) s[i].n[1], (long long) s[i].n[2],
-            (long long) s[i].n[3], (long long) s[i].n[ACTIVE],
-            (long long) s[i].n[SCHEDULED], (long long) s[i].n[SUSPECT],
-            (long long) s[i].n[DEAD], (long long) s[i].n[OLDEST],
-            (long long) s[i].n[DONE_EVER], (long long) s[i].n[DEAD_EVER],
-            (long long) s[i].n[TICK]);
+            (long long) s[i].n[1], (long long) s[i].n[2], (long long) s[i].n[3],
+            (long long) s[i].n[ACTIVE], (long long) s[i].n[SCHEDULED],
+            (long long) s[i].n[SUSPECT], (long long) s[i].n[DEAD],
+            (long long) s[i].n[OLDEST], (long long) s[i].n[DONE_EVER],
+            (long long) s[i].n[DEAD_EVER], (long long) s[i].n[TICK]);
     }
 
     stoa_buf_z(&b, "],\"outbox\":");
@@ -144,7 +151,7 @@ cmd_queues_ask(cmd_t *c, cmd_redis_t *r, cmd_stats_t *s)
     argv[1] = stoa_str_z(key);
 
     return cmd_redis_eval(r, WORKER_LUA_STATS, 2, argv, cmd_queues_take, s)
-           && s->ok;
+        && s->ok;
 }
 
 
@@ -227,8 +234,8 @@ cmd_queues(cmd_t *c, int argc, char **argv)
 
     if (json) {
         return cmd_queues_json(c, stats + 1, STOA_CLASS_COUNT - 1, outbox)
-                   ? CMD_OK
-                   : CMD_FAILED;
+                 ? CMD_OK
+                 : CMD_FAILED;
     }
 
     cmd_queues_text(stats + 1, STOA_CLASS_COUNT - 1, outbox);

@@ -13,8 +13,8 @@
 #include "../shared/stoa_str.h"
 
 #define CONNECT_MS 3000
-#define ANSWER_MS 5000
-#define STEP_MS 20
+#define ANSWER_MS  5000
+#define STEP_MS    20
 
 struct cmd_redis_s {
     cmd_t              *c;
@@ -101,9 +101,9 @@ cmd_redis_eval(cmd_redis_t *r, int script, int argc, const stoa_str_t *argv,
     r->ok = false;
     r->done = done;
     r->data = data;
-    return cmd_redis_wait(r, stoa_redis_eval(r->rd, &r->scripts[script], 1,
-                                             argc, argv, 0, cmd_redis_done, r,
-                                             &err));
+    return cmd_redis_wait(r,
+                          stoa_redis_eval(r->rd, &r->scripts[script], 1, argc,
+                                          argv, 0, cmd_redis_done, r, &err));
 }
 
 
@@ -144,8 +144,7 @@ cmd_redis_open(cmd_t *c)
     worker_lua_copy(r->scripts);
     stoa_redis_scripts(r->rd, r->scripts, WORKER_LUA_COUNT);
 
-    for (int ms = 0; ms < CONNECT_MS && !stoa_redis_ready(r->rd);
-         ms += STEP_MS)
+    for (int ms = 0; ms < CONNECT_MS && !stoa_redis_ready(r->rd); ms += STEP_MS)
     {
         /* nothing sets never: it runs for as long as it may */
         (void) stoa_loop_poll_run(r->loop, &never, STEP_MS);

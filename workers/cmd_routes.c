@@ -1,5 +1,7 @@
 /*
  * stoa routes and stoa openapi: what the rows say, for people and tools.
+ * Both need no settings and no database, and refuse to print rows that
+ * stoa check would refuse.
  */
 
 #include "cmd.h"

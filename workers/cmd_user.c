@@ -96,10 +96,9 @@ cmd_user_hash(cmd_t *c, char out[STOA_HASH_MAX])
 static int
 cmd_user_add(cmd_t *c, const cmd_user_t *u)
 {
-    char              hash[STOA_HASH_MAX];
-    const char       *values[5] = { u->email, hash, u->role, u->first,
-                                    u->last };
-    cmd_db_t         *db;
+    char        hash[STOA_HASH_MAX];
+    const char *values[5] = { u->email, hash, u->role, u->first, u->last };
+    cmd_db_t   *db;
     stoa_pg_result_t *res;
     const char       *why, *sqlstate;
     int               rc;

@@ -19,44 +19,70 @@
 
 static int cmd_help(cmd_t *c, int argc, char **argv);
 
+static const char stoa_work_options[] =
+    "  --log LEVEL   error, warn, notice (default), info or debug\n"
+    "\n"
+    "TERM or INT: claim nothing more, finish within WORKER_GRACE,\n"
+    "give the rest back; once more: at once.  TSTP: claim nothing\n"
+    "more; CONT: claim again.\n";
+
+static const char stoa_migrate_options[] =
+    "  --dir DIR     folder of the migrations; default: migrations/\n"
+    "                here, beside the program, or in /usr/share/stoa\n"
+    "  --dry-run     say what would be applied\n"
+    "  --status      list every file and whether it is applied\n";
+
+static const char stoa_check_options[] =
+    "  --db          prepare every statement on the live schema, too\n";
+
+static const char stoa_routes_options[] = "  --json        as a JSON array\n";
+
+static const char stoa_queues_options[] = "  --json        as a JSON object\n";
+
+static const char stoa_tasks_options[] =
+    "  --kind KIND   only tasks of this kind\n"
+    "  --all         of every kind\n"
+    "  --max N       at most so many (default 100)\n"
+    "  --json        as a JSON array\n";
+
+static const char stoa_user_options[] =
+    "  --role ROLE   admin, moderator, support, organizer, scanner or\n"
+    "                member\n"
+    "  --password-stdin\n"
+    "                read the password from standard input\n"
+    "  --first NAME, --last NAME\n"
+    "                default: the role, and \"Account\"\n";
+
+static const char stoa_token_options[] = "  --user ID     id of the account\n"
+                                         "  --email EMAIL its address\n";
+
 static const cmd_row_t stoa_commands[] = {
     {
         .name = "work",
         .arguments = "[--log LEVEL]",
         .summary = "Run the worker pool in the foreground.",
-        .options
-        = "  --log LEVEL   emerg, alert, crit, error, warn, notice (default),\n"
-          "                info or debug\n"
-          "\n"
-          "TERM or INT: claim nothing more, finish within WORKER_GRACE, give\n"
-          "the rest back; once more: at once.  TSTP: claim nothing more; CONT:\n"
-          "claim again.\n",
+        .options = stoa_work_options,
         .run = cmd_work,
     },
     {
         .name = "migrate",
         .arguments = "[--dir DIR] [--dry-run | --status]",
         .summary = "Bring the database's schema up to date.",
-        .options
-        = "  --dir DIR     folder of the migrations (default: migrations/ here,\n"
-          "                beside the program, or /usr/share/stoa/migrations)\n"
-          "  --dry-run     say what would be applied\n"
-          "  --status      list every file and whether it is applied\n",
+        .options = stoa_migrate_options,
         .run = cmd_migrate,
     },
     {
         .name = "check",
         .arguments = "[--db]",
         .summary = "Check settings and rows, with --db every statement.",
-        .options
-        = "  --db          prepare every statement on the live schema, too\n",
+        .options = stoa_check_options,
         .run = cmd_check,
     },
     {
         .name = "routes",
         .arguments = "[--json]",
         .summary = "List the endpoints: method, path, who, of, rate, id.",
-        .options = "  --json        as a JSON array\n",
+        .options = stoa_routes_options,
         .run = cmd_routes,
     },
     {
@@ -69,7 +95,7 @@ static const cmd_row_t stoa_commands[] = {
         .name = "queues",
         .arguments = "[--json]",
         .summary = "Show depth and age of the queues and the outbox.",
-        .options = "  --json        as a JSON object\n",
+        .options = stoa_queues_options,
         .run = cmd_queues,
     },
     {
@@ -78,11 +104,7 @@ static const cmd_row_t stoa_commands[] = {
                      "       stoa tasks redrive ID | --kind KIND | --all "
                      "[--max N]",
         .summary = "List dead tasks, or let them run again.",
-        .options
-        = "  --kind KIND   only tasks of this kind\n"
-          "  --all         of every kind\n"
-          "  --max N       at most so many (default 100)\n"
-          "  --json        as a JSON array\n",
+        .options = stoa_tasks_options,
         .run = cmd_tasks,
     },
     {
@@ -90,20 +112,14 @@ static const cmd_row_t stoa_commands[] = {
         .arguments = "add EMAIL --role ROLE --password-stdin "
                      "[--first NAME] [--last NAME]",
         .summary = "Add an account.",
-        .options
-        = "  --role ROLE         admin, moderator, support, organizer, scanner\n"
-          "                      or member\n"
-          "  --password-stdin    read the password from standard input\n"
-          "  --first, --last     names (default: the role, \"Account\")\n",
+        .options = stoa_user_options,
         .run = cmd_user,
     },
     {
         .name = "token",
         .arguments = "--user ID | --email EMAIL",
         .summary = "Mint an access token.",
-        .options
-        = "  --user ID     id of the account\n"
-          "  --email EMAIL its address\n",
+        .options = stoa_token_options,
         .run = cmd_token,
     },
     {

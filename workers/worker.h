@@ -36,7 +36,7 @@
 
 typedef struct worker_s        worker_t;
 typedef struct worker_task_s   worker_task_t;
-typedef struct worker_engine_s worker_engine_t; /* worker_queue.c */
+typedef struct worker_engine_s worker_engine_t; /* worker_engine.c */
 
 typedef enum {
     WORKER_NEXT = 1, /* go on with the next step */
@@ -114,7 +114,7 @@ struct worker_task_s {
 
     void *state; /* the flow's own, made in mem by its first step */
 
-    /* The rest is worker_run.c's and worker_queue.c's. */
+    /* The rest is worker_run.c's and worker_lease.c's. */
     const stoa_pg_stmt_t *sql; /* of a row without a flow */
     const worker_step_t  *steps;
     const worker_step_t  *step;
@@ -132,7 +132,7 @@ struct worker_task_s {
     const char           *reason; /* in mem */
     stoa_str_t            reply;
     stoa_str_t            reply_to;
-    void                 *lease; /* worker_queue.c */
+    void                 *lease; /* worker_lease.c */
 };
 
 /* ---- inside steps ---- */

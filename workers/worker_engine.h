@@ -1,5 +1,6 @@
 /*
- * The engine's inside: what worker_queue.c (claims, leases), worker_relay.c
+ * The engine's inside: what worker_engine.c (claims), worker_lease.c
+ * (leases, ends), worker_relay.c
  * (outbox to Redis), worker_lead.c (ticks, schedules, metrics), worker_run.c
  * (the driver of one task) and worker_main.c (the process) share.  Flows do
  * not include it.
@@ -13,11 +14,12 @@
 #include "worker_lua.h"
 #include "../shared/stoa_queue.h"
 
-#define WORKER_QUEUES_MAX STOA_CLASS_COUNT
-#define WORKER_SETTLE_MAX 100
-#define WORKER_SETTLES 384
-#define WORKER_REASON_MAX 160
-#define WORKER_TASKS_MAX 64 /* kinds */
+#define WORKER_QUEUES_MAX   STOA_CLASS_COUNT
+#define WORKER_BEAT_SCAN_MS 250
+#define WORKER_SETTLE_MAX   100
+#define WORKER_SETTLES      384
+#define WORKER_REASON_MAX   160
+#define WORKER_TASKS_MAX    64 /* kinds */
 
 typedef struct worker_queue_s worker_queue_t;
 typedef struct worker_lease_s worker_lease_t;
@@ -40,9 +42,9 @@ struct worker_lease_s {
     worker_task_t  *task;
     char            id[41];
     char            fence[21];
-    uint64_t        until_ms; /* monotonic: when our lease surely ended */
-    uint64_t        beat_ms;  /* when the next beat is due */
-    uint64_t        sent_ms;  /* of the beat under way; 0: none */
+    uint64_t        until_ms;   /* monotonic: when our lease surely ended */
+    uint64_t        beat_ms;    /* when the next beat is due */
+    uint64_t        sent_ms;    /* of the beat under way; 0: none */
     int64_t         give_up_ms; /* epoch of Redis; 0: never */
     int64_t         claimed_ms; /* epoch of Redis at the claim */
     uint64_t        claimed_at; /* monotonic */
@@ -60,22 +62,22 @@ typedef struct {
 } worker_settle_t;
 
 struct worker_queue_s {
-    worker_engine_t        *engine;
-    stoa_class_row_t        cls; /* a copy: test builds shorten leases */
-    char                    key[96];  /* P */
-    char                    meta[100]; /* P:m */
-    char                    wake[100]; /* P:w */
-    unsigned                held;     /* leases */
-    unsigned                max;      /* of them */
-    bool                    want;     /* a claim should be made */
-    bool                    more;     /* the last one came back full */
-    bool                    claiming;
-    bool                    beating;
-    bool                    suspects; /* the last tick or claim saw some */
-    uint32_t                claim_max; /* of the claim under way */
-    worker_settle_t        *settles; /* WORKER_SETTLES */
-    size_t                  nsettles;
-    size_t                  settling; /* the first ones, under way */
+    worker_engine_t *engine;
+    stoa_class_row_t cls;       /* a copy: test builds shorten leases */
+    char             key[96];   /* P */
+    char             meta[100]; /* P:m */
+    char             wake[100]; /* P:w */
+    unsigned         held;      /* leases */
+    unsigned         max;       /* of them */
+    bool             want;      /* a claim should be made */
+    bool             more;      /* the last one came back full */
+    bool             claiming;
+    bool             beating;
+    bool             suspects;  /* the last tick or claim saw some */
+    uint32_t         claim_max; /* of the claim under way */
+    worker_settle_t *settles;   /* WORKER_SETTLES */
+    size_t           nsettles;
+    size_t           settling; /* the first ones, under way */
 };
 
 struct worker_engine_s {
@@ -90,9 +92,9 @@ struct worker_engine_s {
     unsigned            max;
     stoa_pg_stmt_t      sql[WORKER_TASKS_MAX]; /* of rows without a flow */
     bool                leader;
-    bool                quiet;    /* claims nothing */
+    bool                quiet; /* claims nothing */
     bool                stopping;
-    bool                alone;    /* a suspect runs: claims nothing else */
+    bool                alone;     /* a suspect runs: claims nothing else */
     bool                exclusive; /* a claim that may bring one is under way */
     bool                popping;
     char                outbox_wake[100];
@@ -109,12 +111,12 @@ struct worker_engine_s {
     void *idle_data;
 };
 
-/* ---- worker_queue.c ---- */
+/* ---- worker_engine.c ---- */
 
 worker_engine_t *worker_engine_create(worker_t *w, worker_host_t *host,
                                       const stoa_redis_conf_t *rc);
 /* Ends w->redis and w->pg, too. */
-void             worker_engine_destroy(worker_engine_t *e);
+void worker_engine_destroy(worker_engine_t *e);
 
 /* Claims from this queue (NULL: from all) at the end of the turn. */
 void worker_engine_want(worker_engine_t *e, worker_queue_t *q);
@@ -122,14 +124,13 @@ void worker_engine_quiet(worker_engine_t *e, bool quiet);
 
 /* Claims no more and calls idle() when nothing is held and told. */
 void worker_engine_stop(worker_engine_t *e, void (*idle)(void *data),
-                        void *data);
+                        void            *data);
 
 /* Gives back what is held, without an attempt. */
 void worker_engine_release(worker_engine_t *e);
 
-/* Of worker_run.c: the run of a lease ended; destroys the task. */
-void worker_engine_end(worker_task_t *t, worker_end_e end, const char *reason,
-                       uint32_t delay_ms);
+/* Pops wake tokens unless there is no room for a task. */
+void worker_engine_pop(worker_engine_t *e);
 
 uint64_t worker_engine_random(worker_engine_t *e);
 
@@ -137,6 +138,28 @@ uint64_t worker_engine_random(worker_engine_t *e);
 bool worker_engine_eval(worker_engine_t *e, worker_lua_e script,
                         worker_queue_t *q, int argc, const stoa_str_t *argv,
                         stoa_redis_done_pt done, void *data);
+
+/* An array answer, or NULL with a line in the log. */
+const stoa_redis_reply_t *worker_engine_array(worker_engine_t *e,
+                                              const char *what, stoa_err_e err,
+                                              const stoa_redis_reply_t *reply);
+
+/* ---- worker_lease.c ---- */
+
+/* The lease of the task at this place of the claim's answer. */
+bool worker_lease_open(worker_queue_t *q, stoa_mem_t *mem, worker_task_t *t,
+                       const stoa_redis_reply_t *reply, size_t at);
+
+/* The run of a lease ended; destroys the task. */
+void worker_lease_end(worker_task_t *t, worker_end_e end, const char *reason,
+                      uint32_t delay_ms);
+
+/* Calls idle() when the engine stops and nothing is held and untold. */
+void worker_lease_check_idle(worker_engine_t *e);
+
+void worker_lease_settle_all(worker_engine_t *e);
+void worker_lease_settle_fire(stoa_timer_t *timer);
+void worker_lease_scan(stoa_timer_t *timer);
 
 /* ---- worker_run.c ---- */
 

@@ -129,9 +129,9 @@ worker_host_watch_want(stoa_loop_t *l, stoa_watch_t *w, bool rd, bool wr)
         events |= UV_WRITABLE;
     }
 
-    rc = events == 0 ? uv_poll_stop(&hw->handle)
-                     : uv_poll_start(&hw->handle, events,
-                                     worker_host_watch_ready);
+    rc = events == 0
+           ? uv_poll_stop(&hw->handle)
+           : uv_poll_start(&hw->handle, events, worker_host_watch_ready);
 
     if (rc != 0) {
         stoa_log(l->log, STOA_LOG_ALERT, "loop: cannot watch descriptor %d: %s",
@@ -439,7 +439,7 @@ worker_host_signaled(uv_signal_t *handle, int signum)
 
 
 bool
-worker_host_signal(worker_host_t *host, int signum,
+worker_host_signal(worker_host_t *host, int                  signum,
                    void (*fn)(void *data, int signum), void *data)
 {
     worker_host_signal_t *s;

@@ -27,7 +27,7 @@ bool worker_host_signal(worker_host_t *host, int signum,
 
 /* work(arg) on a thread, then done(data) on the loop, always. */
 bool worker_host_compute(worker_host_t *host, void (*work)(void *arg),
-                         void *arg, void (*done)(void *data),
-                         void *data) STOA_MUSTCHECK;
+                         void          *arg, void (*done)(void *data),
+                         void          *data) STOA_MUSTCHECK;
 
 #endif /* WORKER_HOST_H_INCLUDED */

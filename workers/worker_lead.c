@@ -20,22 +20,22 @@
 
 #include "../shared/stoa_str.h"
 
-#define TICK_MS 250
-#define LEAD_MS "2000"
-#define TICK_LIMIT "200"
-#define TICK_CRASHES "3"
-#define TICK_HOLD_MS 30000
-#define RELAY_TICKS 2
-#define SCHEDULE_TICKS 4
-#define STATS_TICKS 20
-#define SWEEP_TICKS 120
-#define METRICS_TICKS 8
+#define TICK_MS         250
+#define LEAD_MS         "2000"
+#define TICK_LIMIT      "200"
+#define TICK_CRASHES    "3"
+#define TICK_HOLD_MS    30000
+#define RELAY_TICKS     2
+#define SCHEDULE_TICKS  4
+#define STATS_TICKS     20
+#define SWEEP_TICKS     120
+#define METRICS_TICKS   8
 #define HEARTBEAT_TICKS 20
-#define POLICY_TICKS 240
-#define LEAD_TEXT 2048
+#define POLICY_TICKS    240
+#define LEAD_TEXT       2048
 
-static const char *const worker_lead_outcomes[4]
-    = { "done", "retry", "snooze", "dead" };
+static const char *const worker_lead_outcomes[4] = { "done", "retry", "snooze",
+                                                     "dead" };
 
 struct worker_lead_s {
     worker_engine_t *engine;
@@ -137,9 +137,8 @@ worker_lead_ticked(stoa_redis_op_t *op, stoa_err_e err,
     lost = stoa_redis_int(stoa_redis_at(reply, 1));
 
     if (lost > 0) {
-        stoa_log(e->worker->log, STOA_LOG_WARN,
-                 "queue %s: %lld leases ran out", q->cls.queue,
-                 (long long) lost);
+        stoa_log(e->worker->log, STOA_LOG_WARN, "queue %s: %lld leases ran out",
+                 q->cls.queue, (long long) lost);
         e->worker->counts[STOA_M_task_lost_leases] += (uint64_t) lost;
     }
 
@@ -204,10 +203,11 @@ worker_lead_schedule(worker_lead_t *lead)
     stoa_err_e err;
 
     if (lead->schedule == NULL) {
-        lead->schedule = stoa_pg_submit(
-            lead->engine->worker->pg, &worker_stmts[WORKER_SQL_SCHEDULE],
-            lead->schedule_values, lead->schedule_lens, 0,
-            worker_lead_scheduled, lead, &err);
+        lead->schedule = stoa_pg_submit(lead->engine->worker->pg,
+                                        &worker_stmts[WORKER_SQL_SCHEDULE],
+                                        lead->schedule_values,
+                                        lead->schedule_lens, 0,
+                                        worker_lead_scheduled, lead, &err);
     }
 }
 
@@ -267,15 +267,13 @@ worker_lead_settings(worker_lead_t *lead)
     stoa_err_e err;
 
     if (lead->settings_done || lead->settings != NULL
-        || !stoa_pg_pool_ready(w->pg))
-    {
+        || !stoa_pg_pool_ready(w->pg)) {
         return;
     }
 
     lead->settings = stoa_pg_submit(w->pg, &worker_stmts[WORKER_SQL_SETTINGS],
-                                    lead->settings_values,
-                                    lead->settings_lens, 0, worker_lead_set,
-                                    lead, &err);
+                                    lead->settings_values, lead->settings_lens,
+                                    0, worker_lead_set, lead, &err);
 }
 
 
@@ -390,8 +388,7 @@ worker_lead_measured(stoa_redis_op_t *op, stoa_err_e err,
     worker_lead_gauge(lead, name, "dead",
                       stoa_redis_int(stoa_redis_at(reply, 7)));
     (void) snprintf(field, sizeof(field),
-                    "stoa_queue_oldest_ready_milliseconds{queue=\"%s\"}",
-                    name);
+                    "stoa_queue_oldest_ready_milliseconds{queue=\"%s\"}", name);
     worker_lead_hash(lead, "HSET", field,
                      (uint64_t) stoa_redis_int(stoa_redis_at(reply, 8)));
 }
@@ -437,10 +434,8 @@ worker_lead_counted(stoa_pg_op_t *op, stoa_err_e err, void *data)
     if (o != NULL && stoa_json_type(o) == STOA_JSON_OBJECT) {
         worker_lead_outbox(lead, o, "waiting",
                            "stoa_outbox_rows{state=\"waiting\"}");
-        worker_lead_outbox(lead, o, "sent",
-                           "stoa_outbox_rows{state=\"sent\"}");
-        worker_lead_outbox(lead, o, "dead",
-                           "stoa_outbox_rows{state=\"dead\"}");
+        worker_lead_outbox(lead, o, "sent", "stoa_outbox_rows{state=\"sent\"}");
+        worker_lead_outbox(lead, o, "dead", "stoa_outbox_rows{state=\"dead\"}");
         worker_lead_outbox(lead, o, "lagMs", "stoa_outbox_lag_milliseconds");
     }
 
@@ -546,7 +541,7 @@ worker_lead_elected(stoa_redis_op_t *op, stoa_err_e err,
 
     lead->asked = false;
     leader = err == STOA_OK && stoa_redis_type(reply) == STOA_REDIS_INTEGER
-             && stoa_redis_int(reply) == 1;
+          && stoa_redis_int(reply) == 1;
 
     if (leader != e->leader) {
         stoa_log(e->worker->log, STOA_LOG_NOTICE,
@@ -602,9 +597,9 @@ worker_lead_elect(worker_lead_t *lead)
     argv[1] = stoa_str_z(w->name);
     argv[2] = (stoa_str_t) stoa_string(LEAD_MS);
     lead->asked = stoa_redis_eval(w->redis,
-                                  &lead->engine->scripts[WORKER_LUA_LEAD], 1,
-                                  3, argv, 0, worker_lead_elected, lead, &err)
-                  != NULL;
+                                  &lead->engine->scripts[WORKER_LUA_LEAD], 1, 3,
+                                  argv, 0, worker_lead_elected, lead, &err)
+               != NULL;
 
     if (!lead->asked) {
         lead->engine->leader = false;

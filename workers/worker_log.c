@@ -14,8 +14,7 @@
 #define LINE_MAX_BYTES 2304
 
 static const char *const worker_log_names[] = {
-    NULL,   "emerg", "alert",  "crit", "error",
-    "warn", "notice", "info", "debug",
+    NULL, "emerg", "alert", "crit", "error", "warn", "notice", "info", "debug",
 };
 
 

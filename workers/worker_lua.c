@@ -16,36 +16,36 @@
 #include "worker_lua.h"
 
 #ifdef STOA_TEST
-#define WORKER_LUA_CLOCK                                                      \
-    "now=now+(tonumber(redis.call('GET',"                                     \
+#define WORKER_LUA_CLOCK                                                       \
+    "now=now+(tonumber(redis.call('GET',"                                      \
     "string.match(p,'^(.-){')..'clock') or '0'))\n"
 #else
 #define WORKER_LUA_CLOCK ""
 #endif
 
-#define WORKER_LUA_BEGIN                                                      \
-    "local p=ARGV[1]\n"                                                       \
-    "local t=redis.call('TIME')\n"                                            \
+#define WORKER_LUA_BEGIN                                                       \
+    "local p=ARGV[1]\n"                                                        \
+    "local t=redis.call('TIME')\n"                                             \
     "local now=t[1]*1000+math.floor(t[2]/1000)\n" WORKER_LUA_CLOCK
 
 /* At most 64 wake tokens wait: each only says "look". */
-#define WORKER_LUA_WAKE                                                       \
-    "local function wake()\n"                                                 \
-    " redis.call('LPUSH',p..':w','1') redis.call('LTRIM',p..':w',0,63)\n"     \
+#define WORKER_LUA_WAKE                                                        \
+    "local function wake()\n"                                                  \
+    " redis.call('LPUSH',p..':w','1') redis.call('LTRIM',p..':w',0,63)\n"      \
     "end\n"
 
-#define WORKER_LUA_READY                                                      \
-    "local function ready(id,level,head)\n"                                   \
-    " redis.call('HSET',p..':j:'..id,'s','r','rt',now)\n"                     \
-    " redis.call(head and 'LPUSH' or 'RPUSH',p..':r'..level,id)\n"            \
+#define WORKER_LUA_READY                                                       \
+    "local function ready(id,level,head)\n"                                    \
+    " redis.call('HSET',p..':j:'..id,'s','r','rt',now)\n"                      \
+    " redis.call(head and 'LPUSH' or 'RPUSH',p..':r'..level,id)\n"             \
     "end\n"
 
-#define WORKER_LUA_FORGET                                                     \
-    "local function forget(id,uniq)\n"                                        \
-    " redis.call('DEL',p..':j:'..id)\n"                                       \
-    " if uniq and uniq~='' and redis.call('GET',p..':u:'..uniq)==id then\n"   \
-    "  redis.call('DEL',p..':u:'..uniq)\n"                                    \
-    " end\n"                                                                  \
+#define WORKER_LUA_FORGET                                                      \
+    "local function forget(id,uniq)\n"                                         \
+    " redis.call('DEL',p..':j:'..id)\n"                                        \
+    " if uniq and uniq~='' and redis.call('GET',p..':u:'..uniq)==id then\n"    \
+    "  redis.call('DEL',p..':u:'..uniq)\n"                                     \
+    " end\n"                                                                   \
     "end\n"
 
 /*
@@ -55,8 +55,8 @@
  * Answers one text per task: ok, known, redriven, "dead <reason>" or
  * "owner <id>".
  */
-static const char worker_lua_enqueue[] =
-    WORKER_LUA_BEGIN WORKER_LUA_WAKE WORKER_LUA_READY
+static const char worker_lua_enqueue[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
+                  WORKER_LUA_READY
     "local out={} local n=0\n"
     "for i=2,#ARGV,7 do\n"
     " local id,level,delay=ARGV[i],ARGV[i+1],tonumber(ARGV[i+2])\n"
@@ -101,8 +101,7 @@ static const char worker_lua_enqueue[] =
  * of suspects, then 7 per task: id, fence, starts, crashes, failures, alone,
  * envelope.
  */
-static const char worker_lua_claim[] =
-    WORKER_LUA_BEGIN
+static const char worker_lua_claim[] = WORKER_LUA_BEGIN
     "local w,lease,max=ARGV[2],tonumber(ARGV[3]),tonumber(ARGV[4])\n"
     "local out={now,redis.call('LLEN',p..':x')}\n"
     "if redis.call('HGET',p..':ctl','paused')=='1' then return out end\n"
@@ -137,8 +136,7 @@ static const char worker_lua_claim[] =
 
 /* ARGV p, lease ms, then id and fence of each; answers the ids that are no
    longer the caller's, or were canceled. */
-static const char worker_lua_beat[] =
-    WORKER_LUA_BEGIN
+static const char worker_lua_beat[] = WORKER_LUA_BEGIN
     "local out={}\n"
     "for i=3,#ARGV,2 do\n"
     " local id=ARGV[i]\n"
@@ -158,8 +156,8 @@ static const char worker_lua_beat[] =
  * death is accepted from a holder whose lease ran out as long as nobody
  * else has claimed the task.  Answers 1 or 0 (stale) per task.
  */
-static const char worker_lua_settle[] =
-    WORKER_LUA_BEGIN WORKER_LUA_WAKE WORKER_LUA_READY WORKER_LUA_FORGET
+static const char    worker_lua_settle[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
+    WORKER_LUA_READY WORKER_LUA_FORGET
     "local out={} local n=0\n"
     "for i=2,#ARGV,5 do\n"
     " local id,mode,delay=ARGV[i],ARGV[i+2],tonumber(ARGV[i+3])\n"
@@ -198,8 +196,7 @@ static const char worker_lua_settle[] =
     "return out\n";
 
 /* ARGV p, id: 1 gone, 2 its holder will hear of it, 0 unknown. */
-static const char worker_lua_cancel[] =
-    WORKER_LUA_BEGIN WORKER_LUA_FORGET
+static const char worker_lua_cancel[] = WORKER_LUA_BEGIN WORKER_LUA_FORGET
     "local f=redis.call('HMGET',p..':j:'..ARGV[2],'s','u')\n"
     "if not f[1] then return 0 end\n"
     "if f[1]=='a' then\n"
@@ -210,8 +207,8 @@ static const char worker_lua_cancel[] =
     "return 1\n";
 
 /* ARGV p, max, kind or '': dead tasks start afresh; answers how many. */
-static const char worker_lua_redrive[] =
-    WORKER_LUA_BEGIN WORKER_LUA_WAKE WORKER_LUA_READY
+static const char worker_lua_redrive[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
+                  WORKER_LUA_READY
     "local n=0\n"
     "for _,id in ipairs(redis.call('ZRANGE',p..':d',0,999)) do\n"
     " if n>=tonumber(ARGV[2]) then break end\n"
@@ -238,8 +235,8 @@ static const char worker_lua_redrive[] =
  * no one is blamed.  Dead tasks are kept 180 days, 10,000 at most.  Answers
  * number of suspects, leases taken back, then the ids that died of crashes.
  */
-static const char worker_lua_tick[] =
-    WORKER_LUA_BEGIN WORKER_LUA_WAKE WORKER_LUA_READY WORKER_LUA_FORGET
+static const char    worker_lua_tick[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
+    WORKER_LUA_READY WORKER_LUA_FORGET
     "local lim,maxc=tonumber(ARGV[2]),tonumber(ARGV[3])\n"
     "local n=0 local lost=0 local died={}\n"
     "local m=redis.call('HMGET',p..':m','tick','hold')\n"
@@ -290,8 +287,7 @@ static const char worker_lua_tick[] =
 
 /* ARGV p: ready by level, suspects, scheduled, active, dead, age in ms of
    the oldest ready task, tasks done and dead ever, age of the last tick. */
-static const char worker_lua_stats[] =
-    WORKER_LUA_BEGIN
+static const char worker_lua_stats[] = WORKER_LUA_BEGIN
     "local out={} local oldest=0\n"
     "for l=0,3 do\n"
     " out[#out+1]=redis.call('LLEN',p..':r'..l)\n"

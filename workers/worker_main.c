@@ -26,14 +26,14 @@
 
 /* stoa work has so many connections to PostgreSQL, all processes together
    (decision 21), each process at least one. */
-#define PG_CONNECTIONS 4
-#define PG_IN_FLIGHT 8
-#define PG_QUEUE 512
-#define PG_QUEUE_TIMEOUT_MS 5000
+#define PG_CONNECTIONS          4
+#define PG_IN_FLIGHT            8
+#define PG_QUEUE                512
+#define PG_QUEUE_TIMEOUT_MS     5000
 #define PG_STATEMENT_TIMEOUT_MS 15000
-#define PG_CONNECT_TIMEOUT_MS 5000
-#define ALIVE_MS 1000
-#define TELL_MS 1000
+#define PG_CONNECT_TIMEOUT_MS   5000
+#define ALIVE_MS                1000
+#define TELL_MS                 1000
 
 typedef struct {
     worker_t           worker;
@@ -174,10 +174,10 @@ static bool
 worker_process_signals(worker_process_t *p)
 {
     return worker_host_signal(p->host, SIGTERM, worker_process_stop, p)
-           && worker_host_signal(p->host, SIGINT, worker_process_stop, p)
-           && worker_host_signal(p->host, SIGTSTP, worker_process_quiet, p)
-           && worker_host_signal(p->host, SIGUSR1, worker_process_quiet, p)
-           && worker_host_signal(p->host, SIGCONT, worker_process_go_on, p);
+        && worker_host_signal(p->host, SIGINT, worker_process_stop, p)
+        && worker_host_signal(p->host, SIGTSTP, worker_process_quiet, p)
+        && worker_host_signal(p->host, SIGUSR1, worker_process_quiet, p)
+        && worker_host_signal(p->host, SIGCONT, worker_process_go_on, p);
 }
 
 
@@ -209,8 +209,7 @@ worker_process_stores(worker_process_t *p)
     rc.port = (int) conf->redis_port;
     rc.db = (int) conf->redis_db;
     rc.user = conf->redis_user[0] != '\0' ? conf->redis_user : NULL;
-    rc.password = conf->redis_password[0] != '\0' ? conf->redis_password
-                                                  : NULL;
+    rc.password = conf->redis_password[0] != '\0' ? conf->redis_password : NULL;
 
     if (pc.conninfo == NULL) {
         return false;
@@ -296,8 +295,7 @@ worker_process_destroy(worker_process_t *p)
 
 
 int
-worker_main(const stoa_conf_t *conf, stoa_log_t *log,
-            volatile uint64_t *alive)
+worker_main(const stoa_conf_t *conf, stoa_log_t *log, volatile uint64_t *alive)
 {
     worker_process_t p = { .alive = alive };
 

@@ -27,7 +27,7 @@
 #include "../shared/stoa_str.h"
 #include "../shared/stoa_time.h"
 
-#define RELAY_ROWS 100 /* times 7 arguments: one script call per queue */
+#define RELAY_ROWS   100 /* times 7 arguments: one script call per queue */
 #define RELAY_GAP_MS 20
 #define RELAY_MEMORY (16 * 1024 * 1024)
 
@@ -161,16 +161,17 @@ worker_relay_enqueued(stoa_redis_op_t *op, stoa_err_e err,
         && stoa_redis_count(reply) == b->n)
     {
         for (unsigned i = 0; i < b->n; i++) {
-            worker_relay_accept(b, i,
-                                stoa_redis_str(stoa_redis_at(reply, i)));
+            worker_relay_accept(b, i, stoa_redis_str(stoa_redis_at(reply, i)));
         }
 
         w->counts[STOA_M_task_relayed] += b->n;
         worker_engine_want(r->engine, b->q);
 
     } else {
-        stoa_log(w->log, STOA_LOG_WARN, "relay: %u rows stay in the outbox, "
-                 "redis did not take them", b->n);
+        stoa_log(w->log, STOA_LOG_WARN,
+                 "relay: %u rows stay in the outbox, "
+                 "redis did not take them",
+                 b->n);
     }
 
     if (--r->pending == 0) {
@@ -250,7 +251,7 @@ worker_relay_row(worker_relay_t *r, const stoa_pg_result_t *res, int row)
     /* from when it is due, so that a redriven row has its time again */
     if (cls->give_up_s != 0) {
         env.give_up_ms = stoa_time_ms() + worker_relay_int(res, row, 5)
-                         + (int64_t) cls->give_up_s * 1000;
+                       + (int64_t) cls->give_up_s * 1000;
     }
 
     stoa_buf_init(&text, r->mem, env.payload.len + 512,
@@ -385,9 +386,10 @@ worker_relay_start(worker_relay_t *r)
     r->again = false;
     r->values[0] = rows;
     r->lens[0] = (int) (sizeof(rows) - 1);
-    r->op = stoa_pg_submit(
-        w->pg, &worker_stmts[r->sweep ? WORKER_SQL_SWEEP : WORKER_SQL_PEEK],
-        r->values, r->lens, 0, worker_relay_rows, r, &err);
+    r->op = stoa_pg_submit(w->pg,
+                           &worker_stmts[r->sweep ? WORKER_SQL_SWEEP
+                                                  : WORKER_SQL_PEEK],
+                           r->values, r->lens, 0, worker_relay_rows, r, &err);
 
     if (r->op == NULL) {
         worker_relay_end(r, true);

@@ -24,14 +24,14 @@
 
 #include "../shared/stoa_str.h"
 
-#define ANSWER_MAX (8 * 1024 * 1024)
-#define AWAY_DELAY_MS 1000
-#define AWAY_SPREAD_MS 4000
+#define ANSWER_MAX        (8 * 1024 * 1024)
+#define AWAY_DELAY_MS     1000
+#define AWAY_SPREAD_MS    4000
 #define CONFLICT_DELAY_MS 50
-#define SNOOZE_MAX_MS (24 * 3600 * 1000)
+#define SNOOZE_MAX_MS     (24 * 3600 * 1000)
 
 static worker_step_e worker_sql_call(worker_task_t *t);
-static void worker_task_finish(worker_task_t *t);
+static void          worker_task_finish(worker_task_t *t);
 
 static const worker_step_t worker_sql_steps[] = {
     { "call", worker_sql_call },
@@ -39,13 +39,13 @@ static const worker_step_t worker_sql_steps[] = {
 };
 
 const stoa_pg_stmt_t worker_stmts[WORKER_SQL_COUNT] = {
-#define WORKER_STMT(stmt, n, writes, text)                                    \
-    [WORKER_SQL_##stmt] = {                                                   \
-        .name = "worker_" #stmt,                                              \
-        .sql = text,                                                          \
-        .nparams = (n),                                                       \
-        .write = (writes),                                                    \
-        .slot = WORKER_SQL_##stmt,                                            \
+#define WORKER_STMT(stmt, n, writes, text)                                     \
+    [WORKER_SQL_##stmt] = {                                                    \
+        .name = "worker_" #stmt,                                               \
+        .sql = text,                                                           \
+        .nparams = (n),                                                        \
+        .write = (writes),                                                     \
+        .slot = WORKER_SQL_##stmt,                                             \
     },
 #include "worker_stmt.def"
 #undef WORKER_STMT
@@ -263,12 +263,12 @@ worker_task_buried(stoa_pg_op_t *op, stoa_err_e err, void *data)
     t->op = NULL;
 
     if (err != STOA_OK) {
-        worker_engine_end(t, WORKER_END_SNOOZE, t->reason, AWAY_DELAY_MS);
+        worker_lease_end(t, WORKER_END_SNOOZE, t->reason, AWAY_DELAY_MS);
         return;
     }
 
     worker_task_log(t, STOA_LOG_ERROR, "dead", 0);
-    worker_engine_end(t, WORKER_END_DEAD, t->reason, 0);
+    worker_lease_end(t, WORKER_END_DEAD, t->reason, 0);
 }
 
 
@@ -281,12 +281,12 @@ worker_task_write_dead(worker_task_t *t)
 
     if (t->id == 0) { /* stands for no row */
         worker_task_log(t, STOA_LOG_ERROR, "dead", 0);
-        worker_engine_end(t, WORKER_END_DEAD, t->reason, 0);
+        worker_lease_end(t, WORKER_END_DEAD, t->reason, 0);
         return;
     }
 
     if (values == NULL || lens == NULL) {
-        worker_engine_end(t, WORKER_END_SNOOZE, t->reason, AWAY_DELAY_MS);
+        worker_lease_end(t, WORKER_END_SNOOZE, t->reason, AWAY_DELAY_MS);
         return;
     }
 
@@ -298,7 +298,7 @@ worker_task_write_dead(worker_task_t *t)
                            values, lens, 0, worker_task_buried, t, &err);
 
     if (t->op == NULL) {
-        worker_engine_end(t, WORKER_END_SNOOZE, t->reason, AWAY_DELAY_MS);
+        worker_lease_end(t, WORKER_END_SNOOZE, t->reason, AWAY_DELAY_MS);
     }
 }
 
@@ -390,17 +390,17 @@ worker_task_finish(worker_task_t *t)
         worker_task_reply(t);
         stoa_log(t->worker->log, STOA_LOG_INFO, "task %s %s: done", t->id_z,
                  t->row->kind);
-        worker_engine_end(t, WORKER_END_DONE, NULL, 0);
+        worker_lease_end(t, WORKER_END_DONE, NULL, 0);
         return;
 
     case WORKER_END_RETRY:
         worker_task_log(t, STOA_LOG_WARN, "failed", t->delay_ms);
-        worker_engine_end(t, WORKER_END_RETRY, t->reason, t->delay_ms);
+        worker_lease_end(t, WORKER_END_RETRY, t->reason, t->delay_ms);
         return;
 
     case WORKER_END_SNOOZE:
         worker_task_log(t, STOA_LOG_INFO, "snoozed", t->delay_ms);
-        worker_engine_end(t, WORKER_END_SNOOZE, t->reason, t->delay_ms);
+        worker_lease_end(t, WORKER_END_SNOOZE, t->reason, t->delay_ms);
         return;
 
     case WORKER_END_DEAD:
@@ -408,7 +408,7 @@ worker_task_finish(worker_task_t *t)
         return;
 
     case WORKER_END_RELEASE:
-        worker_engine_end(t, WORKER_END_RELEASE, NULL, 0);
+        worker_lease_end(t, WORKER_END_RELEASE, NULL, 0);
         return;
     }
 }
@@ -527,8 +527,7 @@ worker_pg_answer(worker_task_t *t)
     t->answer = NULL;
 
     if (t->res == NULL || stoa_pg_rows(t->res) == 0
-        || stoa_pg_null(t->res, 0, 0))
-    {
+        || stoa_pg_null(t->res, 0, 0)) {
         return true;
     }
 
@@ -584,8 +583,8 @@ worker_pg_start(worker_task_t *t, const stoa_pg_stmt_t *stmt,
     }
 
     worker_wait(t);
-    t->op = stoa_pg_submit(t->worker->pg, stmt, values, lens, 0,
-                           worker_pg_done, t, &err);
+    t->op = stoa_pg_submit(t->worker->pg, stmt, values, lens, 0, worker_pg_done,
+                           t, &err);
 
     if (t->op == NULL) {
         t->pending--;
@@ -681,8 +680,8 @@ worker_answer(worker_task_t *t)
     if (stoa_str_eq_z(result, "dead")) {
         v = stoa_json_get(t->answer, "reason");
         reason = v != NULL && stoa_json_type(v) == STOA_JSON_STRING
-                     ? stoa_strdup_z(t->mem, stoa_json_str(v))
-                     : NULL;
+                   ? stoa_strdup_z(t->mem, stoa_json_str(v))
+                   : NULL;
         return worker_dead(t, reason != NULL ? reason : "refused");
     }
 

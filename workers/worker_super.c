@@ -26,9 +26,9 @@
 
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_MAX_MS 30000
-#define SETTLED_MS 60000
-#define STUCK_MS 120000
-#define LATE_MS 10000
+#define SETTLED_MS     60000
+#define STUCK_MS       120000
+#define LATE_MS        10000
 
 typedef struct {
     pid_t    pid; /* 0: not running */
@@ -106,8 +106,7 @@ worker_super_ended(worker_super_t *s, size_t i, int status)
         (void) snprintf(how, sizeof(how), "was killed by signal %d",
                         WTERMSIG(status));
     } else {
-        (void) snprintf(how, sizeof(how), "ended with %d",
-                        WEXITSTATUS(status));
+        (void) snprintf(how, sizeof(how), "ended with %d", WEXITSTATUS(status));
     }
 
     if (s->stopping) {
@@ -127,8 +126,8 @@ worker_super_ended(worker_super_t *s, size_t i, int status)
     }
 
     stoa_log(s->log, STOA_LOG_ERROR,
-             "supervisor: process %ld %s, again in %llu ms", (long) c->pid,
-             how, (unsigned long long) c->backoff_ms);
+             "supervisor: process %ld %s, again in %llu ms", (long) c->pid, how,
+             (unsigned long long) c->backoff_ms);
     c->pid = 0;
     c->start_ms = now + c->backoff_ms;
     c->backoff_ms *= 2;
@@ -158,8 +157,8 @@ static void
 worker_super_pass(worker_super_t *s, int signum)
 {
     for (size_t i = 0; i < s->n; i++) {
-        if (s->children[i].pid != 0
-            && kill(s->children[i].pid, signum) != 0 && errno != ESRCH)
+        if (s->children[i].pid != 0 && kill(s->children[i].pid, signum) != 0
+            && errno != ESRCH)
         {
             stoa_log(s->log, STOA_LOG_ALERT, "supervisor: cannot signal %ld",
                      (long) s->children[i].pid);
@@ -220,8 +219,7 @@ worker_super_watch(worker_super_t *s)
 
         if (seen < now && now - seen > STUCK_MS) {
             stoa_log(s->log, STOA_LOG_CRIT,
-                     "supervisor: process %ld is stuck, killed",
-                     (long) c->pid);
+                     "supervisor: process %ld is stuck, killed", (long) c->pid);
             (void) kill(c->pid, SIGKILL); /* its end is reaped */
             s->alive[i] = now;
 
@@ -251,8 +249,8 @@ worker_super_running(const worker_super_t *s)
 static bool
 worker_super_create(worker_super_t *s)
 {
-    static const int signals[]
-        = { SIGTERM, SIGINT, SIGTSTP, SIGUSR1, SIGCONT, SIGCHLD, SIGHUP };
+    static const int signals[] = { SIGTERM, SIGINT,  SIGTSTP, SIGUSR1,
+                                   SIGCONT, SIGCHLD, SIGHUP };
 
     void *shared;
 

@@ -12,8 +12,8 @@
 #include "stoa_tasks.h"
 
 #define MINUTE 60
-#define HOUR (60 * MINUTE)
-#define DAY (24 * HOUR)
+#define HOUR   (60 * MINUTE)
+#define DAY    (24 * HOUR)
 
 const stoa_class_row_t stoa_class_rows[STOA_CLASS_COUNT] = {
     [STOA_CLASS_PAYMENT] = {

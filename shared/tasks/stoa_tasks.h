@@ -33,9 +33,10 @@ extern const stoa_class_row_t stoa_class_rows[STOA_CLASS_COUNT];
 
 typedef enum {
     STOA_TASK_FLOW_NONE = 0,
-#define STOA_TASK_FLOWS(X)                                                    \
-    X(MAIL_SEND) X(PAYMENT_CREATE) X(REFUND_EXECUTE) X(PAYMENT_RECONCILE)     \
-    X(TEST_PAY) X(TICKET_RENDER)
+#define STOA_TASK_FLOWS(X)                                                     \
+    X(MAIL_SEND)                                                               \
+    X(PAYMENT_CREATE) X(REFUND_EXECUTE) X(PAYMENT_RECONCILE) X(TEST_PAY)       \
+        X(TICKET_RENDER)
 #define STOA_TASK_FLOW_ENUM(name) STOA_TASK_FLOW_##name,
     STOA_TASK_FLOWS(STOA_TASK_FLOW_ENUM)
 #undef STOA_TASK_FLOW_ENUM
@@ -47,10 +48,10 @@ typedef enum {
 typedef struct {
     const char      *kind; /* "mail.send" */
     stoa_class_e     cls;
-    const char      *sql;  /* "task.order_expire($1::bigint, $2::jsonb)" */
+    const char      *sql; /* "task.order_expire($1::bigint, $2::jsonb)" */
     stoa_task_flow_e flow;
-    uint8_t          level;  /* priority 0 (first) .. 3 */
-    const char      *anchor; /* what makes the effect happen once */
+    uint8_t          level;   /* priority 0 (first) .. 3 */
+    const char      *anchor;  /* what makes the effect happen once */
     uint32_t         every_s; /* schedule: run each so many seconds; 0: none */
     const char      *crash[STOA_MAX_CRASH_POINTS]; /* STOA_CRASH names, so
                         "mail.send.<point>" */

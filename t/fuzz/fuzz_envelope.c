@@ -46,8 +46,7 @@ check(stoa_mem_t *mem, stoa_envelope_t *e)
     }
 
     if (stoa_queue_parse(mem, stoa_buf_view(&b), &back, &why)
-        != STOA_ENVELOPE_OK)
-    {
+        != STOA_ENVELOPE_OK) {
         abort();
     }
 

@@ -90,7 +90,8 @@ envelope_refused(void **state)
           STOA_ENVELOPE_OK },
         { "{\"v\":1,\"id\":\"1\",\"q\":\"m\",\"t\":\"k\",\"p\":{},\"at\":-1}",
           STOA_ENVELOPE_BAD },
-        { "{\"v\":1,\"id\":\"1\",\"q\":\"m\",\"t\":\"k\",\"p\":{},\"max\":70000}",
+        { "{\"v\":1,\"id\":\"1\",\"q\":\"m\",\"t\":\"k\",\"p\":{},"
+          "\"max\":70000}",
           STOA_ENVELOPE_BAD },
         { "{\"v\":1,\"id\":\"1\",\"q\":\"m\",\"t\":\"k\",\"p\":{},\"src\":1}",
           STOA_ENVELOPE_BAD },
@@ -134,7 +135,8 @@ envelope_at_most_16k(void **state)
     frame = b.len - 2;
 
     for (size_t over = 0; over < 2; over++) {
-        size_t n = STOA_ENVELOPE_MAX - frame - sizeof("{\"x\":\"\"}") + 1 + over;
+        size_t n = STOA_ENVELOPE_MAX - frame - sizeof("{\"x\":\"\"}") + 1
+                 + over;
 
         stoa_buf_init(&payload, mem, 64, 65536);
         stoa_buf_z(&payload, "{\"x\":\"");
@@ -150,9 +152,9 @@ envelope_at_most_16k(void **state)
 
         if (over == 0) {
             assert_int_equal(b.len, STOA_ENVELOPE_MAX);
-            assert_int_equal(
-                stoa_queue_parse(mem, stoa_buf_view(&b), &back, &why),
-                STOA_ENVELOPE_OK);
+            assert_int_equal(stoa_queue_parse(mem, stoa_buf_view(&b), &back,
+                                              &why),
+                             STOA_ENVELOPE_OK);
         }
     }
 }
@@ -175,9 +177,9 @@ keys(void **state)
 static void
 backoff(void **state)
 {
-    stoa_class_row_t cls = { .backoff_ms = 2000, .backoff_cap_ms = 60000 };
-    static const uint32_t spans[] = { 2000, 4000, 8000, 16000, 32000, 60000,
-                                      60000 };
+    stoa_class_row_t      cls = { .backoff_ms = 2000, .backoff_cap_ms = 60000 };
+    static const uint32_t spans[] = { 2000,  4000,  8000, 16000,
+                                      32000, 60000, 60000 };
 
     for (unsigned f = 0; f < stoa_nitems(spans); f++) {
         assert_int_equal(stoa_queue_backoff(&cls, f, 0), 1);
@@ -237,8 +239,7 @@ tables(void **state)
         assert_non_null(t->crash[0]);
 
         for (size_t n = 0; n < STOA_MAX_CRASH_POINTS && t->crash[n] != NULL;
-             n++)
-        {
+             n++) {
             assert_memory_equal(t->crash[n], t->kind, strlen(t->kind));
             assert_int_equal(t->crash[n][strlen(t->kind)], '.');
         }

@@ -1,28 +1,19 @@
 /*
- * The queue engine of one process: claims tasks, keeps their leases alive,
- * and tells Redis how they ended.  The moves are Lua (worker_lua.c), the
- * running of a task is worker_run.c's.
+ * The queue engine of one process: claims tasks and hears wake tokens.  The
+ * moves are Lua (worker_lua.c), what is held is worker_lease.c's, the running
+ * of a task is worker_run.c's.
  *
- * Claiming: wake tokens are popped by a connection of their own that never
- * blocks longer than 2 s, after which every queue is asked anyway, so no
- * lost token and no silent connection stops the process.  Never more is
- * claimed than can run at once: a claimed task is a running task.  A claim
- * that came back full pushes one more token first, so a burst wakes the
- * processes in a chain.
+ * Wake tokens are popped by a connection of their own that never blocks
+ * longer than 2 s, after which every queue is asked anyway, so no lost token
+ * and no silent connection stops the process.  Never more is claimed than
+ * can run at once: a claimed task is a running task.  A claim that came back
+ * full pushes one more token first, so a burst wakes the processes in a
+ * chain.
  *
  * Suspects (their lease ran out) run alone: only a process that holds
  * nothing claims one, one claim at a time, and it claims nothing else until
  * that run ended.  So that they do not starve under load, the leader stops
  * claiming while there are suspects until it holds nothing.
- *
- * Leases: beats of a queue travel together.  A task whose beat says "lost"
- * is aborted without a word to Redis.  A flow is aborted, too, when our own
- * clock says that 80 percent of its lease went by without a beat; a
- * statement may finish, for PostgreSQL's queue.done decides.
- *
- * Ends wait in an array per queue and leave in batches of at most 100 after
- * 5 ms; while Redis is away they are kept and sent again, and the fence
- * tells whether they still count.
  */
 
 #include "worker_engine.h"
@@ -32,21 +23,16 @@
 
 #include "../shared/stoa_str.h"
 
-#define POP_SECONDS "2"
+#define POP_SECONDS    "2"
 #define POP_TIMEOUT_MS 5000
-#define POP_RETRY_MS 200
-#define SETTLE_MS 5
-#define SETTLE_RETRY_MS 200
-#define BEAT_SCAN_MS 250
-#define CLAIM_HEADER 2
-#define CLAIM_WIDTH 7
-#define TASK_BLOCK 4096
-#define TASK_MEMORY (48 * 1024 * 1024)
+#define POP_RETRY_MS   200
+#define CLAIM_HEADER   2
+#define CLAIM_WIDTH    7
+#define TASK_BLOCK     4096
+#define TASK_MEMORY    (48 * 1024 * 1024)
 #define NEWER_DELAY_MS 60000
 
-static void worker_engine_pop(worker_engine_t *e);
 static void worker_engine_claims(stoa_defer_t *d);
-static void worker_engine_settle_all(worker_engine_t *e);
 
 
 uint64_t
@@ -85,12 +71,11 @@ worker_engine_eval(worker_engine_t *e, worker_lua_e script, worker_queue_t *q,
 
     return stoa_redis_eval(e->worker->redis, &e->scripts[script], 1, argc + 2,
                            args, 0, done, data, &err)
-           != NULL;
+        != NULL;
 }
 
 
-/* An array answer, or NULL with a line in the log. */
-static const stoa_redis_reply_t *
+const stoa_redis_reply_t *
 worker_engine_array(worker_engine_t *e, const char *what, stoa_err_e err,
                     const stoa_redis_reply_t *reply)
 {
@@ -105,416 +90,15 @@ worker_engine_array(worker_engine_t *e, const char *what, stoa_err_e err,
     }
 
     text = stoa_redis_type(reply) == STOA_REDIS_ERROR
-               ? stoa_redis_str(reply)
-               : (stoa_str_t) stoa_string("not an array");
+             ? stoa_redis_str(reply)
+             : (stoa_str_t) stoa_string("not an array");
     stoa_log(e->worker->log, STOA_LOG_ERROR, "queue: %s refused: %.*s", what,
              (int) text.len, (const char *) text.data);
     return NULL;
 }
 
 
-/* ---- leases ---- */
-
-static void
-worker_engine_check_idle(worker_engine_t *e)
-{
-    if (!e->stopping || e->held != 0 || e->asked != 0 || e->idle == NULL) {
-        return;
-    }
-
-    for (size_t i = 1; i < WORKER_QUEUES_MAX; i++) {
-        if (e->queues[i].nsettles != 0) {
-            worker_engine_settle_all(e);
-            return;
-        }
-    }
-
-    e->idle(e->idle_data);
-}
-
-
-static void
-worker_engine_drop(worker_lease_t *lease)
-{
-    worker_engine_t *e = lease->q->engine;
-
-    for (worker_lease_t **p = &e->leases; *p != NULL; p = &(*p)->next) {
-        if (*p == lease) {
-            *p = lease->next;
-            break;
-        }
-    }
-
-    e->held--;
-    lease->q->held--;
-
-    if (lease->alone) {
-        e->alone = false;
-        worker_engine_want(e, NULL);
-    }
-
-    if (lease->q->more) {
-        worker_engine_want(e, lease->q);
-    }
-
-    worker_engine_pop(e);
-}
-
-
-static void
-worker_engine_lost(worker_lease_t *lease, const char *why)
-{
-    worker_task_t *t = lease->task;
-    worker_t      *w = t->worker;
-
-    stoa_log(w->log, STOA_LOG_WARN, "task %s %s: aborted, %s", lease->id,
-             t->row != NULL ? t->row->kind : "?", why);
-    w->counts[STOA_M_task_lost_leases]++;
-    worker_engine_drop(lease);
-    worker_task_abort(t);
-    worker_engine_check_idle(w->engine);
-}
-
-
-static worker_lease_t *
-worker_engine_find(worker_queue_t *q, stoa_str_t id)
-{
-    for (worker_lease_t *l = q->engine->leases; l != NULL; l = l->next) {
-        if (l->q == q && stoa_str_eq_z(id, l->id)) {
-            return l;
-        }
-    }
-
-    return NULL;
-}
-
-
-static void
-worker_engine_beaten(stoa_redis_op_t *op, stoa_err_e err,
-                     const stoa_redis_reply_t *reply, void *data)
-{
-    worker_queue_t  *q = data;
-    worker_engine_t *e = q->engine;
-    worker_lease_t  *l;
-    uint64_t         now = e->worker->loop->now_ms(e->worker->loop);
-
-    q->beating = false;
-    reply = worker_engine_array(e, "beat", err, reply);
-
-    for (l = e->leases; l != NULL; l = l->next) {
-        if (l->q == q && l->sent_ms != 0) {
-            if (reply != NULL) {
-                l->until_ms = l->sent_ms + q->cls.lease_ms;
-                l->beat_ms = now + q->cls.beat_ms;
-            }
-
-            l->sent_ms = 0;
-        }
-    }
-
-    if (reply == NULL) {
-        return;
-    }
-
-    for (size_t i = 0; i < stoa_redis_count(reply); i++) {
-        l = worker_engine_find(q, stoa_redis_str(stoa_redis_at(reply, i)));
-
-        if (l != NULL) {
-            worker_engine_lost(l, "its lease is another's or it was canceled");
-        }
-    }
-}
-
-
-static void
-worker_engine_beat(worker_queue_t *q, uint64_t now)
-{
-    worker_engine_t *e = q->engine;
-    stoa_str_t       argv[1 + 2 * 256];
-    char             lease[24];
-    int              n = 1;
-
-    (void) snprintf(lease, sizeof(lease), "%u", q->cls.lease_ms);
-    argv[0] = stoa_str_z(lease);
-
-    for (worker_lease_t *l = e->leases; l != NULL; l = l->next) {
-        if (l->q == q && l->beat_ms <= now
-            && (size_t) n + 2 <= stoa_nitems(argv))
-        {
-            argv[n++] = stoa_str_z(l->id);
-            argv[n++] = stoa_str_z(l->fence);
-            l->sent_ms = now;
-        }
-    }
-
-    if (n > 1) {
-        q->beating = worker_engine_eval(e, WORKER_LUA_BEAT, q, n, argv,
-                                        worker_engine_beaten, q);
-    }
-}
-
-
-static void
-worker_engine_scan(stoa_timer_t *timer)
-{
-    worker_engine_t *e = timer->data;
-    stoa_loop_t     *loop = e->worker->loop;
-    uint64_t         now = loop->now_ms(loop);
-    worker_lease_t  *l, *next;
-
-    for (l = e->leases; l != NULL; l = next) {
-        next = l->next;
-
-        if (l->task->sql == NULL && now + l->q->cls.lease_ms / 5 > l->until_ms)
-        {
-            worker_engine_lost(l, "its lease could not be renewed");
-        }
-    }
-
-    for (size_t i = 1; i < WORKER_QUEUES_MAX; i++) {
-        if (e->queues[i].held != 0 && !e->queues[i].beating) {
-            worker_engine_beat(&e->queues[i], now);
-        }
-    }
-
-    loop->timer_set(loop, timer, BEAT_SCAN_MS);
-}
-
-
-/* ---- ends ---- */
-
-static void
-worker_engine_settle_later(worker_engine_t *e, uint64_t ms)
-{
-    if (!e->settle_armed) {
-        e->settle_armed = true;
-        e->worker->loop->timer_set(e->worker->loop, &e->settle_timer, ms);
-    }
-}
-
-
-static void
-worker_engine_settled(stoa_redis_op_t *op, stoa_err_e err,
-                      const stoa_redis_reply_t *reply, void *data)
-{
-    worker_queue_t  *q = data;
-    worker_engine_t *e = q->engine;
-    size_t           n = q->settling;
-
-    q->settling = 0;
-    reply = worker_engine_array(e, "settle", err, reply);
-
-    if (reply == NULL) {
-        worker_engine_settle_later(e, SETTLE_RETRY_MS);
-        return;
-    }
-
-    for (size_t i = 0; i < n && i < stoa_redis_count(reply); i++) {
-        if (stoa_redis_int(stoa_redis_at(reply, i)) == 0) {
-            stoa_log(e->worker->log, STOA_LOG_WARN,
-                     "task %s: ended after its lease had gone",
-                     q->settles[i].id);
-            e->worker->counts[STOA_M_task_lost_leases]++;
-        }
-    }
-
-    q->nsettles -= n;
-    memmove(q->settles, q->settles + n, q->nsettles * sizeof(worker_settle_t));
-
-    if (q->nsettles != 0) {
-        worker_engine_settle_later(e, SETTLE_MS);
-    }
-
-    worker_engine_check_idle(e);
-}
-
-
-static void
-worker_engine_settle(worker_queue_t *q)
-{
-    size_t           n = q->nsettles;
-    char             delays[WORKER_SETTLE_MAX][12];
-    char             modes[WORKER_SETTLE_MAX];
-    stoa_str_t       argv[WORKER_SETTLE_MAX * 5];
-    worker_settle_t *s;
-
-    if (n == 0 || q->settling != 0) {
-        return;
-    }
-
-    if (n > WORKER_SETTLE_MAX) {
-        n = WORKER_SETTLE_MAX;
-    }
-
-    for (size_t i = 0; i < n; i++) {
-        s = &q->settles[i];
-        modes[i] = (char) s->mode;
-        (void) snprintf(delays[i], sizeof(delays[i]), "%u", s->delay_ms);
-        argv[i * 5] = stoa_str_z(s->id);
-        argv[i * 5 + 1] = stoa_str_z(s->fence);
-        argv[i * 5 + 2] = (stoa_str_t){ 1, (unsigned char *) &modes[i] };
-        argv[i * 5 + 3] = stoa_str_z(delays[i]);
-        argv[i * 5 + 4] = stoa_str_z(s->reason);
-    }
-
-    if (worker_engine_eval(q->engine, WORKER_LUA_SETTLE, q, (int) n * 5, argv,
-                           worker_engine_settled, q))
-    {
-        q->settling = n;
-
-    } else {
-        worker_engine_settle_later(q->engine, SETTLE_RETRY_MS);
-    }
-}
-
-
-static void
-worker_engine_settle_all(worker_engine_t *e)
-{
-    for (size_t i = 1; i < WORKER_QUEUES_MAX; i++) {
-        worker_engine_settle(&e->queues[i]);
-    }
-}
-
-
-static void
-worker_engine_settle_fire(stoa_timer_t *timer)
-{
-    worker_engine_t *e = timer->data;
-
-    e->settle_armed = false;
-    worker_engine_settle_all(e);
-}
-
-
-static void
-worker_engine_tell(worker_queue_t *q, const char *id, const char *fence,
-                   worker_end_e mode, uint32_t delay_ms, const char *reason)
-{
-    worker_settle_t *s;
-
-    if (q->nsettles == WORKER_SETTLES) {
-        /* Redis is away for long: the lease runs out by itself */
-        stoa_log(q->engine->worker->log, STOA_LOG_ERROR,
-                 "task %s: its end could not be kept", id);
-        return;
-    }
-
-    s = &q->settles[q->nsettles++];
-    s->mode = mode;
-    s->delay_ms = delay_ms;
-    (void) snprintf(s->id, sizeof(s->id), "%s", id);
-    (void) snprintf(s->fence, sizeof(s->fence), "%s", fence);
-    (void) snprintf(s->reason, sizeof(s->reason), "%s",
-                    reason != NULL ? reason : "");
-
-    if (q->nsettles >= WORKER_SETTLE_MAX || q->engine->stopping) {
-        worker_engine_settle(q);
-
-    } else {
-        worker_engine_settle_later(q->engine, SETTLE_MS);
-    }
-}
-
-
-static void
-worker_engine_count(worker_task_t *t, worker_end_e end)
-{
-    worker_t *w = t->worker;
-    size_t    outcome = 0;
-
-    switch (end) {
-
-    case WORKER_END_DONE:
-        w->counts[STOA_M_task_done]++;
-        break;
-
-    case WORKER_END_RETRY:
-        w->counts[STOA_M_task_retried]++;
-        outcome = 1;
-        break;
-
-    case WORKER_END_SNOOZE:
-        outcome = 2;
-        break;
-
-    case WORKER_END_DEAD:
-        w->counts[STOA_M_task_dead]++;
-        outcome = 3;
-        break;
-
-    case WORKER_END_RELEASE:
-        return;
-    }
-
-    if (t->row != NULL) {
-        w->engine->runs[t->row - stoa_tasks][outcome]++;
-    }
-}
-
-
-void
-worker_engine_end(worker_task_t *t, worker_end_e end, const char *reason,
-                  uint32_t delay_ms)
-{
-    worker_lease_t  *lease = t->lease;
-    worker_queue_t  *q = lease->q;
-    worker_engine_t *e = q->engine;
-
-    worker_engine_count(t, end);
-    worker_engine_tell(q, lease->id, lease->fence, end, delay_ms, reason);
-    worker_engine_drop(lease);
-    worker_task_abort(t);
-
-    if (end == WORKER_END_DONE) {
-        worker_relay_kick(e->relay); /* its transaction may have enqueued */
-    }
-
-    worker_engine_check_idle(e);
-}
-
-
 /* ---- claims ---- */
-
-static bool
-worker_engine_lease(worker_queue_t *q, stoa_mem_t *mem, worker_task_t *t,
-                    const stoa_redis_reply_t *reply, size_t at)
-{
-    worker_engine_t *e = q->engine;
-    worker_lease_t  *l = stoa_calloc(mem, sizeof(worker_lease_t));
-    stoa_str_t       id = stoa_redis_str(stoa_redis_at(reply, at));
-    uint64_t         now = e->worker->loop->now_ms(e->worker->loop);
-
-    if (l == NULL || id.len >= sizeof(l->id)) {
-        return false;
-    }
-
-    memcpy(l->id, id.data, id.len);
-    (void) snprintf(l->fence, sizeof(l->fence), "%lld",
-                    (long long) stoa_redis_int(stoa_redis_at(reply, at + 1)));
-    t->attempt = (unsigned) stoa_redis_int(stoa_redis_at(reply, at + 2));
-    t->failures = (unsigned) stoa_redis_int(stoa_redis_at(reply, at + 4));
-    l->alone = stoa_str_eq_z(stoa_redis_str(stoa_redis_at(reply, at + 5)), "1");
-    l->claimed_ms = stoa_redis_int(stoa_redis_at(reply, 0));
-    l->claimed_at = now;
-    l->until_ms = now + q->cls.lease_ms;
-    l->beat_ms = now + q->cls.beat_ms;
-    l->attempts = q->cls.attempts;
-    l->q = q;
-    l->task = t;
-    l->next = e->leases;
-    e->leases = l;
-    e->held++;
-    q->held++;
-    t->lease = l;
-
-    if (l->alone) {
-        e->alone = true;
-    }
-
-    return true;
-}
-
 
 /* The envelope's members to the task; NULL, or why it is dead. */
 static const char *
@@ -559,7 +143,7 @@ worker_engine_open(worker_task_t *t, stoa_str_t text, bool *newer)
     l->give_up_ms = env.give_up_ms;
     l->attempts = env.attempts;
     t->deadline_ms = l->claimed_at
-                     + (env.run_ms != 0 ? env.run_ms : l->q->cls.run_ms);
+                   + (env.run_ms != 0 ? env.run_ms : l->q->cls.run_ms);
 
     if (t->row->flow == STOA_TASK_FLOW_NONE) {
         t->sql = &t->worker->engine->sql[t->row - stoa_tasks];
@@ -588,7 +172,7 @@ worker_engine_begin(worker_queue_t *q, const stoa_redis_reply_t *reply,
     t->worker = w;
     t->mem = mem;
 
-    if (!worker_engine_lease(q, mem, t, reply, at)) {
+    if (!worker_lease_open(q, mem, t, reply, at)) {
         goto failed;
     }
 
@@ -596,7 +180,7 @@ worker_engine_begin(worker_queue_t *q, const stoa_redis_reply_t *reply,
                              &newer);
 
     if (newer) {
-        worker_engine_end(t, WORKER_END_SNOOZE, why, NEWER_DELAY_MS);
+        worker_lease_end(t, WORKER_END_SNOOZE, why, NEWER_DELAY_MS);
 
     } else if (why != NULL) {
         worker_task_bury(t, why);
@@ -633,14 +217,14 @@ worker_engine_claimed(stoa_redis_op_t *op, stoa_err_e err,
     reply = worker_engine_array(e, "claim", err, reply);
 
     if (reply == NULL || stoa_redis_count(reply) < CLAIM_HEADER) {
-        worker_engine_check_idle(e);
+        worker_lease_check_idle(e);
         return; /* the next pop asks again */
     }
 
     n = (stoa_redis_count(reply) - CLAIM_HEADER) / CLAIM_WIDTH;
     q->more = n == q->claim_max;
     q->suspects = stoa_redis_int(stoa_redis_at(reply, 1)) > 1
-                  || (stoa_redis_int(stoa_redis_at(reply, 1)) == 1 && n == 0);
+               || (stoa_redis_int(stoa_redis_at(reply, 1)) == 1 && n == 0);
 
     if (q->more) {
         push[0] = (stoa_str_t) stoa_string("LPUSH");
@@ -656,15 +240,14 @@ worker_engine_claimed(stoa_redis_op_t *op, stoa_err_e err,
 
     worker_engine_pop(e);
     e->worker->loop->defer(e->worker->loop, &e->claim_defer);
-    worker_engine_check_idle(e);
+    worker_lease_check_idle(e);
 }
 
 
 static bool
 worker_engine_claim(worker_queue_t *q, bool idle)
 {
-    static const char *const digits[STOA_QUEUE_LEVELS]
-        = { "0", "1", "2", "3" };
+    static const char *const digits[STOA_QUEUE_LEVELS] = { "0", "1", "2", "3" };
 
     worker_engine_t *e = q->engine;
     uint8_t          levels[STOA_QUEUE_LEVELS];
@@ -690,8 +273,8 @@ worker_engine_claim(worker_queue_t *q, bool idle)
 
     q->want = false;
 
-    if (!worker_engine_eval(e, WORKER_LUA_CLAIM, q, 4 + STOA_QUEUE_LEVELS,
-                            argv, worker_engine_claimed, q))
+    if (!worker_engine_eval(e, WORKER_LUA_CLAIM, q, 4 + STOA_QUEUE_LEVELS, argv,
+                            worker_engine_claimed, q))
     {
         return false;
     }
@@ -751,8 +334,7 @@ worker_engine_claims(stoa_defer_t *d)
         worker_queue_t *q = &e->queues[i];
 
         if (q->want && !q->claiming && q->held < q->max
-            && e->held + e->asked < e->max)
-        {
+            && e->held + e->asked < e->max) {
             (void) worker_engine_claim(q, false); /* else the next pop asks */
         }
     }
@@ -812,8 +394,7 @@ worker_engine_popped(stoa_redis_op_t *op, stoa_err_e err,
     }
 
     if (stoa_redis_type(reply) == STOA_REDIS_ARRAY
-        && stoa_redis_count(reply) == 2)
-    {
+        && stoa_redis_count(reply) == 2) {
         worker_engine_woken(e, stoa_redis_str(stoa_redis_at(reply, 0)));
 
     } else {
@@ -824,7 +405,7 @@ worker_engine_popped(stoa_redis_op_t *op, stoa_err_e err,
 }
 
 
-static void
+void
 worker_engine_pop(worker_engine_t *e)
 {
     stoa_loop_t *loop = e->worker->loop;
@@ -873,7 +454,7 @@ worker_engine_up(void *data, bool up)
              up ? "redis: connected" : "redis: connection lost");
 
     if (up) {
-        worker_engine_settle_all(e);
+        worker_lease_settle_all(e);
         worker_engine_want(e, NULL);
         worker_relay_kick(e->relay);
     }
@@ -975,11 +556,10 @@ worker_engine_create(worker_t *w, worker_host_t *host,
                     w->conf->redis_prefix);
     e->claim_defer.run = worker_engine_claims;
     e->claim_defer.data = e;
-    e->pop_timer = (stoa_timer_t){ .fire = worker_engine_pop_again,
-                                   .data = e };
-    e->settle_timer = (stoa_timer_t){ .fire = worker_engine_settle_fire,
+    e->pop_timer = (stoa_timer_t){ .fire = worker_engine_pop_again, .data = e };
+    e->settle_timer = (stoa_timer_t){ .fire = worker_lease_settle_fire,
                                       .data = e };
-    e->beat_timer = (stoa_timer_t){ .fire = worker_engine_scan, .data = e };
+    e->beat_timer = (stoa_timer_t){ .fire = worker_lease_scan, .data = e };
 
     for (size_t i = 1; i < WORKER_QUEUES_MAX; i++) {
         if (!worker_engine_queue_create(e, (stoa_class_e) i)) {
@@ -999,7 +579,7 @@ worker_engine_create(worker_t *w, worker_host_t *host,
     }
 
     stoa_redis_on_state(w->redis, worker_engine_up, e);
-    w->loop->timer_set(w->loop, &e->beat_timer, BEAT_SCAN_MS);
+    w->loop->timer_set(w->loop, &e->beat_timer, WORKER_BEAT_SCAN_MS);
     worker_engine_pop(e);
     return e;
 
@@ -1078,8 +658,8 @@ worker_engine_stop(worker_engine_t *e, void (*idle)(void *data), void *data)
     e->stopping = true;
     e->idle = idle;
     e->idle_data = data;
-    worker_engine_settle_all(e);
-    worker_engine_check_idle(e);
+    worker_lease_settle_all(e);
+    worker_lease_check_idle(e);
 }
 
 
@@ -1090,6 +670,6 @@ worker_engine_release(worker_engine_t *e)
         worker_lease_t *l = e->leases;
 
         stoa_log(e->worker->log, STOA_LOG_NOTICE, "task %s: released", l->id);
-        worker_engine_end(l->task, WORKER_END_RELEASE, NULL, 0);
+        worker_lease_end(l->task, WORKER_END_RELEASE, NULL, 0);
     }
 }
