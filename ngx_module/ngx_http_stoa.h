@@ -229,6 +229,7 @@ struct ngx_http_stoa_ctx_s {
     unsigned              filling:1;   /* flies for the micro-cache */
     unsigned              cursored:1;  /* list by cursor, not by page */
     unsigned              waited:1;    /* was parked once already */
+    unsigned              bystander:1; /* its failure is not the answer's */
     unsigned              faulted:1;   /* .faults go into the answer */
 };
 
@@ -388,6 +389,7 @@ typedef enum {
     NGX_HTTP_STOA_S_EVENT_BEGIN,
     NGX_HTTP_STOA_S_EVENT_REGISTER,
     NGX_HTTP_STOA_S_PAY,
+    NGX_HTTP_STOA_S_IDEM_AMEND,
     NGX_HTTP_STOA_S_COUNT
 } ngx_http_stoa_stmt_e;
 
@@ -451,6 +453,8 @@ ngx_int_t ngx_http_stoa_sql_answer(ngx_http_stoa_ctx_t *q,
                                    int row);
 /* Whether the statement is worth a second try: 40001, 40P01. */
 ngx_uint_t ngx_http_stoa_sql_again(const stoa_pg_op_t *op);
+void ngx_http_stoa_sql_log(ngx_log_t *log, const stoa_endpoint_t *ep,
+                           const stoa_pg_op_t *op);
 /* Frees res with q's pool. */
 ngx_int_t ngx_http_stoa_sql_keep(ngx_http_stoa_ctx_t *q,
                                  stoa_pg_result_t *res);

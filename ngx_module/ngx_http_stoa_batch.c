@@ -311,6 +311,10 @@ ngx_http_stoa_run_done(stoa_pg_op_t *op, stoa_err_e err, void *data)
         return;
     }
 
+    if (err == STOA_E_INTERNAL) {
+        ngx_http_stoa_sql_log(ngx_cycle->log, run->row->ep, op);
+    }
+
     switch (err) {
 
     case STOA_E_DATABASE_UNAVAILABLE:

@@ -184,6 +184,15 @@ ngx_http_stoa_sql_again(const stoa_pg_op_t *op)
     return ngx_strcmp(state, "40001") == 0 || ngx_strcmp(state, "40P01") == 0;
 }
 
+/* PostgreSQL's words are for the log only. */
+void
+ngx_http_stoa_sql_log(ngx_log_t *log, const stoa_endpoint_t *ep,
+                      const stoa_pg_op_t *op)
+{
+    ngx_log_error(NGX_LOG_ERR, log, 0, "pg: \"%s\" failed, sqlstate %s: %s",
+                  ep->id, stoa_pg_sqlstate(op), stoa_pg_message(op));
+}
+
 static void
 ngx_http_stoa_sql_free(void *data)
 {
@@ -209,7 +218,8 @@ ngx_http_stoa_sql_send(ngx_http_stoa_ctx_t *q)
             ngx_http_stoa_metric_add(STOA_M_pg_saturated, 1);
         }
 
-        return ngx_http_stoa_reply_error(q, err);
+        return q->bystander ? q->resume(q, err)
+                            : ngx_http_stoa_reply_error(q, err);
     }
 
     q->r->connection->log->action = (char *) "waiting for postgres";
@@ -266,7 +276,11 @@ ngx_http_stoa_sql_failed(ngx_http_stoa_ctx_t *q, stoa_pg_op_t *op,
         ngx_http_stoa_metric_add(STOA_M_pg_saturated, 1);
     }
 
-    return ngx_http_stoa_reply_error(q, err);
+    if (err == STOA_E_INTERNAL) {
+        ngx_http_stoa_sql_log(q->r->connection->log, q->ep, op);
+    }
+
+    return q->bystander ? q->resume(q, err) : ngx_http_stoa_reply_error(q, err);
 }
 
 static ngx_int_t
