@@ -108,7 +108,7 @@ ngx_http_stoa_header_filter(ngx_http_request_t *r)
     }
 
     if (r->err_status != 0 && !r->error_page && r->upstream == NULL
-        && (lcf->api == 1 || lcf->errors == 1 || gate->refused != STOA_OK)
+        && (lcf->errors == 1 || (lcf->errors != 0 && gate->refused != STOA_OK))
         && r->err_status >= NGX_HTTP_BAD_REQUEST)
     {
         if (ngx_http_stoa_page(r, gate, lcf) != NGX_OK) {
