@@ -24,6 +24,8 @@ typedef struct ngx_http_stoa_parked_s {
     ngx_int_t            status;
     stoa_str_t           body;
     stoa_str_t           meta;
+    const char          *values[4]; /* of the statement that amends */
+    int                  lens[4];
 } ngx_http_stoa_parked_t;
 
 typedef struct {
@@ -33,6 +35,10 @@ typedef struct {
 } ngx_http_stoa_early_t;
 
 static void ngx_http_stoa_wait_tell(ngx_http_stoa_ctx_t *q, stoa_str_t body);
+static ngx_int_t ngx_http_stoa_wait_amend(ngx_http_stoa_ctx_t    *q,
+                                          ngx_http_stoa_parked_t *p);
+static ngx_int_t ngx_http_stoa_wait_amended(ngx_http_stoa_ctx_t *q,
+                                            stoa_err_e           err);
 static ngx_int_t ngx_http_stoa_wait_over(ngx_http_stoa_ctx_t *q,
                                          stoa_str_t           message);
 static ngx_int_t ngx_http_stoa_wait_accepted(ngx_http_stoa_ctx_t *q);
@@ -206,11 +212,63 @@ ngx_http_stoa_wait_over(ngx_http_stoa_ctx_t *q, stoa_str_t message)
     ngx_http_stoa_wait_leave(q);
 
     if (message.len != 0 && q->ep->media != STOA_MEDIA_BYTES) {
-        return ngx_http_stoa_reply_answer(q, p->status, message, p->meta, none);
+        p->body = message;
+
+        return q->keyed ? ngx_http_stoa_wait_amend(q, p)
+                        : ngx_http_stoa_reply_answer(q, p->status, message,
+                                                     p->meta, none);
     }
 
     if (q->ep->method == STOA_GET) {
         return ngx_http_stoa_work(q);
+    }
+
+    return ngx_http_stoa_reply_answer(q, p->status, p->body, p->meta, none);
+}
+
+/* A replay repeats this answer, so it is stored before it is given. */
+static ngx_int_t
+ngx_http_stoa_wait_amend(ngx_http_stoa_ctx_t *q, ngx_http_stoa_parked_t *p)
+{
+    ngx_uint_t                i;
+    stoa_str_t                v[4];
+    ngx_http_stoa_pipeline_t *pl;
+
+    pl = ngx_http_stoa_pipeline(q->r);
+    v[0] = ngx_http_stoa_idem_scope(q);
+    v[1] = q->idem_key;
+    v[2] = ngx_http_stoa_idem_print(q);
+    v[3] = p->body;
+    q->flow = p;
+    q->resume = ngx_http_stoa_wait_amended;
+    q->bystander = 1;
+
+    for (i = 0; i < 4; i++) {
+        p->values[i] = stoa_strdup_z(&q->mem, v[i]);
+        p->lens[i] = (int) v[i].len;
+
+        if (p->values[i] == NULL) {
+            return ngx_http_stoa_wait_amended(q, STOA_E_NO_MEMORY);
+        }
+    }
+
+    return ngx_http_stoa_sql_submit(q, STOA_POOL_WRITE,
+                                    &pl->stmts[NGX_HTTP_STOA_S_IDEM_AMEND],
+                                    p->values, p->lens);
+}
+
+static ngx_int_t
+ngx_http_stoa_wait_amended(ngx_http_stoa_ctx_t *q, stoa_err_e err)
+{
+    stoa_str_t              none = stoa_null_string;
+    ngx_http_stoa_parked_t *p;
+
+    p = q->flow;
+
+    if (err != STOA_OK) {
+        ngx_log_error(NGX_LOG_WARN, q->r->connection->log, 0,
+                      "stoa: the answer of a key was not amended: %s",
+                      stoa_err_row(err)->code);
     }
 
     return ngx_http_stoa_reply_answer(q, p->status, p->body, p->meta, none);
