@@ -208,6 +208,7 @@ create index order_items_type_idx on app.order_items (ticket_type_id);
 create function app.order_total_check()
 returns trigger
 language plpgsql
+security definer -- at commit the edge's role is back
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -262,7 +263,7 @@ create table app.tickets (
     admitted_at    timestamptz, -- corrected by the device's offset
     admitted_gate  text,
     admitted_by    uuid, -- device or user
-    admitted_scan  bigint,
+    ended_at       timestamptz, -- cancelled, refunded, expired
     version        int not null default 1,
     created_at     timestamptz not null,
     updated_at     timestamptz not null,

@@ -317,6 +317,22 @@ as $$
     returning at
 $$;
 
+-- What a worker added to an answer while its request waited is what a replay
+-- repeats.
+create or replace function api.idem_amend(scope text, key text, print text,
+    body json)
+returns boolean
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    update app.idempotency i
+    set body = idem_amend.body
+    where i.scope = idem_amend.scope and i.key = idem_amend.key
+        and i.print = idem_amend.print and i.status > 0
+    returning true
+$$;
+
 
 -- Views of schema api call these as the edge; it has no USAGE on app, so it
 -- cannot name them.

@@ -1,7 +1,6 @@
 -- users.*
 
-drop view if exists api.users_me;
-create view api.users_me as
+create or replace view api.users_me as
 select u.id, u.version, app.user_json(u) as body
 from app.users u
 where u.status in ('active', 'limited');
@@ -54,3 +53,43 @@ begin
 
     return app.ok(200, app.user_json(v_new), v_new.version::text);
 end $$;
+
+-- ---- the operator's command line, run as the owner ----
+
+-- stoa user add; 23505 when the address is taken
+create or replace function app.user_add(email text, hash text, role text,
+    first_name text, last_name text)
+returns uuid
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_id uuid := app.uuid7();
+begin
+    insert into app.users (id, email, password_hash, first_name, last_name,
+        roles, created_at, updated_at)
+    values (v_id, app.email(user_add.email), user_add.hash,
+        coalesce(nullif(user_add.first_name, ''),
+            split_part(user_add.email, '@', 1)),
+        coalesce(nullif(user_add.last_name, ''), ''),
+        case when coalesce(role, 'member') in ('member', 'attendee')
+            then array['member'] else array[role, 'member'] end,
+        app.now(), app.now());
+
+    perform app.audit(app.ctx_task('user add'), 'user.add', 'user',
+        v_id::text, jsonb_build_object('role', role));
+
+    return v_id;
+end $$;
+
+-- stoa token
+create or replace function app.user_for_token(user_id uuid, email text)
+returns table (id uuid, roles text[], epoch int, status text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select u.id, u.roles, u.token_epoch, u.status
+    from app.users u
+    where (u.id = $1 or u.email = app.email($2)) and u.status <> 'deleted'
+$$;

@@ -1,0 +1,807 @@
+-- events.*: the organizer's side and what everybody sees.
+
+-- Seats of holds that ran out and that nobody has given back yet: they are
+-- free for whoever asks (I-3), so what is shown counts them as free.
+create or replace view app.type_stock as
+select t.id, t.event_id,
+    greatest(0, least(
+        t.quota - t.sold + coalesce(lapsed.seats, 0),
+        e.capacity - e.sold + coalesce(gone.seats, 0))) as remaining,
+    (t.sales_start is null or t.sales_start <= app.now())
+        and (t.sales_end is null or t.sales_end > app.now())
+        and e.status = 'published' and e.ends_at > app.now() as on_sale
+from app.ticket_types t
+join app.events e on e.id = t.event_id
+cross join lateral (
+    select sum(i.quantity) as seats
+    from app.orders o
+    join app.order_items i on i.order_id = o.id and i.ticket_type_id = t.id
+    where o.event_id = t.event_id
+        and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
+        and o.reserved_until <= app.now()) lapsed
+cross join lateral (
+    select sum(i.quantity) as seats
+    from app.orders o
+    join app.order_items i on i.order_id = o.id
+    where e.capacity is not null and o.event_id = t.event_id
+        and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
+        and o.reserved_until <= app.now()) gone;
+
+create or replace view api.ticket_types_list as
+select t.id, t.event_id, t.sort, t.version, e.status as event_status,
+    json_build_object(
+        'id', t.id,
+        'eventId', t.event_id,
+        'name', t.name,
+        'description', t.description,
+        'priceCents', t.price_cents,
+        'currency', e.currency,
+        'quota', t.quota,
+        'sold', t.sold,
+        'remaining', s.remaining,
+        'onSale', s.on_sale,
+        'minPerOrder', t.min_per_order,
+        'maxPerOrder', t.max_per_order,
+        'salesStart', app.ts(t.sales_start),
+        'salesEnd', app.ts(t.sales_end),
+        'validFrom', app.ts(t.valid_from),
+        'validUntil', app.ts(t.valid_until),
+        'sort', t.sort,
+        'version', t.version) as item
+from app.ticket_types t
+join app.events e on e.id = t.event_id
+join app.type_stock s on s.id = t.id;
+
+create or replace view api.events_list as
+select e.id, e.title, e.starts_at, e.created_at, e.currency, e.search,
+    e.location, e.ends_at > app.now() as upcoming, p.free,
+    json_build_object(
+        'id', e.id,
+        'title', e.title,
+        'startsAt', app.ts(e.starts_at),
+        'endsAt', app.ts(e.ends_at),
+        'timezone', e.timezone,
+        'location', e.location,
+        'currency', e.currency,
+        'status', e.status,
+        'organizerId', e.organizer_id,
+        'minPriceCents', p.min_price,
+        'maxPriceCents', p.max_price,
+        'remaining', p.remaining,
+        'soldOut', p.remaining = 0) as item
+from app.events e
+cross join lateral (
+    select min(t.price_cents) as min_price, max(t.price_cents) as max_price,
+        coalesce(min(t.price_cents) = 0, false) as free,
+        least(e.capacity - e.sold, sum(s.remaining)) as remaining
+    from app.ticket_types t
+    join app.type_stock s on s.id = t.id
+    where t.event_id = e.id) p
+where e.status = 'published';
+
+create or replace view api.events_mine as
+select e.id, e.title, e.starts_at, e.created_at, e.status, e.search,
+    a.user_id,
+    json_build_object(
+        'id', e.id,
+        'title', e.title,
+        'startsAt', app.ts(e.starts_at),
+        'endsAt', app.ts(e.ends_at),
+        'timezone', e.timezone,
+        'location', e.location,
+        'currency', e.currency,
+        'status', e.status,
+        'capacity', e.capacity,
+        'sold', e.sold,
+        'version', e.version,
+        'createdAt', app.ts(e.created_at)) as item
+from app.events e
+join api.acl_event a on a.id = e.id and a.relation = 'manage';
+
+create or replace view api.events_detail as
+select e.id, e.status, e.organizer_id, e.version,
+    e.version || '.' || left(md5(b.body::text), 12) as etag, b.body
+from app.events e
+cross join lateral (
+    select json_build_object(
+        'id', e.id,
+        'title', e.title,
+        'description', e.description,
+        'startsAt', app.ts(e.starts_at),
+        'endsAt', app.ts(e.ends_at),
+        'timezone', e.timezone,
+        'location', e.location,
+        'capacity', e.capacity,
+        'sold', e.sold,
+        'currency', e.currency,
+        'status', e.status,
+        'organizerId', e.organizer_id,
+        'reentry', e.reentry,
+        'minPriceCents', (select min(t.price_cents) from app.ticket_types t
+            where t.event_id = e.id),
+        'ticketTypes', coalesce((
+            select json_agg(t.item order by t.sort, t.id)
+            from api.ticket_types_list t
+            where t.event_id = e.id), '[]'),
+        'version', e.version,
+        'publishedAt', app.ts(e.published_at),
+        'cancelledAt', app.ts(e.cancelled_at),
+        'createdAt', app.ts(e.created_at)) as body
+    offset 0) b;
+
+create or replace function app.event_answer(event uuid, status int)
+returns api.answer
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    select app.ok($2, d.body, d.etag)
+    from api.events_detail d
+    where d.id = event
+$$;
+
+-- NULL: well-formed.  What needs another table or two members at once.
+create or replace function app.event_faults(body jsonb, old app.events)
+returns api.answer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_from timestamptz := coalesce((body->>'starts_at')::timestamptz,
+        old.starts_at);
+    v_to timestamptz := coalesce((body->>'ends_at')::timestamptz,
+        old.ends_at);
+begin
+    if v_to <= v_from then
+        return app.fault('/endsAt', 'too_small', 'must be after startsAt');
+    end if;
+
+    if body ? 'timezone' and not app.is_timezone(body->>'timezone') then
+        return app.fault('/timezone', 'unknown', 'is not a known time zone');
+    end if;
+
+    return null;
+end $$;
+
+create or replace function api.events_create(ctx api.ctx, body jsonb)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id uuid := app.uuid7();
+    v_now timestamptz := app.now();
+    v_fault api.answer;
+begin
+    v_fault := app.event_faults(body, null);
+    if v_fault.status is not null then
+        return v_fault;
+    end if;
+
+    insert into app.events (id, organizer_id, title, description, starts_at,
+        ends_at, timezone, location, online_link, capacity, currency, reentry,
+        created_at, updated_at)
+    values (v_id, (ctx).actor, body->>'title', body->>'description',
+        (body->>'starts_at')::timestamptz, (body->>'ends_at')::timestamptz,
+        body->>'timezone', body->>'location', body->>'online_link',
+        (body->>'capacity')::int, coalesce(body->>'currency', 'EUR'),
+        coalesce((body->>'reentry')::boolean, false), v_now, v_now);
+
+    perform app.audit(ctx, 'event.create', 'event', v_id::text, body);
+
+    return app.event_answer(v_id, 201);
+end $$;
+
+-- PUT and PATCH alike: what is absent stays.
+create or replace function api.events_update(ctx api.ctx, id uuid,
+    if_match int, body jsonb)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_old app.events;
+    v_fault api.answer;
+begin
+    if not app.event_can(ctx, events_update.id, 'manage') then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    if body ? 'capacity' then
+        perform app.holds_release(events_update.id);
+    end if;
+
+    select e.* into v_old
+    from app.events e
+    where e.id = events_update.id
+    for no key update;
+
+    if if_match is not null and if_match <> v_old.version then
+        return app.fail('PRECONDITION_FAILED');
+    end if;
+
+    if v_old.status = 'cancelled' then
+        return app.fail('INVALID_STATE', json_build_object(
+            'detail', 'the event was cancelled'));
+    end if;
+
+    v_fault := app.event_faults(body, v_old);
+    if v_fault.status is not null then
+        return v_fault;
+    end if;
+
+    if body->>'currency' <> v_old.currency and exists (
+        select from app.orders o where o.event_id = v_old.id)
+    then
+        return app.fail('INVALID_STATE', json_build_object(
+            'detail', 'there are orders in the old currency'));
+    end if;
+
+    if (body->>'capacity')::int < v_old.sold then
+        return app.fail('QUOTA_BELOW_SOLD',
+            json_build_object('sold', v_old.sold));
+    end if;
+
+    perform app.pause('events_update');
+
+    update app.events e
+    set title = coalesce(body->>'title', e.title),
+        description = case when body ? 'description'
+            then body->>'description' else e.description end,
+        starts_at = coalesce((body->>'starts_at')::timestamptz, e.starts_at),
+        ends_at = coalesce((body->>'ends_at')::timestamptz, e.ends_at),
+        timezone = coalesce(body->>'timezone', e.timezone),
+        location = case when body ? 'location' then body->>'location'
+            else e.location end,
+        online_link = case when body ? 'online_link'
+            then body->>'online_link' else e.online_link end,
+        capacity = case when body ? 'capacity'
+            then (body->>'capacity')::int else e.capacity end,
+        currency = coalesce(body->>'currency', e.currency),
+        reentry = coalesce((body->>'reentry')::boolean, e.reentry),
+        version = e.version + 1,
+        updated_at = app.now()
+    where e.id = v_old.id;
+
+    perform app.audit(ctx, 'event.update', 'event', v_old.id::text, body);
+
+    return app.event_answer(v_old.id, 200);
+end $$;
+
+create or replace function api.events_publish(ctx api.ctx, id uuid,
+    if_match int)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_old app.events;
+begin
+    if not app.event_can(ctx, events_publish.id, 'manage') then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    select e.* into v_old
+    from app.events e
+    where e.id = events_publish.id
+    for no key update;
+
+    if if_match is not null and if_match <> v_old.version then
+        return app.fail('PRECONDITION_FAILED');
+    end if;
+
+    if v_old.status <> 'draft' then
+        return app.fail('INVALID_STATE', json_build_object(
+            'detail', 'the event is ' || v_old.status));
+    end if;
+
+    update app.events e
+    set status = 'published', published_at = app.now(),
+        updated_at = app.now(), version = e.version + 1
+    where e.id = v_old.id;
+
+    perform app.audit(ctx, 'event.publish', 'event', v_old.id::text);
+
+    return app.event_answer(v_old.id, 200);
+end $$;
+
+-- From here on nothing is sold and nobody is let in; money goes back by task.
+create or replace function api.events_cancel(ctx api.ctx, id uuid,
+    if_match int, reason text)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_old app.events;
+    v_answer api.answer;
+begin
+    if not app.event_can(ctx, events_cancel.id, 'manage') then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    select e.* into v_old
+    from app.events e
+    where e.id = events_cancel.id
+    for no key update;
+
+    if if_match is not null and if_match <> v_old.version then
+        return app.fail('PRECONDITION_FAILED');
+    end if;
+
+    if v_old.status = 'cancelled' then
+        return app.fail('INVALID_STATE', json_build_object(
+            'detail', 'the event is cancelled'));
+    end if;
+
+    update app.events e
+    set status = 'cancelled', cancelled_at = app.now(),
+        cancel_reason = events_cancel.reason, updated_at = app.now(),
+        version = e.version + 1
+    where e.id = v_old.id;
+
+    perform queue.enqueue('event.cancel_refunds',
+        jsonb_build_object('event_id', v_old.id),
+        uniq => 'event.cancel_refunds:' || v_old.id);
+    perform app.audit(ctx, 'event.cancel', 'event', v_old.id::text,
+        jsonb_build_object('reason', events_cancel.reason));
+
+    v_answer := app.event_answer(v_old.id, 200);
+    v_answer.emit := app.wake();
+    return v_answer;
+end $$;
+
+
+-- ---- ticket types ----
+
+create or replace function app.type_answer(type uuid, status int)
+returns api.answer
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    select app.ok($2, t.item, t.version::text)
+    from api.ticket_types_list t
+    where t.id = type
+$$;
+
+create or replace function app.type_faults(body jsonb, old app.ticket_types)
+returns api.answer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_min int := coalesce((body->>'min_per_order')::int, old.min_per_order, 1);
+    v_max int := coalesce((body->>'max_per_order')::int, old.max_per_order,
+        greatest(v_min, 10));
+    v_from timestamptz := case when body ? 'sales_start'
+        then (body->>'sales_start')::timestamptz else old.sales_start end;
+    v_to timestamptz := case when body ? 'sales_end'
+        then (body->>'sales_end')::timestamptz else old.sales_end end;
+begin
+    if v_max < v_min then
+        return app.fault('/maxPerOrder', 'too_small',
+            'must not be below minPerOrder');
+    end if;
+
+    if v_to <= v_from then
+        return app.fault('/salesEnd', 'too_small',
+            'must be after salesStart');
+    end if;
+
+    v_from := case when body ? 'valid_from'
+        then (body->>'valid_from')::timestamptz else old.valid_from end;
+    v_to := case when body ? 'valid_until'
+        then (body->>'valid_until')::timestamptz else old.valid_until end;
+
+    if v_to <= v_from then
+        return app.fault('/validUntil', 'too_small',
+            'must be after validFrom');
+    end if;
+
+    return null;
+end $$;
+
+create or replace function api.ticket_types_create(ctx api.ctx, id uuid,
+    body jsonb)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id uuid := app.uuid7();
+    v_status text;
+    v_now timestamptz := app.now();
+    v_fault api.answer;
+begin
+    if not app.event_can(ctx, ticket_types_create.id, 'manage') then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    select e.status into v_status
+    from app.events e
+    where e.id = ticket_types_create.id
+    for key share;
+
+    if v_status = 'cancelled' then
+        return app.fail('INVALID_STATE', json_build_object(
+            'detail', 'the event was cancelled'));
+    end if;
+
+    v_fault := app.type_faults(body, null);
+    if v_fault.status is not null then
+        return v_fault;
+    end if;
+
+    insert into app.ticket_types (id, event_id, name, description,
+        price_cents, quota, min_per_order, max_per_order, sales_start,
+        sales_end, valid_from, valid_until, sort, created_at, updated_at)
+    values (v_id, ticket_types_create.id, body->>'name',
+        body->>'description', (body->>'price_cents')::bigint,
+        (body->>'quota')::int, coalesce((body->>'min_per_order')::int, 1),
+        coalesce((body->>'max_per_order')::int,
+            greatest(10, (body->>'min_per_order')::int)),
+        (body->>'sales_start')::timestamptz,
+        (body->>'sales_end')::timestamptz,
+        (body->>'valid_from')::timestamptz,
+        (body->>'valid_until')::timestamptz,
+        coalesce((body->>'sort')::int, 0), v_now, v_now);
+
+    perform app.audit(ctx, 'ticket_type.create', 'ticket_type', v_id::text,
+        body || jsonb_build_object('event_id', ticket_types_create.id));
+
+    return app.type_answer(v_id, 201);
+end $$;
+
+create or replace function api.ticket_types_update(ctx api.ctx, id uuid,
+    if_match int, body jsonb)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_old app.ticket_types;
+    v_fault api.answer;
+begin
+    select t.* into v_old
+    from app.ticket_types t
+    where t.id = ticket_types_update.id;
+
+    if not found or not app.event_can(ctx, v_old.event_id, 'manage') then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    if body ? 'quota' then
+        perform app.holds_release(v_old.event_id);
+    end if;
+
+    select t.* into v_old
+    from app.ticket_types t
+    where t.id = ticket_types_update.id
+    for no key update;
+
+    if not found then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    if if_match is not null and if_match <> v_old.version then
+        return app.fail('PRECONDITION_FAILED');
+    end if;
+
+    v_fault := app.type_faults(body, v_old);
+    if v_fault.status is not null then
+        return v_fault;
+    end if;
+
+    if (body->>'quota')::int < v_old.sold then
+        return app.fail('QUOTA_BELOW_SOLD',
+            json_build_object('sold', v_old.sold));
+    end if;
+
+    perform app.pause('ticket_types_update');
+
+    update app.ticket_types t
+    set name = coalesce(body->>'name', t.name),
+        description = case when body ? 'description'
+            then body->>'description' else t.description end,
+        price_cents = coalesce((body->>'price_cents')::bigint, t.price_cents),
+        quota = coalesce((body->>'quota')::int, t.quota),
+        min_per_order = coalesce((body->>'min_per_order')::int,
+            t.min_per_order),
+        max_per_order = coalesce((body->>'max_per_order')::int,
+            t.max_per_order),
+        sales_start = case when body ? 'sales_start'
+            then (body->>'sales_start')::timestamptz else t.sales_start end,
+        sales_end = case when body ? 'sales_end'
+            then (body->>'sales_end')::timestamptz else t.sales_end end,
+        valid_from = case when body ? 'valid_from'
+            then (body->>'valid_from')::timestamptz else t.valid_from end,
+        valid_until = case when body ? 'valid_until'
+            then (body->>'valid_until')::timestamptz else t.valid_until end,
+        sort = coalesce((body->>'sort')::int, t.sort),
+        version = t.version + 1,
+        updated_at = app.now()
+    where t.id = v_old.id;
+
+    perform app.audit(ctx, 'ticket_type.update', 'ticket_type',
+        v_old.id::text, body);
+
+    return app.type_answer(v_old.id, 200);
+end $$;
+
+-- Only while nobody ever ordered it; afterwards sales are ended instead.
+create or replace function api.ticket_types_delete(ctx api.ctx, id uuid,
+    if_match int)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_old app.ticket_types;
+begin
+    select t.* into v_old
+    from app.ticket_types t
+    where t.id = ticket_types_delete.id
+    for update;
+
+    if not found or not app.event_can(ctx, v_old.event_id, 'manage') then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    if if_match is not null and if_match <> v_old.version then
+        return app.fail('PRECONDITION_FAILED');
+    end if;
+
+    if exists (select from app.order_items i
+        where i.ticket_type_id = v_old.id)
+    then
+        return app.fail('INVALID_STATE', json_build_object(
+            'detail', 'there are orders; end its sales instead'));
+    end if;
+
+    delete from app.ticket_types t where t.id = v_old.id;
+    perform app.audit(ctx, 'ticket_type.delete', 'ticket_type',
+        v_old.id::text, jsonb_build_object('name', v_old.name));
+
+    return app.ok(204, null);
+end $$;
+
+
+-- ---- staff ----
+
+create or replace function api.events_staff(ctx api.ctx, id uuid)
+returns api.answer
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not app.event_can(ctx, events_staff.id, 'manage') then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    return app.ok(200, coalesce((
+        select json_agg(json_build_object(
+            'userId', u.id,
+            'email', u.email,
+            'firstName', u.first_name,
+            'lastName', u.last_name,
+            'relation', s.relation) order by u.email)
+        from app.event_staff s
+        join app.users u on u.id = s.user_id
+        where s.event_id = events_staff.id), '[]'));
+end $$;
+
+-- Also gives the role scanner, which the new token of the person will carry.
+create or replace function api.events_staff_add(ctx api.ctx, id uuid,
+    user_id uuid, email text, relation text)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_user app.users;
+    v_relation text := coalesce(events_staff_add.relation, 'scan');
+begin
+    if not app.event_can(ctx, events_staff_add.id, 'manage') then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    if (events_staff_add.user_id is null) = (events_staff_add.email is null)
+    then
+        return app.fault('/userId', 'required', 'either userId or email');
+    end if;
+
+    select u.* into v_user
+    from app.users u
+    where (u.id = events_staff_add.user_id
+            or u.email = app.email(events_staff_add.email))
+        and u.status = 'active'
+    for no key update;
+
+    if not found then
+        return app.fault(case when events_staff_add.email is null
+            then '/userId' else '/email' end, 'unknown', 'has no account');
+    end if;
+
+    if v_relation = 'manage' and not v_user.roles && '{organizer,admin}' then
+        return app.fault('/relation', 'not_allowed',
+            'manage is for organizers');
+    end if;
+
+    insert into app.event_staff as s (event_id, user_id, relation, created_at)
+    values (events_staff_add.id, v_user.id, v_relation, app.now())
+    on conflict on constraint event_staff_pkey do update
+    set relation = excluded.relation;
+
+    if not 'scanner' = any (v_user.roles) then
+        update app.users u
+        set roles = u.roles || '{scanner}', updated_at = app.now()
+        where u.id = v_user.id;
+    end if;
+
+    perform app.audit(ctx, 'event.staff_add', 'event',
+        events_staff_add.id::text, jsonb_build_object('user_id', v_user.id,
+            'relation', v_relation));
+
+    return app.ok(201, json_build_object(
+        'userId', v_user.id,
+        'email', v_user.email,
+        'firstName', v_user.first_name,
+        'lastName', v_user.last_name,
+        'relation', v_relation));
+end $$;
+
+create or replace function api.events_staff_remove(ctx api.ctx, id uuid,
+    user_id uuid)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not app.event_can(ctx, events_staff_remove.id, 'manage') then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    delete from app.event_staff s
+    where s.event_id = events_staff_remove.id
+        and s.user_id = events_staff_remove.user_id;
+
+    if not found then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    perform app.audit(ctx, 'event.staff_remove', 'event',
+        events_staff_remove.id::text,
+        jsonb_build_object('user_id', events_staff_remove.user_id));
+
+    return app.ok(204, null);
+end $$;
+
+
+-- ---- registrations: who comes ----
+
+create or replace view app.registrations as
+select t.id, t.event_id, t.order_id, t.holder_id, t.holder_name, u.email,
+    t.ticket_type_id, y.name as type_name, t.state,
+    case
+        when t.state in ('admitted', 'exited') then 'attended'
+        when t.state = 'valid' then 'registered'
+        when t.state = 'reserved' then 'reserved'
+        else 'cancelled'
+    end as status,
+    t.price_cents, o.currency, o.status as order_status, t.created_at,
+    t.admitted_at, t.admitted_gate
+from app.tickets t
+join app.orders o on o.id = t.order_id
+join app.ticket_types y on y.id = t.ticket_type_id
+join app.users u on u.id = t.holder_id;
+
+create or replace function api.events_registrations(ctx api.ctx, id uuid,
+    status text, search text, page int, page_limit int)
+returns api.answer
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_total bigint;
+    v_body json;
+    v_page int := coalesce(page, 1);
+    v_limit int := coalesce(page_limit, 20);
+begin
+    if not app.event_can(ctx, events_registrations.id, 'manage') then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    select count(*) into v_total
+    from app.registrations r
+    where r.event_id = events_registrations.id
+        and (events_registrations.status is null
+            or r.status = events_registrations.status)
+        and (search is null or r.holder_name ilike api.like(search)
+            or r.email ilike api.like(search));
+
+    select coalesce(json_agg(q.item order by q.id), '[]') into v_body
+    from (
+        select r.id, json_build_object(
+            'id', r.id,
+            'orderId', r.order_id,
+            'userId', r.holder_id,
+            'name', r.holder_name,
+            'email', r.email,
+            'ticketTypeId', r.ticket_type_id,
+            'ticketTypeName', r.type_name,
+            'state', r.state,
+            'status', r.status,
+            'priceCents', r.price_cents,
+            'currency', r.currency,
+            'orderStatus', r.order_status,
+            'registeredAt', app.ts(r.created_at),
+            'admittedAt', app.ts(r.admitted_at),
+            'gate', r.admitted_gate) as item
+        from app.registrations r
+        where r.event_id = events_registrations.id
+            and (events_registrations.status is null
+                or r.status = events_registrations.status)
+            and (search is null or r.holder_name ilike api.like(search)
+                or r.email ilike api.like(search))
+        order by r.id
+        limit v_limit offset (v_page - 1)::bigint * v_limit) q;
+
+    return app.ok(200, v_body, meta => json_build_object(
+        'page', v_page, 'limit', v_limit, 'total', v_total,
+        'pages', (v_total + v_limit - 1) / v_limit));
+end $$;
+
+-- A cell that no spreadsheet takes for a formula.
+create or replace function app.csv(cell text)
+returns text
+language sql immutable
+as $$
+    select case
+        when cell is null then ''
+        when cell ~ '^[-=+@\t\r]' then '"''' || replace(cell, '"', '""') || '"'
+        when cell ~ '[",\n\r]' then '"' || replace(cell, '"', '""') || '"'
+        else cell
+    end
+$$;
+
+create or replace function api.events_registrations_csv(ctx api.ctx, id uuid)
+returns table (status int, body json, csv text)
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    if not app.event_can(ctx, events_registrations_csv.id, 'manage') then
+        return query select 0, json_build_object('code', 'NOT_FOUND'),
+            null::text;
+        return;
+    end if;
+
+    return query
+    select 200, null::json, E'ticketId,orderId,name,email,ticketType,status,'
+            'priceCents,currency,registeredAt,admittedAt,gate\r\n'
+        || coalesce(string_agg(
+            r.id || ',' || r.order_id || ',' || app.csv(r.holder_name) || ','
+            || app.csv(r.email) || ',' || app.csv(r.type_name) || ','
+            || r.status || ',' || r.price_cents || ',' || r.currency || ','
+            || app.ts(r.created_at) || ','
+            || coalesce(app.ts(r.admitted_at), '') || ','
+            || app.csv(r.admitted_gate) || E'\r\n', '' order by r.id), '')
+    from (
+        select r.*
+        from app.registrations r
+        where r.event_id = events_registrations_csv.id
+        order by r.id
+        limit 50000) r;
+end $$;

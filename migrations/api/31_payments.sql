@@ -1,0 +1,582 @@
+-- Payments and refunds.  A provider's news arrives as events, in any order
+-- and more than once, or is read by the reconciler; both end in
+-- app.payment_fact(), where facts only ever grow: money captured, money
+-- returned.  So every order of arrival ends in the same state (I-33).
+
+-- What a provider has told about a payment, applied.  The order's row is
+-- locked first, then the payment's.
+--   captured, returned   totals the provider reports; null: not reported
+--   declined, ended      the last attempt failed; the intent is closed
+-- Answers one word about what was done.
+create or replace function app.payment_fact(payment uuid, captured bigint,
+    returned bigint, declined boolean, ended boolean, why text,
+    error_code text default null, error_message text default null)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_ctx api.ctx := app.ctx_task(why);
+    v_now timestamptz := app.now();
+    v_order app.orders;
+    v_payment app.payments;
+    v_new bigint;
+begin
+    select o.* into v_order
+    from app.orders o
+    where o.id = (select p.order_id from app.payments p where p.id = payment)
+    for no key update;
+
+    if not found then
+        return 'unknown payment';
+    end if;
+
+    select p.* into v_payment
+    from app.payments p
+    where p.id = payment
+    for no key update;
+
+    perform app.pause('payment_fact');
+
+    -- 1. money that came in
+    v_new := greatest(v_payment.captured_cents, coalesce(captured, 0));
+
+    if v_new > v_payment.captured_cents then
+        update app.payments p
+        set captured_cents = v_new, status = 'succeeded', error_code = null,
+            error_message = null, client_secret = null, updated_at = v_now
+        where p.id = payment;
+
+        if v_payment.captured_cents = 0 then
+            perform app.audit(v_ctx, 'payment.succeeded', 'payment',
+                payment::text, jsonb_build_object('captured', v_new));
+
+            -- 2. what it buys: the seats it held, or the same seats if they
+            -- are still free; else it goes back
+            if v_new < v_order.total_cents
+                or not app.order_move(v_ctx, v_order.id, 'paid', why)
+            then
+                perform app.refund_open(v_ctx, payment, v_new,
+                    case when v_new < v_order.total_cents
+                        then 'less than the total was paid'
+                        else 'paid too late' end, null);
+            end if;
+        else
+            -- captured more, later: nothing was sold for it
+            perform app.refund_open(v_ctx, payment,
+                v_new - v_payment.captured_cents, 'paid twice', null);
+        end if;
+    elsif v_payment.captured_cents = 0 and (declined or ended) then
+        update app.payments p
+        set status = case when ended then 'canceled' when p.status = 'pending'
+                then 'failed' else p.status end,
+            error_code = coalesce(payment_fact.error_code, p.error_code),
+            error_message = coalesce(payment_fact.error_message,
+                p.error_message),
+            updated_at = v_now
+        where p.id = payment;
+
+        if ended and v_order.status in ('reserved', 'awaiting_payment',
+            'payment_failed')
+        then
+            perform app.order_move(v_ctx, v_order.id,
+                case when v_order.reserved_until <= v_now then 'expired'
+                    else 'cancelled' end, why);
+        elsif declined and v_order.status in ('reserved', 'awaiting_payment')
+        then
+            perform app.order_move(v_ctx, v_order.id, 'payment_failed', why);
+        end if;
+    end if;
+
+    -- 3. money that went back, also by the provider's own page
+    if coalesce(returned, 0) > 0 then
+        select p.* into v_payment
+        from app.payments p
+        where p.id = payment;
+
+        if returned > v_payment.refunded_cents then
+            insert into app.refunds (id, payment_id, order_id, amount_cents,
+                reason, status, created_at, updated_at)
+            values (app.uuid7(), payment, v_order.id,
+                least(returned, v_payment.captured_cents)
+                    - v_payment.refunded_cents,
+                'by the provider', 'succeeded', v_now, v_now);
+
+            update app.payments p
+            set refunded_cents = least(returned, p.captured_cents),
+                updated_at = v_now
+            where p.id = payment;
+
+            perform app.audit(v_ctx, 'payment.returned', 'payment',
+                payment::text, jsonb_build_object('returned', returned));
+        end if;
+
+        perform app.refund_settle(v_ctx, payment);
+    end if;
+
+    return 'done';
+end $$;
+
+-- States that follow from how much of a payment went back.
+create or replace function app.refund_settle(ctx api.ctx, payment uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_payment app.payments;
+    v_status text;
+begin
+    update app.payments p
+    set status = case when p.refunded_cents = 0 then 'succeeded'
+            when p.refunded_cents < p.captured_cents then 'partially_refunded'
+            else 'refunded' end,
+        updated_at = app.now()
+    where p.id = payment and p.captured_cents > 0
+    returning p.* into v_payment;
+
+    if not found then
+        return;
+    end if;
+
+    select o.status into v_status
+    from app.orders o
+    where o.id = v_payment.order_id;
+
+    if v_status in ('paid', 'partially_refunded')
+        and v_payment.refunded_cents = v_payment.captured_cents
+    then
+        perform app.order_move(ctx, v_payment.order_id, 'refunded', 'refund');
+    elsif v_status = 'paid' and v_payment.refunded_cents > 0 then
+        perform app.order_move(ctx, v_payment.order_id, 'partially_refunded',
+            'refund');
+    end if;
+end $$;
+
+-- Sets an amount of a payment aside and asks a worker to pay it back.  The
+-- caller holds the order's lock.  null: more than is left.
+create or replace function app.refund_open(ctx api.ctx, payment uuid,
+    amount bigint, reason text, requested_by uuid, mail boolean default true)
+returns uuid
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id uuid := app.uuid7();
+    v_order uuid;
+    v_now timestamptz := app.now();
+begin
+    perform p.id from app.payments p where p.id = payment for no key update;
+    perform app.pause('refund_open');
+
+    -- the guard: what is returned never exceeds what was captured
+    update app.payments p
+    set refunded_cents = p.refunded_cents + amount, updated_at = v_now
+    where p.id = payment and amount > 0
+        and p.refunded_cents + amount <= p.captured_cents
+    returning p.order_id into v_order;
+
+    if not found then
+        return null;
+    end if;
+
+    insert into app.refunds (id, payment_id, order_id, amount_cents, reason,
+        requested_by, created_at, updated_at)
+    values (v_id, payment, v_order, amount, reason, requested_by, v_now,
+        v_now);
+
+    perform queue.enqueue('refund.execute',
+        jsonb_build_object('refund_id', v_id),
+        uniq => 'refund.execute:' || v_id);
+
+    if mail then
+        perform queue.enqueue('mail.send', jsonb_build_object(
+            'template', 'order_refunded', 'order_id', v_order,
+            'refund_id', v_id));
+    end if;
+
+    perform app.audit(ctx, 'refund.create', 'order', v_order::text,
+        jsonb_build_object('refund_id', v_id, 'amount', amount,
+            'reason', reason));
+    perform app.refund_settle(ctx, payment);
+
+    return v_id;
+end $$;
+
+create or replace function app.refund_json(id uuid)
+returns json
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select json_build_object(
+        'id', r.id,
+        'orderId', r.order_id,
+        'amountCents', r.amount_cents,
+        'currency', p.currency,
+        'reason', r.reason,
+        'status', r.status,
+        'orderStatus', o.status,
+        'refundedCents', p.refunded_cents,
+        'capturedCents', p.captured_cents,
+        'createdAt', app.ts(r.created_at))
+    from app.refunds r
+    join app.payments p on p.id = r.payment_id
+    join app.orders o on o.id = r.order_id
+    where r.id = $1
+$$;
+
+-- Whole, a part by amount, or named tickets with their price (or an amount).
+create or replace function api.orders_refund(ctx api.ctx, id uuid, body jsonb)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_order app.orders;
+    v_payment app.payments;
+    v_ids uuid[];
+    v_amount bigint := (body->>'amount_cents')::bigint;
+    v_price bigint;
+    v_n int;
+    v_refund uuid;
+begin
+    select o.* into v_order
+    from app.orders o
+    where o.id = orders_refund.id
+    for no key update;
+
+    if not found or not app.event_can(ctx, v_order.event_id, 'manage') then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    select p.* into v_payment
+    from app.payments p
+    where p.order_id = v_order.id;
+
+    if not found or v_payment.captured_cents = 0 then
+        return app.fail('INVALID_STATE', json_build_object(
+            'detail', 'nothing was paid'));
+    end if;
+
+    if body ? 'ticket_ids' then
+        select array_agg(distinct x::uuid) into v_ids
+        from jsonb_array_elements_text(body->'ticket_ids') x;
+
+        select count(*), sum(t.price_cents) into v_n, v_price
+        from app.tickets t
+        where t.id = any (v_ids) and t.order_id = v_order.id
+            and t.state in ('valid', 'admitted', 'exited');
+
+        if v_n <> cardinality(v_ids) then
+            return app.fault('/ticketIds', 'not_allowed',
+                'must be live tickets of this order');
+        end if;
+
+        v_amount := coalesce(v_amount, v_price);
+    end if;
+
+    v_amount := coalesce(v_amount,
+        v_payment.captured_cents - v_payment.refunded_cents);
+
+    -- seats of named tickets are free again: event, then types by id
+    if v_ids is not null and v_payment.refunded_cents + v_amount
+        <= v_payment.captured_cents
+    then
+        perform app.tickets_end(v_order, v_ids);
+    end if;
+
+    if v_amount = 0 and v_ids is not null then
+        perform app.audit(ctx, 'tickets.refunded', 'order', v_order.id::text,
+            to_jsonb(v_ids));
+        return app.order_answer(v_order.id, 201);
+    end if;
+
+    v_refund := app.refund_open(ctx, v_payment.id, v_amount,
+        coalesce(body->>'reason', 'requested by the organizer'),
+        (ctx).actor);
+
+    if v_refund is null then
+        select p.* into v_payment
+        from app.payments p
+        where p.order_id = v_order.id;
+
+        return app.fail('REFUND_EXCEEDS', json_build_object('refundableCents',
+            v_payment.captured_cents - v_payment.refunded_cents));
+    end if;
+
+    return app.ok(201, app.refund_json(v_refund), emit => app.wake());
+end $$;
+
+-- Single tickets of a paid order come back; the caller holds the order.
+create or replace function app.tickets_end(o app.orders, ids uuid[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform e.id from app.events e where e.id = o.event_id for no key update;
+
+    perform y.id
+    from app.ticket_types y
+    where y.id in (
+        select t.ticket_type_id from app.tickets t where t.id = any (ids))
+    order by y.id
+    for no key update;
+
+    perform t.id
+    from app.tickets t
+    where t.id = any (ids)
+    order by t.id
+    for no key update;
+
+    update app.order_items i
+    set refunded = i.refunded + x.n
+    from (
+        select t.line, count(*)::int as n
+        from app.tickets t
+        where t.id = any (ids)
+        group by t.line) x
+    where i.order_id = o.id and i.line = x.line;
+
+    update app.events e
+    set sold = e.sold - cardinality(ids)
+    where e.id = o.event_id;
+
+    update app.ticket_types y
+    set sold = y.sold - x.n
+    from (
+        select t.ticket_type_id, count(*)::int as n
+        from app.tickets t
+        where t.id = any (ids)
+        group by t.ticket_type_id) x
+    where y.id = x.ticket_type_id;
+
+    update app.tickets t
+    set state = 'refunded', ended_at = app.now(), updated_at = app.now(),
+        version = t.version + 1
+    where t.id = any (ids);
+end $$;
+
+create or replace function api.orders_refunds(ctx api.ctx, id uuid)
+returns api.answer
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_order app.orders;
+begin
+    select o.* into v_order
+    from app.orders o
+    where o.id = orders_refunds.id;
+
+    if not found or not (v_order.buyer_id = (ctx).actor
+        or app.event_can(ctx, v_order.event_id, 'manage'))
+    then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    return app.ok(200, coalesce((
+        select json_agg(app.refund_json(r.id) order by r.created_at, r.id)
+        from app.refunds r
+        where r.order_id = v_order.id), '[]'));
+end $$;
+
+
+-- ---- webhooks: stored once, applied by a task ----
+
+create or replace function api.webhooks_stripe(ctx api.ctx, raw bytea)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_event jsonb;
+    v_provider text;
+    v_id text;
+    v_new boolean;
+begin
+    begin
+        v_event := convert_from(raw, 'UTF8')::jsonb;
+    exception
+        when data_exception then
+            return app.fail('BAD_REQUEST');
+    end;
+
+    v_id := v_event->>'id';
+
+    if v_id is null or length(v_id) > 255 or v_event->>'type' is null
+        or jsonb_typeof(v_event->'data') is distinct from 'object'
+    then
+        return app.fail('BAD_REQUEST');
+    end if;
+
+    v_provider := case when v_id like 'evt\_test\_stoa\_%' then 'test'
+        else 'stripe' end;
+
+    if v_provider = 'test' and app.is_production() then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    insert into app.webhook_events (provider, event_id, type, created,
+        payload, received_at)
+    values (v_provider, v_id, v_event->>'type',
+        case when v_event->>'created' ~ '^[0-9]{1,15}$'
+            then (v_event->>'created')::bigint else 0 end,
+        v_event, app.now())
+    on conflict on constraint webhook_events_pkey do nothing;
+
+    v_new := found;
+
+    if v_new then
+        perform queue.enqueue('webhook.process', jsonb_build_object(
+            'provider', v_provider, 'event_id', v_id));
+        perform app.audit(ctx, 'webhook.store', 'webhook_event', v_id,
+            jsonb_build_object('type', v_event->>'type'));
+    end if;
+
+    return app.ok(200, '{"received":true}',
+        emit => case when v_new then app.wake() end);
+end $$;
+
+-- Which of our payments an object of the provider speaks of.
+create or replace function app.webhook_payment(provider text, object jsonb)
+returns uuid
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select p.id
+    from app.payments p
+    where p.provider = $1 and (
+        p.id::text = object->'metadata'->>'payment_id'
+        or p.intent_id = case
+            when object->>'object' = 'payment_intent' then object->>'id'
+            when jsonb_typeof(object->'payment_intent') = 'object'
+                then object->'payment_intent'->>'id'
+            else object->>'payment_intent' end
+        or (object->>'object' = 'checkout.session'
+            and p.session_id = object->>'id'))
+    limit 1
+$$;
+
+create or replace function task.webhook_process(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_event app.webhook_events;
+    v_object jsonb;
+    v_payment uuid;
+    v_outcome text;
+    v_why text;
+begin
+    if not queue.done(webhook_process.id) then
+        return '{"result":"done"}';
+    end if;
+
+    select w.* into v_event
+    from app.webhook_events w
+    where w.provider = payload->>'provider'
+        and w.event_id = payload->>'event_id'
+    for no key update;
+
+    if not found or v_event.state = 'done' then
+        return '{"result":"done"}';
+    end if;
+
+    v_object := v_event.payload->'data'->'object';
+    v_payment := app.webhook_payment(v_event.provider, v_object);
+    v_why := v_event.type;
+
+    if v_payment is null then
+        v_outcome := 'not ours';
+    else
+        -- an intent made by a session is learned from the first that names it
+        update app.payments p
+        set intent_id = case
+                when v_object->>'object' = 'payment_intent'
+                    then v_object->>'id'
+                when jsonb_typeof(v_object->'payment_intent') = 'string'
+                    then v_object->>'payment_intent'
+                else p.intent_id end
+        where p.id = v_payment and p.intent_id is null;
+
+        v_outcome := case v_event.type
+            when 'payment_intent.succeeded' then app.payment_fact(v_payment,
+                coalesce((v_object->>'amount_received')::bigint,
+                    (v_object->>'amount')::bigint), null, false, false, v_why)
+            when 'payment_intent.payment_failed' then app.payment_fact(
+                v_payment, null, null, true, false, v_why,
+                v_object->'last_payment_error'->>'code',
+                v_object->'last_payment_error'->>'message')
+            when 'payment_intent.canceled' then app.payment_fact(v_payment,
+                null, null, false, true, v_why)
+            when 'checkout.session.completed' then app.payment_fact(v_payment,
+                case when v_object->>'payment_status' = 'paid'
+                    then (v_object->>'amount_total')::bigint end,
+                null, false, false, v_why)
+            when 'checkout.session.async_payment_succeeded' then
+                app.payment_fact(v_payment,
+                    (v_object->>'amount_total')::bigint, null, false, false,
+                    v_why)
+            when 'checkout.session.async_payment_failed' then
+                app.payment_fact(v_payment, null, null, true, false, v_why)
+            when 'checkout.session.expired' then app.payment_fact(v_payment,
+                null, null, false, true, v_why)
+            when 'charge.succeeded' then app.payment_fact(v_payment,
+                case when (v_object->>'captured')::boolean then coalesce(
+                    (v_object->>'amount_captured')::bigint,
+                    (v_object->>'amount')::bigint) end,
+                null, false, false, v_why)
+            when 'charge.refunded' then app.payment_fact(v_payment,
+                coalesce((v_object->>'amount_captured')::bigint,
+                    (v_object->>'amount')::bigint),
+                (v_object->>'amount_refunded')::bigint, false, false, v_why)
+            when 'charge.dispute.created' then app.payment_disputed(v_payment,
+                v_object, v_event.created)
+            when 'charge.dispute.updated' then app.payment_disputed(v_payment,
+                v_object, v_event.created)
+            when 'charge.dispute.closed' then app.payment_disputed(v_payment,
+                v_object, v_event.created)
+            else 'ignored'
+        end;
+    end if;
+
+    update app.webhook_events w
+    set state = 'done', outcome = v_outcome, done_at = app.now()
+    where w.provider = v_event.provider and w.event_id = v_event.event_id;
+
+    return '{"result":"done"}';
+end $$;
+
+-- The newest word about a dispute wins, whatever order words come in; of two
+-- with one time the closed one is the newer.
+create or replace function app.payment_disputed(payment uuid, object jsonb,
+    created bigint)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_closed boolean := object->>'status' in ('won', 'lost',
+        'warning_closed');
+begin
+    update app.payments p
+    set disputed = not v_closed, disputed_at = created * 2 + v_closed::int,
+        updated_at = app.now()
+    where p.id = payment
+        and coalesce(p.disputed_at, 0) < created * 2 + v_closed::int;
+
+    if found then
+        perform app.audit(app.ctx_task('dispute'), 'payment.disputed',
+            'payment', payment::text,
+            jsonb_build_object('status', object->>'status'));
+    end if;
+
+    return 'done';
+end $$;

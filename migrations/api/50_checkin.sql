@@ -1,0 +1,251 @@
+-- Admission at the online door, many scans in one statement.
+
+-- Staff of the event, its organizer, an admin; a device only at its own.
+create or replace function app.scan_can(ctx api.ctx, event uuid)
+returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when (ctx).device is not null then exists (
+            select from app.scanner_devices d
+            where d.id = (ctx).device and d.event_id = event
+                and d.revoked_at is null)
+        else app.event_can(ctx, event, 'scan') end
+$$;
+
+-- One scan per ord.  Verdicts, validity first and duplicates second: unknown,
+-- wrong_event, cancelled, not_paid, not_yet, expired, already_used, admitted;
+-- exits say exited or not_inside; mode lookup says valid where a scan would
+-- admit, and writes nothing.
+--
+-- Locks: nonces, then tickets by id.  Several scans of one ticket in a batch
+-- take turns, one statement per turn, so the second sees what the first did;
+-- usually there is one turn.
+create or replace function api.orders_validate(ords int[], ctxs api.ctx[],
+    codes text[], event_ids uuid[], device_ids text[], nonces text[],
+    modes text[], gates text[], directions text[])
+returns setof api.answers
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now constant timestamptz := app.now();
+    v_at constant text := app.ts(v_now);
+    v_code text[];
+    v_nonce text[];
+    v_ticket uuid[];
+    v_turn int[];
+    v_turns int[];
+    v_key bigint;
+    v_t int;
+begin
+    -- a nonce belongs to a device, or to a person at a named device
+    select array_agg(upper(x.code) order by x.i),
+        array_agg(case when x.mode is distinct from 'lookup' then
+            case when x.device is null and x.device_id is not null
+                then x.device_id || ':' else '' end || x.nonce end
+            order by x.i)
+    into v_code, v_nonce
+    from unnest(codes, modes, nonces, device_ids, ctxs) with ordinality
+        x (code, mode, nonce, device_id, actor, roles, session, device, ip,
+            request_id, lang, reply_to, event, i);
+
+    -- one nonce in two batches: one after the other, so the later one finds
+    -- what the earlier one stored
+    for v_key in
+        select distinct hashtextextended(coalesce(x.device, x.actor)::text
+            || x.nonce, 7) as k
+        from unnest(v_nonce, ctxs) x (nonce, actor, roles, session, device,
+            ip, request_id, lang, reply_to, event)
+        where x.nonce is not null
+        order by k
+    loop
+        perform pg_advisory_xact_lock(v_key);
+    end loop;
+
+    -- the part of the code that carries its id finds the ticket
+    perform t.id
+    from unnest(v_code, modes) x (code, mode)
+    join app.tickets t on left(t.code, 28) = left(x.code, 28)
+    where x.mode is distinct from 'lookup'
+    order by t.id
+    for no key update of t;
+
+    perform app.pause('orders_validate');
+
+    select array_agg(r.ticket order by r.i), array_agg(r.turn order by r.i),
+        array_agg(distinct r.turn order by r.turn)
+    into v_ticket, v_turn, v_turns
+    from (
+        select x.i, t.id as ticket,
+            case when x.copies then 1000
+                when t.id is null or x.mode = 'lookup' then 1
+                else row_number() over (partition by t.id, x.copies,
+                    x.mode = 'lookup' order by x.i)
+            end::int as turn
+        from (
+            select x.i, x.code, x.mode,
+                x.nonce is not null and row_number() over (partition by
+                    x.nonce, coalesce(x.device, x.actor) order by x.i) > 1
+                    as copies
+            from unnest(v_code, modes, v_nonce, ctxs) with ordinality
+                x (code, mode, nonce, actor, roles, session, device, ip,
+                    request_id, lang, reply_to, event, i)) x
+        left join app.tickets t on left(t.code, 28) = left(x.code, 28)) r;
+
+    foreach v_t in array v_turns loop
+        return query
+        with x as (
+            select u.*, ords[u.i] as ord, coalesce(u.device, u.actor)
+                    as scanner,
+                coalesce(u.direction, 'entry') as way,
+                u.mode is distinct from 'lookup' as scans,
+                coalesce('admin' = any (u.roles), false) as admin
+            from unnest(v_code, event_ids, v_nonce, modes, gates, directions,
+                v_ticket, v_turn, ctxs) with ordinality
+                u (code, event_id, nonce, mode, gate, direction, ticket, turn,
+                    actor, roles, session, device, ip, request_id, lang,
+                    reply_to, event, i)
+            where u.turn = v_t),
+        f as ( -- found
+            select x.*, t.id as t_id, t.state, t.code = x.code as same,
+                t.event_id as t_event, t.ticket_type_id, t.holder_name,
+                t.order_id, t.admitted_at, t.admitted_gate, t.generation,
+                y.name as type_name, y.valid_from,
+                coalesce(y.valid_until, e.ends_at) as valid_until,
+                e.status as event_status, e.organizer_id, e.reentry,
+                coalesce(x.event, x.event_id, t.event_id) as at_event,
+                coalesce(x.gate, d.gate) as at_gate,
+                d.id is not null and d.revoked_at is null
+                    and coalesce(x.event_id, x.event) = x.event as device_ok
+            from x
+            left join app.tickets t on t.id = x.ticket
+            left join app.ticket_types y on y.id = t.ticket_type_id
+            left join app.events e on e.id = t.event_id
+            left join app.scanner_devices d on d.id = x.device),
+        j as ( -- judged
+            select f.*,
+                case
+                    when f.device is not null then f.device_ok
+                    when f.admin or f.at_event is null then true
+                    when f.at_event = f.t_event and f.organizer_id = f.actor
+                        then true
+                    else exists (
+                            select from app.event_staff s
+                            where s.event_id = f.at_event
+                                and s.user_id = f.actor)
+                        or exists (
+                            select from app.events g
+                            where g.id = f.at_event
+                                and g.organizer_id = f.actor)
+                end as allowed,
+                case
+                    when f.t_id is null then 'unknown'
+                    when not f.same then case when exists (
+                            select from app.ticket_revocations k
+                            where k.ticket_id = f.t_id and k.code_sha256
+                                = sha256(convert_to(f.code, 'UTF8')))
+                        then 'cancelled' else 'unknown' end
+                    when f.t_event <> f.at_event then 'wrong_event'
+                    when f.state in ('reserved', 'expired') then 'not_paid'
+                    when f.event_status = 'cancelled'
+                        or f.state in ('cancelled', 'refunded')
+                        then 'cancelled'
+                    when f.way = 'exit' then case f.state
+                        when 'admitted' then 'exited' else 'not_inside' end
+                    when f.valid_from > v_now then 'not_yet'
+                    when f.valid_until <= v_now then 'expired'
+                    when f.state = 'admitted'
+                        or (f.state = 'exited' and not f.reentry)
+                        then 'already_used'
+                    when f.scans then 'admitted'
+                    else 'valid'
+                end as verdict
+            from f),
+        v as ( -- with what a nonce was told before
+            select j.ord, j.scanner, j.nonce, j.way, j.scans, j.device,
+                j.actor, j.ip, j.request_id, j.at_event, j.allowed, j.code,
+                j.t_id, j.state, j.ticket_type_id, j.type_name,
+                j.holder_name, j.order_id, j.t_event, j.generation,
+                r.id as told,
+                coalesce(r.verdict, j.verdict) as verdict,
+                case when r.id is not null then r.reason
+                    when j.verdict = 'cancelled' then case
+                        when not j.same then 'replaced'
+                        when j.state in ('cancelled', 'refunded') then j.state
+                        else 'event_cancelled' end
+                end as reason,
+                case when r.id is not null then r.admitted_at
+                    when j.verdict = 'admitted' then v_now
+                    when j.verdict in ('already_used', 'exited')
+                        then j.admitted_at end as shown_at,
+                case when r.id is not null then r.admitted_gate
+                    when j.verdict = 'admitted' then j.at_gate
+                    when j.verdict in ('already_used', 'exited')
+                        then j.admitted_gate end as shown_gate,
+                j.at_gate, j.allowed and j.scans and r.id is null as stores
+            from j
+            left join app.scan_events r
+                on r.scanner = j.scanner and r.nonce = j.nonce),
+        moved as (
+            update app.tickets t
+            set state = v.verdict,
+                admitted_at = v.shown_at,
+                admitted_gate = v.shown_gate,
+                admitted_by = case when v.verdict = 'admitted'
+                    then v.scanner else t.admitted_by end,
+                updated_at = v_now,
+                version = t.version + 1
+            from v
+            where t.id = v.t_id and v.stores
+                and v.verdict in ('admitted', 'exited')),
+        scanned as (
+            insert into app.scan_events (event_id, ticket_id, scanner, nonce,
+                gate, direction, verdict, reason, scanned_at, admitted_at,
+                admitted_gate, generation, received_at)
+            select v.at_event, v.t_id, v.scanner, v.nonce, v.at_gate, v.way,
+                v.verdict, v.reason, v_now, v.shown_at, v.shown_gate,
+                v.generation, v_now
+            from v
+            where v.stores),
+        audited as (
+            insert into app.audit_log (at, actor, device, action, resource,
+                resource_id, changes, ip, request_id, digest)
+            select v_now, v.actor, v.device, 'ticket.scan', 'ticket',
+                v.t_id::text, a.changes, v.ip, v.request_id,
+                app.audit_digest(v_now, v.actor, v.device, 'ticket.scan',
+                    'ticket', v.t_id::text, a.changes, v.ip, v.request_id)
+            from v
+            cross join lateral (select case v.verdict
+                    when 'admitted' then '{"verdict": "admitted"}'::jsonb
+                    else jsonb_build_object('verdict', v.verdict)
+                end as changes) a
+            where v.stores)
+        select v.ord, case when v.allowed then 200 else 0 end,
+            case
+                when not v.allowed then '{"code":"FORBIDDEN"}'::json
+                when v.verdict in ('unknown', 'wrong_event') then
+                    json_build_object('verdict', v.verdict)
+                else json_build_object(
+                    'verdict', v.verdict,
+                    'reason', v.reason,
+                    'admittedAt', case when v.told is null
+                        and v.verdict = 'admitted' then v_at
+                        else app.ts(v.shown_at) end,
+                    'gate', v.shown_gate,
+                    'ticket', json_build_object(
+                        'id', v.t_id,
+                        'state', case when v.stores and v.verdict in (
+                                'admitted', 'exited') then v.verdict
+                            else v.state end,
+                        'ticketTypeId', v.ticket_type_id,
+                        'ticketTypeName', v.type_name,
+                        'holderName', v.holder_name,
+                        'orderId', v.order_id,
+                        'eventId', v.t_event))
+            end,
+            null::json, null::text, null::json, null::bigint
+        from v;
+    end loop;
+end $$;

@@ -1,0 +1,1009 @@
+-- task.*: what workers run.  Each is one statement and one transaction; all
+-- may be repeated.  queue.done(id) in the same transaction is what makes an
+-- effect happen once.
+
+-- ---- mails ----
+
+-- An event's own part of a mail.
+create or replace function app.mail_event(event uuid)
+returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object(
+        'eventTitle', e.title,
+        'eventLocation', e.location,
+        'startsLocal', app.local_time(e.starts_at, e.timezone),
+        'endsLocal', app.local_time(e.ends_at, e.timezone),
+        'timezone', e.timezone)
+    from app.events e
+    where e.id = event
+$$;
+
+-- Who gets it and what it says; read when it is sent, so a mail never speaks
+-- of a state that has passed.  null: it is void by now.
+create or replace function app.mail_build(payload jsonb)
+returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_template text := payload->>'template';
+    v_user app.users;
+    v_order app.orders;
+    v_ticket app.tickets;
+    v_data jsonb := '{}';
+    v_tickets jsonb := '[]';
+    v_lang text := payload->>'lang';
+begin
+    case v_template
+    when 'welcome', 'password_reset' then
+        select u.* into v_user
+        from app.users u
+        where u.id = (payload->>'user_id')::uuid;
+
+        if v_template = 'password_reset' then
+            v_data := jsonb_build_object('userId', v_user.id);
+        end if;
+
+    when 'order_paid', 'order_refunded', 'event_cancelled' then
+        select o.* into v_order
+        from app.orders o
+        where o.id = (payload->>'order_id')::uuid;
+
+        select u.* into v_user
+        from app.users u
+        where u.id = v_order.buyer_id;
+
+        v_data := app.mail_event(v_order.event_id) || jsonb_build_object(
+            'orderId', v_order.id,
+            'totalCents', v_order.total_cents,
+            'currency', v_order.currency);
+
+        if v_template = 'order_paid' then
+            select coalesce(jsonb_agg(x.item order by x.id), '[]')
+            into v_tickets
+            from (
+                select t.id, jsonb_build_object(
+                    'id', t.id,
+                    'code', t.code,
+                    'typeName', i.name,
+                    'holder', t.holder_name) as item
+                from app.tickets t
+                join app.order_items i on i.order_id = t.order_id
+                    and i.line = t.line
+                where t.order_id = v_order.id and t.state = 'valid'
+                    and t.holder_id = v_order.buyer_id
+                order by t.id
+                limit 100) x;
+
+            if v_tickets = '[]' then
+                return null; -- refunded, cancelled or given away since
+            end if;
+        else
+            v_data := v_data || jsonb_build_object('refundCents', coalesce((
+                select r.amount_cents from app.refunds r
+                where r.id = (payload->>'refund_id')::uuid),
+                (payload->>'refund_cents')::bigint, 0));
+        end if;
+
+    when 'ticket_transferred' then
+        select t.* into v_ticket
+        from app.tickets t
+        where t.id = (payload->>'ticket_id')::uuid;
+
+        if v_ticket.state is distinct from 'valid'
+            or v_ticket.generation <> (payload->>'generation')::int
+        then
+            return null;
+        end if;
+
+        select u.* into v_user
+        from app.users u
+        where u.id = v_ticket.holder_id;
+
+        v_data := app.mail_event(v_ticket.event_id) || jsonb_build_object(
+            'fromName', (select btrim(f.first_name || ' ' || f.last_name)
+                from app.users f where f.id = (payload->>'from_id')::uuid));
+        v_tickets := (
+            select jsonb_build_array(jsonb_build_object(
+                'id', v_ticket.id,
+                'code', v_ticket.code,
+                'typeName', y.name,
+                'holder', v_ticket.holder_name))
+            from app.ticket_types y
+            where y.id = v_ticket.ticket_type_id);
+    else
+        return null;
+    end case;
+
+    if v_user.id is null or v_user.status = 'deleted' then
+        return null;
+    end if;
+
+    return jsonb_build_object(
+        'result', 'send',
+        'template', v_template,
+        'lang', case when v_lang in ('en', 'ar', 'de', 'es', 'fr', 'it')
+            then v_lang else v_user.preferred_language end,
+        'to', v_user.email,
+        'toName', nullif(btrim(v_user.first_name || ' ' || v_user.last_name),
+            ''),
+        'data', v_data || jsonb_build_object('name', v_user.first_name),
+        'tickets', v_tickets);
+end $$;
+
+create or replace function task.mail_begin(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_mail jsonb;
+    v_why text;
+begin
+    if not exists (
+        select from queue.outbox o where o.id = mail_begin.id and o.state < 2)
+    then
+        return '{"result":"done"}';
+    end if;
+
+    v_mail := app.mail_build(payload);
+
+    if v_mail is null then
+        perform queue.done(mail_begin.id);
+        return '{"result":"done"}';
+    end if;
+
+    select s.reason into v_why
+    from app.mail_suppressions s
+    where s.email = app.email(v_mail->>'to');
+
+    if found then
+        perform queue.dead(mail_begin.id, 'suppressed');
+        return '{"result":"dead","reason":"suppressed"}';
+    end if;
+
+    return v_mail;
+end $$;
+
+create or replace function task.mail_done(id bigint, payload jsonb,
+    result jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if queue.done(mail_done.id) then
+        perform app.audit(app.ctx_task('mail.send'), 'mail.sent', 'mail',
+            mail_done.id::text, jsonb_build_object(
+                'template', payload->>'template',
+                'message_id', mail_done.result->>'messageId',
+                'via', mail_done.result->>'via'));
+    end if;
+
+    return '{"result":"done"}';
+end $$;
+
+create or replace function task.mail_failed(id bigint, payload jsonb,
+    result jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_reason text := coalesce(mail_failed.result->>'reason', 'refused');
+begin
+    if queue.dead(mail_failed.id, v_reason)
+        and coalesce((mail_failed.result->>'suppress')::boolean, false)
+    then
+        insert into app.mail_suppressions (email, reason, created_at)
+        select app.email(app.mail_build(payload)->>'to'), v_reason, app.now()
+        where app.mail_build(payload) is not null
+        on conflict on constraint mail_suppressions_pkey do nothing;
+    end if;
+
+    return jsonb_build_object('result', 'dead', 'reason', v_reason);
+end $$;
+
+
+-- ---- payments ----
+
+create or replace function app.order_reply(id uuid)
+returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select d.body::jsonb from api.orders_detail d where d.id = $1
+$$;
+
+create or replace function app.done_reply(reply jsonb)
+returns jsonb
+language sql immutable
+as $$
+    select case when reply is null then '{"result":"done"}'::jsonb
+        else jsonb_build_object('result', 'done', 'reply', reply) end
+$$;
+
+-- Bytes of an earlier try of the same operation, or null and 0.
+create or replace function app.provider_stored(op text)
+returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce((
+        select jsonb_build_object(
+            'request', jsonb_build_object('path', i.path, 'body', i.body),
+            'ageS', floor(date_part('epoch', app.now() - i.created_at))::int)
+        from queue.inbox i
+        where i.op = $1), '{"request":null,"ageS":0}')
+$$;
+
+create or replace function task.payment_begin(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_order app.orders;
+    v_payment app.payments;
+    v_op text;
+begin
+    select o.* into v_order
+    from app.orders o
+    where o.id = (payload->>'order_id')::uuid;
+
+    select p.* into v_payment
+    from app.payments p
+    where p.order_id = v_order.id;
+
+    if v_payment.id is null or v_payment.provider = 'test'
+        or v_payment.intent_id is not null
+        or v_payment.session_id is not null
+        or v_payment.status <> 'pending'
+        or app.order_status(v_order.status, v_order.reserved_until)
+            not in ('reserved', 'awaiting_payment')
+        or not exists (select from queue.outbox o
+            where o.id = payment_begin.id and o.state < 2)
+    then
+        perform queue.done(payment_begin.id);
+        return app.done_reply(app.order_reply(v_order.id));
+    end if;
+
+    v_op := 'order:' || v_order.id;
+
+    return (
+        select jsonb_build_object(
+            'result', 'call',
+            'provider', v_payment.provider,
+            'op', v_op,
+            'orderId', v_order.id,
+            'paymentId', v_payment.id,
+            'amountCents', v_payment.amount_cents,
+            'currency', v_payment.currency,
+            'title', e.title,
+            'email', u.email,
+            'lang', v_order.lang,
+            'holdUntil', floor(date_part('epoch',
+                v_order.reserved_until))::bigint)
+            || app.provider_stored(v_op)
+        from app.events e, app.users u
+        where e.id = v_order.event_id and u.id = v_order.buyer_id);
+end $$;
+
+create or replace function task.provider_request(id bigint, op text,
+    path text, body text)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    insert into queue.inbox (op, path, body, created_at)
+    values (provider_request.op, provider_request.path,
+        provider_request.body, app.now())
+    on conflict on constraint inbox_pkey do nothing;
+
+    return (
+        select s->'request' || jsonb_build_object('ageS', s->'ageS')
+        from app.provider_stored(provider_request.op) s);
+end $$;
+
+create or replace function task.payment_done(id bigint, payload jsonb,
+    result jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_order app.orders;
+    r jsonb := payment_done.result;
+begin
+    select o.* into v_order
+    from app.orders o
+    where o.id = (payload->>'order_id')::uuid
+    for no key update;
+
+    if queue.done(payment_done.id) then
+        update app.payments p
+        set intent_id = coalesce(r->>'paymentIntentId', p.intent_id),
+            session_id = coalesce(r->>'checkoutSessionId', p.session_id),
+            checkout_url = coalesce(r->>'checkoutUrl', p.checkout_url),
+            client_secret = case when p.status in ('pending', 'failed')
+                then r->>'clientSecret' end,
+            expires_at = to_timestamp((r->>'expiresAt')::double precision),
+            updated_at = app.now()
+        where p.order_id = v_order.id;
+
+        if v_order.status = 'reserved' then
+            perform app.order_move(app.ctx_task('payment.create'), v_order.id,
+                'awaiting_payment', 'payment was made');
+        end if;
+    end if;
+
+    return app.done_reply(app.order_reply(v_order.id));
+end $$;
+
+-- The provider refused to make a payment.  The seats stay held until the hold
+-- ends, as after a declined card; the buyer may cancel earlier.
+create or replace function task.payment_failed(id bigint, payload jsonb,
+    result jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_order app.orders;
+    r jsonb := payment_failed.result;
+begin
+    select o.* into v_order
+    from app.orders o
+    where o.id = (payload->>'order_id')::uuid
+    for no key update;
+
+    if queue.done(payment_failed.id) then
+        update app.payments p
+        set status = 'canceled', error_code = coalesce(r->>'code', r->>'type'),
+            error_message = r->>'message', client_secret = null,
+            updated_at = app.now()
+        where p.order_id = v_order.id and p.captured_cents = 0;
+
+        if found and v_order.status in ('reserved', 'awaiting_payment') then
+            perform app.order_move(app.ctx_task('payment.create'), v_order.id,
+                'payment_failed', coalesce(r->>'message', 'refused'));
+        end if;
+    end if;
+
+    return app.done_reply(app.order_reply(v_order.id));
+end $$;
+
+create or replace function task.refund_begin(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_refund app.refunds;
+    v_payment app.payments;
+    v_op text;
+begin
+    select r.* into v_refund
+    from app.refunds r
+    where r.id = (payload->>'refund_id')::uuid
+    for no key update;
+
+    select p.* into v_payment
+    from app.payments p
+    where p.id = v_refund.payment_id;
+
+    if v_refund.id is null or v_refund.status <> 'pending' then
+        perform queue.done(refund_begin.id);
+        return '{"result":"done"}';
+    end if;
+
+    if v_payment.provider = 'test' then
+        if queue.done(refund_begin.id) then
+            update app.refunds r
+            set status = 'succeeded', updated_at = app.now(),
+                provider_refund_id = 're_test_' || replace(r.id::text, '-',
+                    '')
+            where r.id = v_refund.id;
+            perform app.audit(app.ctx_task('refund.execute'),
+                'refund.succeeded', 'order', v_refund.order_id::text,
+                jsonb_build_object('refund_id', v_refund.id,
+                    'amount', v_refund.amount_cents));
+        end if;
+        return '{"result":"done"}';
+    end if;
+
+    if not exists (select from queue.outbox o
+        where o.id = refund_begin.id and o.state < 2)
+    then
+        return '{"result":"done"}';
+    end if;
+
+    v_op := 'refund:' || v_refund.id;
+
+    return jsonb_build_object(
+        'result', 'call',
+        'provider', v_payment.provider,
+        'op', v_op,
+        'refundId', v_refund.id,
+        'orderId', v_refund.order_id,
+        'paymentIntentId', v_payment.intent_id,
+        'amountCents', v_refund.amount_cents,
+        'currency', v_payment.currency) || app.provider_stored(v_op);
+end $$;
+
+-- Ends a refund; a failed one makes its amount refundable again.
+create or replace function app.refund_end(refund uuid, good boolean,
+    provider_id text, message text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_refund app.refunds;
+begin
+    perform o.id
+    from app.orders o
+    join app.refunds r on r.order_id = o.id
+    where r.id = refund
+    for no key update of o;
+
+    update app.refunds r
+    set status = case when good then 'succeeded' else 'failed' end,
+        provider_refund_id = coalesce(provider_id, r.provider_refund_id),
+        error_message = message, updated_at = app.now()
+    where r.id = refund and r.status = 'pending'
+    returning r.* into v_refund;
+
+    if not found then
+        return;
+    end if;
+
+    if not good then
+        update app.payments p
+        set refunded_cents = p.refunded_cents - v_refund.amount_cents,
+            updated_at = app.now()
+        where p.id = v_refund.payment_id;
+
+        perform app.refund_settle(app.ctx_task('refund.execute'),
+            v_refund.payment_id);
+    end if;
+
+    perform app.audit(app.ctx_task('refund.execute'),
+        case when good then 'refund.succeeded' else 'refund.failed' end,
+        'order', v_refund.order_id::text,
+        jsonb_build_object('refund_id', refund,
+            'amount', v_refund.amount_cents, 'message', message));
+end $$;
+
+create or replace function task.refund_done(id bigint, payload jsonb,
+    result jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    r jsonb := refund_done.result;
+begin
+    if queue.done(refund_done.id) then
+        if r->>'status' in ('pending', 'requires_action') then
+            update app.refunds f
+            set provider_refund_id = r->>'providerRefundId',
+                updated_at = app.now()
+            where f.id = (payload->>'refund_id')::uuid;
+        else
+            perform app.refund_end((payload->>'refund_id')::uuid,
+                r->>'status' = 'succeeded', r->>'providerRefundId',
+                case when r->>'status' <> 'succeeded' then r->>'status' end);
+        end if;
+    end if;
+
+    return '{"result":"done"}';
+end $$;
+
+create or replace function task.refund_failed(id bigint, payload jsonb,
+    result jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_reason text := coalesce(refund_failed.result->>'message', 'refused');
+begin
+    if queue.dead(refund_failed.id, v_reason) then
+        perform app.refund_end((payload->>'refund_id')::uuid, false, null,
+            v_reason);
+    end if;
+
+    return jsonb_build_object('result', 'dead', 'reason', v_reason);
+end $$;
+
+
+-- ---- reconciliation ----
+
+create or replace function task.reconcile_begin(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_items jsonb;
+begin
+    with due as (
+        select p.id
+        from app.payments p
+        where p.provider = 'stripe' and p.status in ('pending', 'failed')
+            and p.created_at < app.now() - interval '2 min'
+            and (p.looked_at is null
+                or p.looked_at < app.now() - interval '2 min')
+            and (p.intent_id is not null or p.session_id is not null)
+        order by p.looked_at nulls first, p.created_at
+        limit 20
+        for no key update skip locked),
+    looked as (
+        update app.payments p
+        set looked_at = app.now()
+        from due d
+        where p.id = d.id
+        returning p.*)
+    select jsonb_agg(jsonb_build_object(
+        'paymentId', l.id,
+        'orderId', l.order_id,
+        'paymentIntentId', l.intent_id,
+        'checkoutSessionId', l.session_id,
+        'cancel', app.order_status(o.status, o.reserved_until)
+            in ('cancelled', 'expired')))
+    into v_items
+    from looked l
+    join app.orders o on o.id = l.order_id;
+
+    if v_items is null then
+        delete from queue.outbox o where o.id = reconcile_begin.id;
+        return '{"result":"done"}';
+    end if;
+
+    return jsonb_build_object('result', 'call', 'items', v_items);
+end $$;
+
+create or replace function task.payment_observed(payment_id uuid,
+    result jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    r jsonb := payment_observed.result;
+begin
+    update app.payments p
+    set intent_id = r->>'paymentIntentId'
+    where p.id = payment_observed.payment_id and p.intent_id is null
+        and r->>'paymentIntentId' is not null;
+
+    if r->>'status' = 'succeeded' then
+        perform app.payment_fact(payment_observed.payment_id,
+            (r->>'amountReceived')::bigint, null, false, false, 'reconcile');
+    elsif r->>'status' = 'canceled' or r->>'checkoutStatus' = 'expired' then
+        perform app.payment_fact(payment_observed.payment_id, null, null,
+            false, true, 'reconcile');
+    end if;
+
+    return '{"result":"done"}';
+end $$;
+
+create or replace function task.reconcile_done(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform queue.done(reconcile_done.id);
+    return '{"result":"done"}';
+end $$;
+
+
+-- ---- the test provider ----
+
+create or replace function task.test_pay_begin(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_payment app.payments;
+begin
+    select p.* into v_payment
+    from app.payments p
+    where p.id = (payload->>'payment_id')::uuid and p.provider = 'test';
+
+    if not found or app.is_production() or not exists (
+        select from queue.outbox o
+        where o.id = test_pay_begin.id and o.state < 2)
+    then
+        perform queue.done(test_pay_begin.id);
+        return '{"result":"done"}';
+    end if;
+
+    -- money moves once: a provider refuses a second payment of an intent
+    if v_payment.captured_cents > 0 then
+        perform queue.done(test_pay_begin.id);
+        return '{"result":"done"}';
+    end if;
+
+    return jsonb_build_object(
+        'result', 'call',
+        'outcome', case payload->>'action' when 'pay' then 'succeeded'
+            else 'failed' end,
+        'intentId', v_payment.intent_id,
+        'amountCents', v_payment.amount_cents,
+        'currency', v_payment.currency,
+        'orderId', v_payment.order_id,
+        'paymentId', v_payment.id);
+end $$;
+
+create or replace function task.test_pay_done(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform queue.done(test_pay_done.id);
+    return '{"result":"done"}';
+end $$;
+
+
+-- ---- drawings ----
+
+create or replace function task.render_begin(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ticket app.tickets;
+begin
+    select t.* into v_ticket
+    from app.tickets t
+    where t.id = (payload->>'ticket_id')::uuid;
+
+    if not found or v_ticket.generation <> (payload->>'generation')::int
+        or v_ticket.state not in ('valid', 'admitted', 'exited')
+        or exists (
+            select from app.ticket_renders r
+            where r.ticket_id = v_ticket.id
+                and r.generation = v_ticket.generation
+                and r.format = payload->>'format')
+        or not exists (select from queue.outbox o
+            where o.id = render_begin.id and o.state < 2)
+    then
+        perform queue.done(render_begin.id);
+        return '{"result":"done"}';
+    end if;
+
+    return (
+        select jsonb_build_object(
+            'result', 'render',
+            'ticketId', v_ticket.id,
+            'generation', v_ticket.generation,
+            'format', payload->>'format',
+            'lang', coalesce(payload->>'lang', 'en'),
+            'code', v_ticket.code,
+            'typeName', y.name,
+            'holder', v_ticket.holder_name,
+            'orderId', v_ticket.order_id,
+            'priceCents', v_ticket.price_cents,
+            'currency', o.currency) || app.mail_event(v_ticket.event_id)
+        from app.ticket_types y, app.orders o
+        where y.id = v_ticket.ticket_type_id and o.id = v_ticket.order_id);
+end $$;
+
+create or replace function task.render_put(id bigint, payload jsonb,
+    ticket uuid, generation int, format text, bytes bytea)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    if queue.done(render_put.id) then
+        insert into app.ticket_renders (ticket_id, generation, format, bytes,
+            created_at)
+        values (ticket, render_put.generation, render_put.format,
+            render_put.bytes, app.now())
+        on conflict on constraint ticket_renders_pkey do nothing;
+    end if;
+
+    return '{"result":"done"}';
+end $$;
+
+
+-- ---- holds ----
+
+create or replace function task.order_expire(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_order app.orders;
+begin
+    select o.* into v_order
+    from app.orders o
+    where o.id = (payload->>'order_id')::uuid
+    for no key update;
+
+    if found and v_order.status in ('reserved', 'awaiting_payment',
+        'payment_failed') and v_order.reserved_until > app.now()
+    then
+        return jsonb_build_object('result', 'snooze', 'delayMs',
+            least(app.ms(v_order.reserved_until) - app.ms(app.now()) + 1,
+                3600000));
+    end if;
+
+    if not queue.done(order_expire.id) then
+        return '{"result":"done"}';
+    end if;
+
+    if v_order.status in ('reserved', 'awaiting_payment', 'payment_failed')
+    then
+        perform app.order_move(app.ctx_task('order.expire'), v_order.id,
+            'expired', 'the hold ended');
+    end if;
+
+    return '{"result":"done"}';
+end $$;
+
+create or replace function task.order_expire_sweep(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_event uuid;
+    v_n int := 0;
+begin
+    for v_event in
+        select distinct o.event_id
+        from app.orders o
+        where o.status in ('reserved', 'awaiting_payment', 'payment_failed')
+            and o.reserved_until <= app.now() - interval '5 s'
+        order by o.event_id
+        limit 200
+    loop
+        v_n := v_n + app.holds_release(v_event);
+    end loop;
+
+    if v_n = 0 then -- nothing to remember
+        delete from queue.outbox o where o.id = order_expire_sweep.id;
+    else
+        perform queue.done(order_expire_sweep.id);
+    end if;
+
+    return '{"result":"done"}';
+end $$;
+
+
+-- ---- a canceled event ----
+
+-- Chunk by chunk: each commits with its own successor, so a kill at any point
+-- repeats or loses nothing.  Orders are found by their state alone.
+create or replace function task.event_cancel_refunds(id bigint,
+    payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ctx api.ctx := app.ctx_task('event.cancel_refunds');
+    v_event uuid := (payload->>'event_id')::uuid;
+    v_order app.orders;
+    v_payment app.payments;
+    v_ids uuid[];
+    v_left bigint;
+    v_n int := 0;
+begin
+    if not queue.done(event_cancel_refunds.id) then
+        return '{"result":"done"}';
+    end if;
+
+    select array_agg(x.id) into v_ids
+    from (
+        select o.id
+        from app.orders o
+        where o.event_id = v_event and o.holds
+        order by o.id
+        limit 50
+        for no key update) x;
+
+    -- tickets of all of them at once: the door locks by id, too
+    perform t.id
+    from app.tickets t
+    where t.order_id = any (v_ids)
+    order by t.id
+    for no key update;
+
+    for v_order in
+        select o.*
+        from app.orders o
+        where o.id = any (v_ids)
+        order by o.id
+    loop
+        v_n := v_n + 1;
+        v_left := 0;
+
+        if v_order.status in ('paid', 'partially_refunded') then
+            select p.* into v_payment
+            from app.payments p
+            where p.order_id = v_order.id;
+
+            v_left := coalesce(v_payment.captured_cents
+                - v_payment.refunded_cents, 0);
+
+            if v_left > 0 then
+                perform app.refund_open(v_ctx, v_payment.id, v_left,
+                    'the event was cancelled', null, false);
+            else
+                perform app.order_move(v_ctx, v_order.id,
+                    case when v_order.total_cents = 0 then 'cancelled'
+                        else 'refunded' end, 'the event was cancelled');
+            end if;
+        else
+            perform app.order_move(v_ctx, v_order.id, 'cancelled',
+                'the event was cancelled');
+        end if;
+
+        perform queue.enqueue('mail.send', jsonb_build_object(
+            'template', 'event_cancelled', 'order_id', v_order.id,
+            'refund_cents', v_left));
+    end loop;
+
+    if v_n = 50 then
+        perform queue.enqueue('event.cancel_refunds', payload,
+            uniq => 'event.cancel_refunds:' || v_event);
+    end if;
+
+    return '{"result":"done"}';
+end $$;
+
+
+-- ---- sealing and forgetting ----
+
+-- Appends to the chain what was committed below the oldest running
+-- transaction: nothing can still appear there.  One sealer at a time, by the
+-- row lock on audit_seal.
+create or replace function task.audit_seal(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_below xid8;
+    v_to xid8;
+    v_now timestamptz := app.now();
+    v_day date := (v_now at time zone 'UTC')::date;
+    v_n bigint;
+    v_hash bytea;
+    r record;
+    c_xid xid8[] := '{}'; c_id bigint[] := '{}'; c_prev bytea[] := '{}';
+    c_hash bytea[] := '{}'; c_n bigint[] := '{}';
+begin
+    select s.below into v_below
+    from app.audit_seal s
+    for update skip locked;
+
+    if not found then
+        delete from queue.outbox o where o.id = audit_seal.id;
+        return '{"result":"done"}';
+    end if;
+
+    v_to := pg_snapshot_xmin(pg_current_snapshot());
+
+    -- a restored copy counts transactions anew: seal by what is not there
+    if v_to < v_below then
+        v_below := '0';
+    end if;
+
+    select c.hash into v_hash
+    from app.audit_chain c
+    order by c.day desc, c.n desc
+    limit 1;
+
+    select coalesce(max(c.n), 0) into v_n
+    from app.audit_chain c
+    where c.day = v_day;
+
+    v_hash := coalesce(v_hash, '\x');
+
+    for r in
+        select a.xid, a.id, a.digest
+        from app.audit_log a
+        where a.xid >= v_below and a.xid < v_to
+            and ((a.xid > v_below and v_below > '0')
+                or not exists (select from app.audit_chain c
+                    where c.audit_xid = a.xid and c.audit_id = a.id))
+        order by a.xid, a.id
+        limit 50000
+    loop
+        c_prev := c_prev || v_hash;
+        v_hash := sha256(v_hash || r.digest);
+        v_n := v_n + 1;
+        c_xid := c_xid || r.xid;
+        c_id := c_id || r.id;
+        c_n := c_n || v_n;
+        c_hash := c_hash || v_hash;
+    end loop;
+
+    if cardinality(c_id) > 0 then
+        insert into app.audit_chain (day, n, audit_xid, audit_id, prev_hash,
+            hash)
+        select v_day, x.n, x.xid, x.id, x.prev, x.hash
+        from unnest(c_n, c_xid, c_id, c_prev, c_hash)
+            x (n, xid, id, prev, hash);
+    end if;
+
+    -- a full chunk may end inside a transaction: that one is looked at again
+    update app.audit_seal s
+    set below = case when cardinality(c_id) = 50000
+            then greatest(v_below, c_xid[50000]) else v_to end,
+        sealed_at = v_now;
+
+    delete from queue.outbox o where o.id = audit_seal.id;
+
+    return jsonb_build_object('result', 'done');
+end $$;
+
+create or replace function task.retention_sweep(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now timestamptz := app.now();
+begin
+    if not queue.done(retention_sweep.id) then
+        return '{"result":"done"}';
+    end if;
+
+    delete from app.idempotency i where i.at < v_now - interval '24 hours';
+    delete from app.revocations r where r.expires_at < v_now;
+    delete from app.auth_throttle t
+    where t.until_ms < app.ms(v_now) - 86400000;
+    delete from app.one_time_tokens t
+    where t.expires_at < v_now - interval '30 days';
+    delete from app.login_sessions s
+    where least(s.expires_at, coalesce(s.revoked_at, s.expires_at))
+        < v_now - interval '30 days';
+    delete from queue.history h
+    where h.finished_at < v_now - interval '30 days';
+    delete from queue.inbox i where i.created_at < v_now - interval '30 days';
+    delete from app.webhook_events w
+    where w.received_at < v_now - interval '90 days' and w.state = 'done';
+    delete from app.ticket_renders r
+    where r.created_at < v_now - interval '30 days';
+
+    return '{"result":"done"}';
+end $$;
