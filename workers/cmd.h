@@ -26,7 +26,8 @@ typedef struct {
     const char      *conf_path; /* NULL: environment and defaults only */
     stoa_mem_t      *mem;
     stoa_conf_t      conf; /* after cmd_load() */
-    stoa_log_t       log;
+    stoa_log_t       log;  /* keeps its last line instead of writing it */
+    char             last[512];
 } cmd_t;
 
 struct cmd_row_s {

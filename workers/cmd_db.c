@@ -181,7 +181,8 @@ cmd_db_open(cmd_t *c, const char *role)
     }
 
     if (db->pool == NULL) {
-        cmd_say(c, "cannot start a connection to PostgreSQL");
+        cmd_say(c, "cannot connect to PostgreSQL: %s",
+                c->last[0] != '\0' ? c->last : why);
         cmd_db_close(db);
         return NULL;
     }
@@ -192,7 +193,7 @@ cmd_db_open(cmd_t *c, const char *role)
     if (rc != CMD_OK) {
         cmd_say(c, "cannot reach database \"%s\" at %s:%lld as its %s: %s",
                 c->conf.db_name, c->conf.db_host, (long long) c->conf.db_port,
-                role, why);
+                role, c->last[0] != '\0' ? c->last : why);
         cmd_db_close(db);
         return NULL;
     }

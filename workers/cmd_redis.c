@@ -151,8 +151,9 @@ cmd_redis_open(cmd_t *c)
     }
 
     if (!stoa_redis_ready(r->rd)) {
-        cmd_say(c, "cannot reach Redis at %s:%lld", c->conf.redis_host,
-                (long long) c->conf.redis_port);
+        cmd_say(c, "cannot reach Redis at %s:%lld: %s", c->conf.redis_host,
+                (long long) c->conf.redis_port,
+                c->last[0] != '\0' ? c->last : "no answer");
         cmd_redis_close(r);
         return NULL;
     }

@@ -149,6 +149,16 @@ cmd_say(const cmd_t *c, const char *fmt, ...)
 }
 
 
+/* What the stores' machines log is the reason of a command's sentence. */
+static void
+cmd_keep_line(void *ctx, stoa_log_level_e level, const char *line, size_t len)
+{
+    cmd_t *c = ctx;
+
+    (void) snprintf(c->last, sizeof(c->last), "%.*s", (int) len, line);
+}
+
+
 bool
 cmd_load(cmd_t *c)
 {
@@ -383,7 +393,9 @@ main(int argc, char **argv)
     cmd_t c = { 0 };
     int   rc;
 
-    worker_log_init(&c.log, STOA_LOG_ERROR);
+    c.log.level = STOA_LOG_ERROR;
+    c.log.write = cmd_keep_line;
+    c.log.ctx = &c;
     c.conf_path = getenv("STOA_CONF");
     c.mem = stoa_arena_create(65536, MEMORY_MAX);
 

@@ -1,0 +1,403 @@
+/*
+ * The program's commands: exit codes, sentences, and that migrating is safe
+ * from many machines at once.
+ */
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { theCluster } from '../harness/cluster.js';
+import { SECRETS, confText, testConf } from '../harness/conf.js';
+import { BUILD, ROOT, cleanEnv, tempDir } from '../harness/proc.js';
+
+let cluster, dir;
+let made = 0;
+const databases = [];
+
+before(async () => {
+  cluster = await theCluster();
+  dir = tempDir('stoa-cli-');
+});
+after(async () => {
+  for (const name of databases) await cluster.drop(name);
+  fs.rmSync(dir, { recursive: true, force: true });
+});
+
+/* The program to its end: {code, out, err}. */
+function stoa(args, { env, input } = {}) {
+  return new Promise((done, fail) => {
+    const child = spawn(path.join(BUILD, 'stoa'), args,
+      { cwd: ROOT, env: { ...cleanEnv(), ...env } });
+    let out = '';
+    let err = '';
+
+    child.stdout.on('data', (d) => { out += d; });
+    child.stderr.on('data', (d) => { err += d; });
+    child.on('error', fail);
+    child.on('close', (code, signal) => done({ code, signal, out, err }));
+    child.stdin.on('error', () => {});
+    child.stdin.end(input ?? '');
+  });
+}
+
+/* Settings for a database of its own; empty, or a copy of the template. */
+async function settings({ empty, conf } = {}) {
+  const name = `stoa_c_${process.pid}_${++made}`;
+  const file = path.join(dir, `${name}.conf`);
+
+  if (empty) {
+    await cluster.template(); /* makes the roles */
+    await cluster.sql('postgres', `create database ${name} owner stoa_owner`);
+  } else {
+    await cluster.copy(name);
+  }
+  databases.push(name);
+  fs.writeFileSync(file, confText({
+    ...testConf({ dir, database: name, pgDir: cluster.data,
+      redis: path.join(dir, 'no.sock'), url: 'http://127.0.0.1:1' }),
+    ...conf,
+  }), { mode: 0o600 });
+  return { name, file, env: { STOA_CONF: file } };
+}
+
+describe('usage', () => {
+  test('no command: usage on standard error, 2', async () => {
+    const r = await stoa([]);
+
+    assert.equal(r.code, 2);
+    assert.match(r.err, /^usage: stoa/);
+  });
+
+  test('--help and help: usage on standard output, 0', async () => {
+    for (const args of [['--help'], ['help'], ['help', 'migrate']]) {
+      const r = await stoa(args);
+
+      assert.equal(r.code, 0);
+      assert.match(r.out, /^usage: stoa/);
+      assert.equal(r.err, '');
+    }
+  });
+
+  for (const name of ['work', 'migrate', 'check', 'routes', 'openapi',
+    'queues', 'tasks', 'user', 'token']) {
+    test(`${name} --help: its options, 0`, async () => {
+      const r = await stoa([name, '--help']);
+
+      assert.equal(r.code, 0);
+      assert.ok(r.out.startsWith(`usage: stoa [-c FILE] ${name}`));
+      assert.match(r.out, /-c FILE/);
+    });
+
+    test(`${name} --nonsense: one sentence, 2`, async () => {
+      const r = await stoa([name, '--nonsense']);
+
+      assert.equal(r.code, 2);
+      assert.match(r.err, new RegExp(`^stoa ${name}: .*--nonsense.*\n$`));
+      assert.equal(r.out, '');
+    });
+  }
+
+  test('an unknown command: 2', async () => {
+    const r = await stoa(['wrok']);
+
+    assert.equal(r.code, 2);
+    assert.match(r.err, /no command "wrok"/);
+  });
+
+  test('a missing settings file: one sentence, 1', async () => {
+    const r = await stoa(['-c', '/nonexistent/stoa.conf', 'check']);
+
+    assert.equal(r.code, 1);
+    assert.match(r.err, /^stoa check: .*\/nonexistent\/stoa\.conf.*\n$/);
+  });
+
+  test('a misspelled setting: file, line and the nearest name', async () => {
+    const file = path.join(dir, 'wrong.conf');
+
+    fs.writeFileSync(file, 'DB_PORT=5432\nREDIS_HOTS=127.0.0.1\n');
+
+    const r = await stoa(['check'], { env: { STOA_CONF: file } });
+
+    assert.equal(r.code, 1);
+    assert.match(r.err, /wrong\.conf.*2.*REDIS_HOST/);
+  });
+});
+
+describe('rows', () => {
+  test('check: settings and rows are well', async () => {
+    const s = await settings();
+    const r = await stoa(['check'], s);
+
+    assert.equal(r.err, '');
+    assert.equal(r.code, 0);
+    assert.match(r.out, /endpoints.*tasks are well/);
+  });
+
+  test('check --db: every statement prepares on the schema', async () => {
+    const s = await settings();
+    const r = await stoa(['check', '--db'], s);
+
+    assert.equal(r.err, '');
+    assert.equal(r.code, 0);
+    assert.match(r.out, /; \d+ statements prepared/);
+  });
+
+  test('check --db names the row whose statement does not fit', async () => {
+    const s = await settings();
+
+    await cluster.sql(s.name, 'drop function task.audit_seal(bigint, jsonb)');
+
+    const r = await stoa(['check', '--db'], s);
+
+    assert.equal(r.code, 1);
+    assert.match(r.err, /^stoa check: audit\.seal: .*does not exist/m);
+    assert.match(r.err, /1 faults/);
+  });
+
+  test('check --db, nothing there: 3', async () => {
+    const s = await settings({ conf: { DB_HOST: '127.0.0.1', DB_PORT: '1' } });
+    const r = await stoa(['check', '--db'], s);
+
+    assert.equal(r.code, 3);
+    assert.match(r.err, /^stoa check: cannot reach database /);
+  });
+
+  test('routes: a line per row, and the same as JSON', async () => {
+    const text = await stoa(['routes']);
+    const json = JSON.parse((await stoa(['routes', '--json'])).out);
+
+    assert.equal(text.code, 0);
+    assert.equal(text.out.trimEnd().split('\n').length, json.length);
+    assert.ok(json.some((r) => r.id === 'orders.create'
+      && r.method === 'POST' && r.path === '/api/v1/orders'));
+    for (const row of json) {
+      assert.deepEqual(Object.keys(row),
+        ['method', 'path', 'who', 'of', 'rate', 'id']);
+      assert.ok(row.who.length > 0);
+    }
+  });
+
+  test('openapi: the document', async () => {
+    const doc = JSON.parse((await stoa(['openapi'])).out);
+
+    assert.match(doc.openapi, /^3\.1/);
+    assert.ok(doc.paths['/api/v1/orders'].post);
+  });
+});
+
+describe('migrate', () => {
+  const files = () => fs.readdirSync(path.join(ROOT, 'migrations'))
+    .filter((f) => f.endsWith('.sql')).length
+    + fs.readdirSync(path.join(ROOT, 'migrations/api'))
+      .filter((f) => f.endsWith('.sql')).length;
+
+  test('eight at once on an empty database: each file once', async () => {
+    const s = await settings({ empty: true });
+    const all = await Promise.all(
+      Array.from({ length: 8 }, () => stoa(['migrate'], s)));
+
+    assert.deepEqual(all.map((r) => [r.code, r.err]),
+      all.map(() => [0, '']));
+
+    const applied = all.flatMap((r) =>
+      [...r.out.matchAll(/^applied (\S+)/gm)].map((m) => m[1])).sort();
+
+    assert.equal(applied.length, files());
+    assert.equal(new Set(applied).size, applied.length);
+
+    const { rows } = await cluster.sql(s.name,
+      'select count(*)::int as n from stoa_meta.stoa_migrations');
+
+    assert.equal(rows[0].n, files());
+    assert.match((await stoa(['migrate'], s)).out, /up to date/);
+  });
+
+  test('what it makes belongs to stoa_owner, the settings are written', async () => {
+    const s = await settings({ empty: true });
+
+    assert.equal((await stoa(['migrate'], s)).code, 0);
+
+    const { rows: foreign } = await cluster.sql(s.name, `
+      select p.oid::regprocedure::text from pg_proc p
+      join pg_namespace n on n.oid = p.pronamespace
+      where n.nspname in ('app', 'queue', 'api', 'task')
+        and pg_get_userbyid(p.proowner) <> 'stoa_owner'
+        and not exists (select from pg_depend d where d.objid = p.oid
+                        and d.deptype = 'e')`);
+    const { rows: set } = await cluster.sql(s.name,
+      `select value from app.settings where key = 'public_url'`);
+
+    assert.deepEqual(foreign, []);
+    assert.equal(set[0].value, 'http://127.0.0.1:1');
+  });
+
+  test('--dry-run and --status change nothing', async () => {
+    const s = await settings({ empty: true });
+    const dry = await stoa(['migrate', '--dry-run'], s);
+
+    assert.equal(dry.code, 0);
+    assert.match(dry.out, /^pending +0001_/m);
+    assert.match(dry.out, new RegExp(`${files()} of ${files()} files`));
+
+    const { rows } = await cluster.sql(s.name,
+      `select 1 from pg_namespace where nspname in ('app', 'stoa_meta')`);
+
+    assert.deepEqual(rows, []);
+    assert.equal((await stoa(['migrate'], s)).code, 0);
+
+    const status = await stoa(['migrate', '--status'], s);
+
+    assert.match(status.out, /^applied +0001_/m);
+    assert.match(status.out, /^0 of /m);
+  });
+
+  /* A folder of our own over the shipped one. */
+  function folder(name, extra) {
+    const to = path.join(dir, name);
+
+    fs.cpSync(path.join(ROOT, 'migrations'), to, { recursive: true });
+    for (const [file, text] of Object.entries(extra)) {
+      fs.writeFileSync(path.join(to, file), text);
+    }
+    return to;
+  }
+
+  test('an applied file that was edited is refused, and nothing runs', async () => {
+    const s = await settings();
+    const [first] = fs.readdirSync(path.join(ROOT, 'migrations'))
+      .filter((f) => f.startsWith('0001_'));
+    const text = fs.readFileSync(path.join(ROOT, 'migrations', first), 'utf8');
+    const to = folder('edited', {
+      [first]: `${text}\n-- edited\n`,
+      '9999_more.sql': 'create table app.more (id int);\n',
+    });
+    const r = await stoa(['migrate', '--dir', to], s);
+
+    assert.equal(r.code, 1);
+    assert.match(r.err, new RegExp(`${first}" was changed after it was applied`));
+
+    const { rows } = await cluster.sql(s.name,
+      `select to_regclass('app.more') as t`);
+
+    assert.equal(rows[0].t, null);
+  });
+
+  test('a file that fails leaves nothing, and says where', async () => {
+    const s = await settings();
+    const to = folder('broken', {
+      '9999_broken.sql': 'create table app.half (id int);\n\nselect nonsense;\n',
+    });
+    const r = await stoa(['migrate', '--dir', to], s);
+
+    assert.equal(r.code, 1);
+    assert.match(r.err, /^stoa migrate: 9999_broken\.sql: .*nonsense/m);
+
+    const { rows } = await cluster.sql(s.name,
+      `select to_regclass('app.half') as t`);
+
+    assert.equal(rows[0].t, null);
+  });
+
+  test('a repeatable file is applied again when its text changed', async () => {
+    const s = await settings();
+    const to = folder('changed', {
+      'api/99_more.sql': `create or replace function app.one() returns int
+        language sql as 'select 1';\n`,
+    });
+
+    assert.match((await stoa(['migrate', '--dir', to], s)).out,
+      /^applied api\/99_more\.sql/);
+    fs.writeFileSync(path.join(to, 'api/99_more.sql'),
+      `create or replace function app.one() returns int
+       language sql as 'select 2';\n`);
+    assert.match((await stoa(['migrate', '--dir', to, '--status'], s)).out,
+      /^changed +api\/99_more\.sql/m);
+    assert.match((await stoa(['migrate', '--dir', to], s)).out,
+      /^applied api\/99_more\.sql/);
+
+    const { rows } = await cluster.sql(s.name, 'select app.one() as n');
+
+    assert.equal(rows[0].n, 2);
+  });
+
+  test('nobody there: one sentence, 3', async () => {
+    const s = await settings({ conf: { DB_PORT: '1' } });
+    const r = await stoa(['migrate'], s);
+
+    assert.equal(r.code, 3);
+    assert.match(r.err, /^stoa migrate: cannot reach .*\n$/);
+  });
+});
+
+describe('accounts', () => {
+  let s;
+
+  before(async () => {
+    s = await settings();
+  });
+
+  test('user add: prints the id; twice: says so, 1', async () => {
+    const args = ['user', 'add', 'root@example.org', '--role', 'admin',
+      '--password-stdin'];
+    const first = await stoa(args, { ...s, input: 'a long password\n' });
+
+    assert.equal(first.err, '');
+    assert.match(first.out, /^[0-9a-f]{8}-[0-9a-f-]{27}\n$/);
+
+    const again = await stoa(args, { ...s, input: 'a long password\n' });
+
+    assert.equal(again.code, 1);
+    assert.match(again.err, /an account "root@example\.org" already/);
+  });
+
+  test('user add: short password 1, no role or unknown role 2', async () => {
+    const short = await stoa(['user', 'add', 'x@example.org', '--role',
+      'admin', '--password-stdin'], { ...s, input: 'short\n' });
+
+    assert.equal(short.code, 1);
+    assert.doesNotMatch(short.err + short.out, /short\n?$/);
+    assert.equal((await stoa(['user', 'add', 'x@example.org',
+      '--password-stdin'], s)).code, 2);
+
+    const role = await stoa(['user', 'add', 'x@example.org', '--role', 'king',
+      '--password-stdin'], s);
+
+    assert.equal(role.code, 2);
+    assert.match(role.err, /no role "king"/);
+  });
+
+  test('token: claims of the account, by id and by address', async () => {
+    await stoa(['user', 'add', 'org@example.org', '--role', 'organizer',
+      '--password-stdin'], { ...s, input: 'a long password\n' });
+
+    const r = await stoa(['token', '--email', 'org@example.org'], s);
+
+    assert.equal(r.code, 0);
+
+    const claims = JSON.parse(Buffer.from(r.out.split('.')[1], 'base64url'));
+
+    assert.ok(claims.roles.includes('organizer'));
+    assert.equal(claims.aud, 'stoa');
+    assert.ok(claims.exp > Date.now() / 1000);
+    assert.doesNotMatch(r.out, new RegExp(SECRETS.JWT_SECRET));
+
+    const byId = await stoa(['token', '--user', claims.sub], s);
+
+    assert.equal(byId.code, 0);
+  });
+
+  test('token: nobody 1; neither or both 2', async () => {
+    assert.equal((await stoa(['token', '--email', 'no@example.org'], s)).code, 1);
+    assert.equal((await stoa(['token'], s)).code, 2);
+    assert.equal((await stoa(['token', '--email', 'a', '--user', 'b'], s)).code, 2);
+  });
+
+  test('queues: Redis away is 3', async () => {
+    const r = await stoa(['queues'], s);
+
+    assert.equal(r.code, 3);
+    assert.match(r.err, /cannot reach Redis at/);
+  });
+});
