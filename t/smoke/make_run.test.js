@@ -61,13 +61,12 @@ class MakeRun {
   }
 
   async ready() {
-    await until(() => {
-      if (this.over) throw new Error(`make run ended: ${this.output}`);
-      return /^ready http/m.test(this.output);
-    }, { timeout: 180000, every: 100, what: 'make run to say ready' })
+    await until(() => this.over || /^ready http/m.test(this.output),
+      { timeout: 180000, every: 100, what: 'make run to say ready' })
       .catch((error) => {
         throw new Error(`${error.message}\n${this.output}`);
       });
+    if (this.over) throw new Error(`make run ended\n${this.output}`);
     return this;
   }
 
