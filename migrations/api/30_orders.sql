@@ -453,21 +453,21 @@ declare
     p_id uuid[]; p_event uuid[]; p_code text[]; p_kind text[];
     p_value bigint[]; p_left int[]; p_per_user int[]; p_ok boolean[];
     p_taken int[];
-    p_used text[] := '{}';        -- promo and user, of this batch
+    p_used text[] := '{}'::text[];        -- promo and user, of this batch
 
     -- accepted orders and their lines
-    o_ord int[] := '{}'; o_elem int[] := '{}'; o_id uuid[] := '{}';
-    o_e int[] := '{}'; o_buyer uuid[] := '{}';
-    o_sub bigint[] := '{}'; o_disc bigint[] := '{}'; o_promo uuid[] := '{}';
-    o_code text[] := '{}'; o_lang text[] := '{}'; o_ip text[] := '{}';
-    o_request text[] := '{}'; o_reply text[] := '{}';
-    i_o int[] := '{}'; i_line int[] := '{}'; i_k int[] := '{}';
-    i_qty int[] := '{}'; i_disc bigint[] := '{}';
+    o_ord int[] := '{}'::int[]; o_elem int[] := '{}'::int[]; o_id uuid[] := '{}'::uuid[];
+    o_e int[] := '{}'::int[]; o_buyer uuid[] := '{}'::uuid[];
+    o_sub bigint[] := '{}'::bigint[]; o_disc bigint[] := '{}'::bigint[]; o_promo uuid[] := '{}'::uuid[];
+    o_code text[] := '{}'::text[]; o_lang text[] := '{}'::text[]; o_ip text[] := '{}'::text[];
+    o_request text[] := '{}'::text[]; o_reply text[] := '{}'::text[];
+    i_o int[] := '{}'::int[]; i_line int[] := '{}'::int[]; i_k int[] := '{}'::int[];
+    i_qty int[] := '{}'::int[]; i_disc bigint[] := '{}'::bigint[];
 
-    v_i int; v_a int := 1; v_b int; v_j int; v_k int; v_e int; v_p int;
+    v_a int := 1; v_b int; v_k int; v_e int; v_p int;
     v_qty int; v_sub bigint; v_disc bigint; v_rest bigint; v_room bigint;
     v_left int;
-    v_try int; v_bad text; v_extra json; v_code text; v_actor uuid;
+    v_bad text; v_extra json; v_code text; v_actor uuid;
     v_ctx api.ctx; v_order uuid; v_lines bigint[]; v_n int;
 begin
     v_until := v_now + make_interval(secs => app.setting_s('hold_ttl', 900));
@@ -636,23 +636,23 @@ begin
             if v_try = 1 and not e_fresh[v_e] then
                 e_fresh[v_e] := true;
                 if app.holds_release(e_id[v_e]) > 0 then
-                    select e.capacity - e.sold - e_taken[v_e]
-                    into e_left[v_e]
-                    from app.events e
-                    where e.id = e_id[v_e];
+                    e_left[v_e] := (
+                        select e.capacity - e.sold - e_taken[v_e]
+                        from app.events e
+                        where e.id = e_id[v_e]);
                     for v_j in 1 .. cardinality(t_id) loop
                         if t_e[v_j] = v_e then
-                            select t.quota - t.sold - t_taken[v_j]
-                            into t_left[v_j]
-                            from app.ticket_types t
-                            where t.id = t_id[v_j];
+                            t_left[v_j] := (
+                                select t.quota - t.sold - t_taken[v_j]
+                                from app.ticket_types t
+                                where t.id = t_id[v_j]);
                         end if;
                     end loop;
                     for v_j in 1 .. coalesce(cardinality(p_id), 0) loop
-                        select c.max_uses - c.used - p_taken[v_j]
-                        into p_left[v_j]
-                        from app.promo_codes c
-                        where c.id = p_id[v_j];
+                        p_left[v_j] := (
+                            select c.max_uses - c.used - p_taken[v_j]
+                            from app.promo_codes c
+                            where c.id = p_id[v_j]);
                     end loop;
                     continue;
                 end if;

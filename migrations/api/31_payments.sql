@@ -476,17 +476,17 @@ declare
     v_why text;
 begin
     if not queue.done(webhook_process.id) then
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     select w.* into v_event
     from app.webhook_events w
-    where w.provider = payload->>'provider'
-        and w.event_id = payload->>'event_id'
+    where w.provider = webhook_process.payload->>'provider'
+        and w.event_id = webhook_process.payload->>'event_id'
     for no key update;
 
     if not found or v_event.state = 'done' then
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     v_object := v_event.payload->'data'->'object';
@@ -551,7 +551,7 @@ begin
     set state = 'done', outcome = v_outcome, done_at = app.now()
     where w.provider = v_event.provider and w.event_id = v_event.event_id;
 
-    return '{"result":"done"}';
+    return '{"result":"done"}'::jsonb;
 end $$;
 
 -- The newest word about a dispute wins, whatever order words come in; of two

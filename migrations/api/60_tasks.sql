@@ -32,8 +32,8 @@ declare
     v_user app.users;
     v_order app.orders;
     v_ticket app.tickets;
-    v_data jsonb := '{}';
-    v_tickets jsonb := '[]';
+    v_data jsonb := '{}'::jsonb;
+    v_tickets jsonb := '[]'::jsonb;
     v_lang text := payload->>'lang';
 begin
     case v_template
@@ -146,14 +146,14 @@ begin
     if not exists (
         select from queue.outbox o where o.id = mail_begin.id and o.state < 2)
     then
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     v_mail := app.mail_build(payload);
 
     if v_mail is null then
         perform queue.done(mail_begin.id);
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     select s.reason into v_why
@@ -162,7 +162,7 @@ begin
 
     if found then
         perform queue.dead(mail_begin.id, 'suppressed');
-        return '{"result":"dead","reason":"suppressed"}';
+        return '{"result":"dead","reason":"suppressed"}'::jsonb;
     end if;
 
     return v_mail;
@@ -184,7 +184,7 @@ begin
                 'via', mail_done.result->>'via'));
     end if;
 
-    return '{"result":"done"}';
+    return '{"result":"done"}'::jsonb;
 end $$;
 
 create or replace function task.mail_failed(id bigint, payload jsonb,
@@ -406,7 +406,7 @@ begin
 
     if v_refund.id is null or v_refund.status <> 'pending' then
         perform queue.done(refund_begin.id);
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     if v_payment.provider = 'test' then
@@ -421,13 +421,13 @@ begin
                 jsonb_build_object('refund_id', v_refund.id,
                     'amount', v_refund.amount_cents));
         end if;
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     if not exists (select from queue.outbox o
         where o.id = refund_begin.id and o.state < 2)
     then
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     v_op := 'refund:' || v_refund.id;
@@ -510,7 +510,7 @@ begin
         end if;
     end if;
 
-    return '{"result":"done"}';
+    return '{"result":"done"}'::jsonb;
 end $$;
 
 create or replace function task.refund_failed(id bigint, payload jsonb,
@@ -573,7 +573,7 @@ begin
 
     if v_items is null then
         delete from queue.outbox o where o.id = reconcile_begin.id;
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     return jsonb_build_object('result', 'call', 'items', v_items);
@@ -602,7 +602,7 @@ begin
             false, true, 'reconcile');
     end if;
 
-    return '{"result":"done"}';
+    return '{"result":"done"}'::jsonb;
 end $$;
 
 create or replace function task.reconcile_done(id bigint, payload jsonb)
@@ -613,7 +613,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform queue.done(reconcile_done.id);
-    return '{"result":"done"}';
+    return '{"result":"done"}'::jsonb;
 end $$;
 
 
@@ -637,13 +637,13 @@ begin
         where o.id = test_pay_begin.id and o.state < 2)
     then
         perform queue.done(test_pay_begin.id);
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     -- money moves once: a provider refuses a second payment of an intent
     if v_payment.captured_cents > 0 then
         perform queue.done(test_pay_begin.id);
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     return jsonb_build_object(
@@ -665,7 +665,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform queue.done(test_pay_done.id);
-    return '{"result":"done"}';
+    return '{"result":"done"}'::jsonb;
 end $$;
 
 
@@ -695,7 +695,7 @@ begin
             where o.id = render_begin.id and o.state < 2)
     then
         perform queue.done(render_begin.id);
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     return (
@@ -732,7 +732,7 @@ begin
         on conflict on constraint ticket_renders_pkey do nothing;
     end if;
 
-    return '{"result":"done"}';
+    return '{"result":"done"}'::jsonb;
 end $$;
 
 
@@ -761,7 +761,7 @@ begin
     end if;
 
     if not queue.done(order_expire.id) then
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     if v_order.status in ('reserved', 'awaiting_payment', 'payment_failed')
@@ -770,7 +770,7 @@ begin
             'expired', 'the hold ended');
     end if;
 
-    return '{"result":"done"}';
+    return '{"result":"done"}'::jsonb;
 end $$;
 
 create or replace function task.order_expire_sweep(id bigint, payload jsonb)
@@ -800,7 +800,7 @@ begin
         perform queue.done(order_expire_sweep.id);
     end if;
 
-    return '{"result":"done"}';
+    return '{"result":"done"}'::jsonb;
 end $$;
 
 
@@ -825,7 +825,7 @@ declare
     v_n int := 0;
 begin
     if not queue.done(event_cancel_refunds.id) then
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     select array_agg(x.id) into v_ids
@@ -884,7 +884,7 @@ begin
             uniq => 'event.cancel_refunds:' || v_event);
     end if;
 
-    return '{"result":"done"}';
+    return '{"result":"done"}'::jsonb;
 end $$;
 
 
@@ -907,8 +907,8 @@ declare
     v_n bigint;
     v_hash bytea;
     r record;
-    c_xid xid8[] := '{}'; c_id bigint[] := '{}'; c_prev bytea[] := '{}';
-    c_hash bytea[] := '{}'; c_n bigint[] := '{}';
+    c_xid xid8[] := '{}'::xid8[]; c_id bigint[] := '{}'::bigint[]; c_prev bytea[] := '{}'::bytea[];
+    c_hash bytea[] := '{}'::bytea[]; c_n bigint[] := '{}'::bigint[];
 begin
     select s.below into v_below
     from app.audit_seal s
@@ -916,7 +916,7 @@ begin
 
     if not found then
         delete from queue.outbox o where o.id = audit_seal.id;
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     v_to := pg_snapshot_xmin(pg_current_snapshot());
@@ -985,7 +985,7 @@ declare
     v_now timestamptz := app.now();
 begin
     if not queue.done(retention_sweep.id) then
-        return '{"result":"done"}';
+        return '{"result":"done"}'::jsonb;
     end if;
 
     delete from app.idempotency i where i.at < v_now - interval '24 hours';
@@ -1005,5 +1005,5 @@ begin
     delete from app.ticket_renders r
     where r.created_at < v_now - interval '30 days';
 
-    return '{"result":"done"}';
+    return '{"result":"done"}'::jsonb;
 end $$;
