@@ -78,7 +78,8 @@ export function checkEnvelope(res) {
   }
 }
 
-/* Paths of a document as expressions; the ones with fewer parameters first. */
+/* Paths of a document as expressions: the ones with fewer parameters first,
+   then the longer ones, so that {id}.svg comes before {id}. */
 function compilePaths(doc) {
   return Object.entries(doc.paths ?? {})
     .map(([template, item]) => ({
@@ -87,7 +88,8 @@ function compilePaths(doc) {
       re: new RegExp('^' + template.replace(/[.+*?^$()|[\]\\]/g, '\\$&')
         .replace(/\{[^}]+\}/g, '[^/]+') + '$'),
     }))
-    .sort((a, b) => a.params - b.params);
+    .sort((a, b) => a.params - b.params
+      || b.template.length - a.template.length);
 }
 
 export class Validator {
