@@ -453,16 +453,27 @@ declare
     p_id uuid[]; p_event uuid[]; p_code text[]; p_kind text[];
     p_value bigint[]; p_left int[]; p_per_user int[]; p_ok boolean[];
     p_taken int[];
-    p_used text[] := '{}'::text[];        -- promo and user, of this batch
+    p_used text[] := '{}'::text[]; -- promo and user, of this batch
 
     -- accepted orders and their lines
-    o_ord int[] := '{}'::int[]; o_elem int[] := '{}'::int[]; o_id uuid[] := '{}'::uuid[];
-    o_e int[] := '{}'::int[]; o_buyer uuid[] := '{}'::uuid[];
-    o_sub bigint[] := '{}'::bigint[]; o_disc bigint[] := '{}'::bigint[]; o_promo uuid[] := '{}'::uuid[];
-    o_code text[] := '{}'::text[]; o_lang text[] := '{}'::text[]; o_ip text[] := '{}'::text[];
-    o_request text[] := '{}'::text[]; o_reply text[] := '{}'::text[];
-    i_o int[] := '{}'::int[]; i_line int[] := '{}'::int[]; i_k int[] := '{}'::int[];
-    i_qty int[] := '{}'::int[]; i_disc bigint[] := '{}'::bigint[];
+    o_ord int[] := '{}'::int[];
+    o_elem int[] := '{}'::int[];
+    o_id uuid[] := '{}'::uuid[];
+    o_e int[] := '{}'::int[];
+    o_buyer uuid[] := '{}'::uuid[];
+    o_sub bigint[] := '{}'::bigint[];
+    o_disc bigint[] := '{}'::bigint[];
+    o_promo uuid[] := '{}'::uuid[];
+    o_code text[] := '{}'::text[];
+    o_lang text[] := '{}'::text[];
+    o_ip text[] := '{}'::text[];
+    o_request text[] := '{}'::text[];
+    o_reply text[] := '{}'::text[];
+    i_o int[] := '{}'::int[];
+    i_line int[] := '{}'::int[];
+    i_k int[] := '{}'::int[];
+    i_qty int[] := '{}'::int[];
+    i_disc bigint[] := '{}'::bigint[];
 
     v_a int := 1; v_b int; v_k int; v_e int; v_p int;
     v_qty int; v_sub bigint; v_disc bigint; v_rest bigint; v_room bigint;

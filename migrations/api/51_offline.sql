@@ -374,11 +374,17 @@ declare
     v_conflict boolean;
     v_bad boolean;
     v_verdict text;
-    s_id bigint[] := '{}'::bigint[]; s_verdict text[] := '{}'::text[];
-    s_conflict boolean[] := '{}'::boolean[]; s_at timestamptz[] := '{}'::timestamptz[];
+    s_id bigint[] := '{}'::bigint[];
+    s_verdict text[] := '{}'::text[];
+    s_conflict boolean[] := '{}'::boolean[];
+    s_at timestamptz[] := '{}'::timestamptz[];
     s_gate text[] := '{}'::text[];
-    t_id uuid[] := '{}'::uuid[]; t_state text[] := '{}'::text[]; t_at timestamptz[] := '{}'::timestamptz[];
-    t_gate text[] := '{}'::text[]; t_by uuid[] := '{}'::uuid[]; t_conflict boolean[] := '{}'::boolean[];
+    t_id uuid[] := '{}'::uuid[];
+    t_state text[] := '{}'::text[];
+    t_at timestamptz[] := '{}'::timestamptz[];
+    t_gate text[] := '{}'::text[];
+    t_by uuid[] := '{}'::uuid[];
+    t_conflict boolean[] := '{}'::boolean[];
 begin
     for r in
         select s.id, s.ticket_id, s.offline, s.direction, s.verdict, s.reason,

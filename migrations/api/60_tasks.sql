@@ -907,8 +907,11 @@ declare
     v_n bigint;
     v_hash bytea;
     r record;
-    c_xid xid8[] := '{}'::xid8[]; c_id bigint[] := '{}'::bigint[]; c_prev bytea[] := '{}'::bytea[];
-    c_hash bytea[] := '{}'::bytea[]; c_n bigint[] := '{}'::bigint[];
+    c_xid xid8[] := '{}'::xid8[];
+    c_id bigint[] := '{}'::bigint[];
+    c_prev bytea[] := '{}'::bytea[];
+    c_hash bytea[] := '{}'::bytea[];
+    c_n bigint[] := '{}'::bigint[];
 begin
     select s.below into v_below
     from app.audit_seal s
