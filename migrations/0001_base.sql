@@ -143,7 +143,7 @@ create table app.audit_seal (
 );
 
 insert into app.audit_seal (below, sealed_at)
--- lint: allow clock, because app.now() is made by migrations/api/ later
+
 values ('0', 'epoch');
 
 create function app.append_only()
