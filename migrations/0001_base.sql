@@ -143,7 +143,6 @@ create table app.audit_seal (
 );
 
 insert into app.audit_seal (below, sealed_at)
-
 values ('0', 'epoch');
 
 create function app.append_only()

@@ -57,7 +57,6 @@ language sql volatile
 as $$
     select encode(set_bit(set_bit(
         overlay(uuid_send(gen_random_uuid()),
-
             substr(int8send((date_part('epoch', app.now())
                 * 1000)::bigint), 3), 1, 6),
         52, 1), 53, 1), 'hex')::uuid
