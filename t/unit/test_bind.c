@@ -330,11 +330,12 @@ bind_keyed(void **state)
                           steps[i].check);
     }
 
-    row = bind_good((stoa_endpoint_t) { .method = STOA_POST,
-                                        .keyed = true,
-                                        .batch = 64,
-                                        .body = body,
-                                        .sql = "api.makes($ord, $ctx, $body)" });
+    row = bind_good((stoa_endpoint_t) {
+        .method = STOA_POST,
+        .keyed = true,
+        .batch = 64,
+        .body = body,
+        .sql = "api.makes($ord, $ctx, $body)" });
     bind_expect_keyed(row.keyed->stmt.sql, "batch",
                       "'s','k5','p','{1}','{NULL}','{NULL}'",
                       "r.status = 201 and r.body->>'o' = '1'");
