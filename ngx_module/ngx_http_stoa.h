@@ -350,7 +350,7 @@ ngx_int_t ngx_http_stoa_reply_bytes(ngx_http_stoa_ctx_t *q, ngx_int_t status,
 ngx_int_t ngx_http_stoa_reply_refuse(ngx_http_request_t *r, stoa_err_e err);
 /* Header and body filter: problem bodies for nginx's own errors, security
    headers, CORS, request id. */
-ngx_int_t ngx_http_stoa_reply_filter_init(ngx_conf_t *cf);
+void ngx_http_stoa_reply_filter_init(void);
 
 /* ---- pipeline, among its own files ---- */
 

@@ -38,16 +38,23 @@ static ngx_http_stoa_page_t *ngx_http_stoa_page_find(ngx_http_request_t *r);
 static ngx_http_output_header_filter_pt ngx_http_stoa_next_header_filter;
 static ngx_http_output_body_filter_pt   ngx_http_stoa_next_body_filter;
 
-ngx_int_t
-ngx_http_stoa_reply_filter_init(ngx_conf_t *cf)
+/*
+ * Called when every module is configured: nginx's own filters start the two
+ * chains anew at each configuration, and in a static build they do so after
+ * this module's postconfiguration.
+ */
+void
+ngx_http_stoa_reply_filter_init(void)
 {
+    if (ngx_http_top_header_filter == ngx_http_stoa_header_filter) {
+        return;
+    }
+
     ngx_http_stoa_next_header_filter = ngx_http_top_header_filter;
     ngx_http_top_header_filter = ngx_http_stoa_header_filter;
 
     ngx_http_stoa_next_body_filter = ngx_http_top_body_filter;
     ngx_http_top_body_filter = ngx_http_stoa_body_filter;
-
-    return NGX_OK;
 }
 
 /* NGX_OK: *origin is the request's Origin and this location allows it. */

@@ -289,7 +289,7 @@ ngx_http_stoa_postconfiguration(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
-    return ngx_http_stoa_reply_filter_init(cf);
+    return NGX_OK;
 }
 
 
@@ -315,9 +315,15 @@ ngx_http_stoa_init_module(ngx_cycle_t *cycle)
 
     mcf = ngx_http_stoa_cycle_conf(cycle);
 
-    if (mcf != NULL && ngx_test_config) {
+    if (mcf == NULL) {
+        return NGX_OK;
+    }
+
+    if (ngx_test_config) {
         ngx_http_stoa_setup_sum(cycle, mcf);
     }
+
+    ngx_http_stoa_reply_filter_init();
 
     return NGX_OK;
 }
