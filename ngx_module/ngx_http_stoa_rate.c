@@ -21,7 +21,8 @@
 #include "ngx_http_stoa_zone.h"
 #include "stoa_hmac.h"
 
-#define NGX_HTTP_STOA_DAY_MS (86400 * 1000)
+#define NGX_HTTP_STOA_DAY_MS  (86400 * 1000)
+#define NGX_HTTP_STOA_STEP_MS 60000 /* a larger step back is another clock */
 
 
 void
@@ -143,8 +144,12 @@ ngx_http_stoa_rate_take(ngx_http_stoa_gate_t  *gate,
     s = ngx_http_stoa_rate_find(sh, hash, now);
     tat = ngx_max(s->tat, at);
 
-    /* a clock that went back must not lock anyone out */
-    tat = ngx_min(tat, at + full);
+    /* only a clock that went back makes this: a little by correction, or far,
+       and then the entry says nothing any more */
+    if (tat > at + full) {
+        tat = tat - at - full > NGX_HTTP_STOA_STEP_MS * limit->rate ? at
+                                                                    : at + full;
+    }
 
     passed = tat + units <= at + full;
 

@@ -58,7 +58,7 @@ packages()
     test)
         echo nginx redis-server postgresql nodejs npm libcmocka-dev clang \
             clang-format cppcheck shellcheck zbar-tools poppler-utils \
-            chromium curl libtap-parser-sourcehandler-pgtap-perl \
+            chromium curl prometheus libtap-parser-sourcehandler-pgtap-perl \
             "postgresql-@PG@-pgtap" "postgresql-@PG@-plpgsql-check" ;;
     asan)
         echo dpkg-dev libpcre2-dev zlib1g-dev valgrind ;;
