@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "worker_engine.h"
+#include "worker_template.h"
 
 #include "../shared/stoa_str.h"
 #include "../shared/stoa_time.h"
@@ -279,6 +280,10 @@ worker_process_destroy(worker_process_t *p)
 
     if (w->http != NULL) {
         worker_http_destroy(w->http);
+    }
+
+    if (w->templates != NULL) {
+        worker_templates_destroy(w->templates);
     }
 
     if (w->loop != NULL) {
