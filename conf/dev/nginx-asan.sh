@@ -69,8 +69,8 @@ CC_OPT='-g -O1 -D_GNU_SOURCE -std=gnu11 -fsanitize=address,undefined'
 CC_OPT="$CC_OPT -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
 CC_OPT="$CC_OPT -DNGX_DEBUG_PALLOC=1 -DSTOA_TEST=1 -MMD -MP"
 CC_OPT="$CC_OPT -Wno-error -Wno-maybe-uninitialized"
-# nginx's own memcpy(NULL, ..., 0) is not what is looked for
-CC_OPT="$CC_OPT -fno-sanitize=nonnull-attribute,pointer-overflow"
+# nginx's own memcpy(NULL, ..., 0) and unaligned loads are not looked for
+CC_OPT="$CC_OPT -fno-sanitize=nonnull-attribute,pointer-overflow,alignment"
 
 configure()
 {
