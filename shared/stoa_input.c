@@ -4,392 +4,20 @@
  * valid comes out in one spelling: lower-case UUIDs, times in UTC with
  * milliseconds, members in snake_case.  Memory comes from the caller's
  * stoa_mem_t alone; depth is bounded by the field tables, not by the input.
+ * A JSON body is read in place, by the scanner of stoa_json.c; jansson builds
+ * its value only when a caller wants it.
  * Details never repeat input; pointers may name an unknown member.
  */
 
 #include "stoa_input.h"
-#include "stoa_scalar.h"
+#include "stoa_input_int.h"
 #include "stoa_str.h"
-#include "stoa_time.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
-#define STOA_INPUT_POINTER  256
 #define STOA_INPUT_BODY_MAX 67108864 /* of the canonical text */
 
-/* Where a value stands; printed only when it is at fault. */
-typedef struct stoa_input_at_s stoa_input_at_t;
-
-struct stoa_input_at_s {
-    const stoa_input_at_t *up; /* NULL: the top */
-    stoa_str_t             name;
-    size_t                 index;
-    bool                   item;  /* .index instead of .name */
-    const char            *plain; /* a parameter's name, no pointer */
-};
-
-typedef struct {
-    stoa_mem_t    *mem;
-    stoa_faults_t *faults;
-    stoa_buf_t     out; /* canonical JSON */
-} stoa_input_t;
-
 static bool stoa_input_value(stoa_input_t *in, const stoa_field_t *field,
-                             const stoa_json_t *v, const stoa_input_at_t *at,
+                             stoa_str_t v, const stoa_input_at_t *at,
                              stoa_value_t *out);
-
-
-/* RFC 6901: "~" and "/" of a name are escaped. */
-static void
-stoa_input_print_name(stoa_buf_t *b, stoa_str_t name)
-{
-    size_t i, n;
-
-    n = name.len < 64 ? name.len : 64;
-
-    while (n < name.len && n > 60 && (name.data[n] & 0xc0) == 0x80) {
-        n--; /* not inside a character */
-    }
-
-    for (i = 0; i < n; i++) {
-        if (name.data[i] == '~') {
-            stoa_buf_put(b, "~0", 2);
-
-        } else if (name.data[i] == '/') {
-            stoa_buf_put(b, "~1", 2);
-
-        } else {
-            stoa_buf_char(b, (char) name.data[i]);
-        }
-    }
-}
-
-
-static const char *
-stoa_input_pointer(stoa_input_t *in, const stoa_input_at_t *at)
-{
-    const stoa_input_at_t *path[16];
-    stoa_buf_t             b;
-    size_t                 n;
-
-    if (at->plain != NULL) {
-        return at->plain;
-    }
-
-    for (n = 0; at->up != NULL && n < stoa_nitems(path); at = at->up) {
-        path[n++] = at;
-    }
-
-    stoa_buf_init(&b, in->mem, 64, 16 * STOA_INPUT_POINTER);
-
-    while (n-- > 0) {
-        stoa_buf_char(&b, '/');
-
-        if (path[n]->item) {
-            stoa_buf_int(&b, (int64_t) path[n]->index);
-
-        } else {
-            stoa_input_print_name(&b, path[n]->name);
-        }
-    }
-
-    stoa_buf_nul(&b);
-
-    return b.failed ? "" : (const char *) b.data;
-}
-
-
-static bool
-stoa_input_fault(stoa_input_t *in, const stoa_input_at_t *at, const char *code,
-                 const char *detail)
-{
-    stoa_fault_t *fault;
-
-    if (in->faults->n < STOA_INPUT_FAULTS) {
-        fault = &in->faults->fault[in->faults->n++];
-        fault->pointer = stoa_input_pointer(in, at);
-        fault->code = code;
-        fault->detail = detail;
-    }
-
-    return false;
-}
-
-
-static bool stoa_input_fault_n(stoa_input_t *in, const stoa_input_at_t *at,
-                               const char *code, const char *fmt, ...)
-    STOA_PRINTF(4, 5);
-
-static bool
-stoa_input_fault_n(stoa_input_t *in, const stoa_input_at_t *at,
-                   const char *code, const char *fmt, ...)
-{
-    char    text[256];
-    char   *detail;
-    va_list args;
-
-    if (in->faults->n == STOA_INPUT_FAULTS) {
-        return false;
-    }
-
-    va_start(args, fmt);
-    (void) vsnprintf(text, sizeof(text), fmt, args); /* cut is fine */
-    va_end(args);
-
-    detail = stoa_strdup_z(in->mem, stoa_str_z(text));
-
-    return stoa_input_fault(in, at, code, detail != NULL ? detail : "");
-}
-
-
-static bool
-stoa_input_no_memory(stoa_input_t *in, const stoa_input_at_t *at)
-{
-    return stoa_input_fault(in, at, "no_memory", "memory ran short");
-}
-
-
-/* ---- scalars: s is valid UTF-8 without NUL ---- */
-
-static bool
-stoa_input_range(stoa_input_t *in, const stoa_field_t *field, size_t n,
-                 const char *what, const stoa_input_at_t *at)
-{
-    if ((int64_t) n < field->min) {
-        return stoa_input_fault_n(in, at, "too_short",
-                                  "must have at least %lld %s",
-                                  (long long) field->min, what);
-    }
-
-    if ((int64_t) n > field->max) {
-        return stoa_input_fault_n(in, at, "too_long",
-                                  "must have at most %lld %s",
-                                  (long long) field->max, what);
-    }
-
-    return true;
-}
-
-
-static bool
-stoa_input_uuid(stoa_input_t *in, stoa_str_t s, stoa_value_t *out,
-                const stoa_input_at_t *at)
-{
-    stoa_uuid_t uuid;
-    char       *text;
-
-    if (!stoa_uuid_parse(s, &uuid)) {
-        return stoa_input_fault(in, at, "format", "must be a UUID");
-    }
-
-    text = stoa_alloc(in->mem, 37);
-    if (text == NULL) {
-        return stoa_input_no_memory(in, at);
-    }
-
-    stoa_uuid_print(&uuid, text);
-    text[36] = '\0';
-    out->data = (unsigned char *) text;
-    out->len = 36;
-
-    return true;
-}
-
-
-static bool
-stoa_input_time(stoa_input_t *in, stoa_str_t s, stoa_value_t *out,
-                const stoa_input_at_t *at)
-{
-    int64_t ms;
-    char   *text;
-
-    if (!stoa_time_parse(s, &ms)) {
-        return stoa_input_fault(in, at, "format",
-                                "must be a time such as 2026-01-31T18:00:00Z");
-    }
-
-    text = stoa_alloc(in->mem, 25);
-    if (text == NULL) {
-        return stoa_input_no_memory(in, at);
-    }
-
-    stoa_time_print(ms, text);
-    text[24] = '\0';
-    out->data = (unsigned char *) text;
-    out->len = 24;
-
-    return true;
-}
-
-
-static bool
-stoa_input_enum(stoa_input_t *in, const stoa_field_t *field, stoa_str_t s,
-                const stoa_input_at_t *at)
-{
-    const char *const *value;
-    stoa_buf_t         b;
-
-    for (value = field->values; *value != NULL; value++) {
-        if (stoa_str_eq_z(s, *value)) {
-            return true;
-        }
-    }
-
-    stoa_buf_init(&b, in->mem, 64, 1024);
-    stoa_buf_z(&b, "must be one of ");
-
-    for (value = field->values; *value != NULL; value++) {
-        stoa_buf_z(&b, value == field->values ? "" : ", ");
-        stoa_buf_z(&b, *value);
-    }
-
-    stoa_buf_nul(&b);
-
-    return stoa_input_fault(in, at, "not_allowed",
-                            b.failed ? "is not allowed"
-                                     : (const char *) b.data);
-}
-
-
-/* Text of any kind; out is s unless there is a better spelling. */
-static bool
-stoa_input_text(stoa_input_t *in, const stoa_field_t *field, stoa_str_t s,
-                stoa_value_t *out, const stoa_input_at_t *at)
-{
-    const char *must;
-    size_t      points;
-    bool        good;
-
-    if (!stoa_str_utf8(s, &points)
-        || (s.len != 0 && memchr(s.data, 0, s.len) != NULL))
-    {
-        return stoa_input_fault(in, at, "format",
-                                "must be UTF-8 text without U+0000");
-    }
-
-    *out = s;
-
-    switch (field->type) {
-    case STOA_T_UUID:
-        return stoa_input_uuid(in, s, out, at);
-    case STOA_T_TIME:
-        return stoa_input_time(in, s, out, at);
-    case STOA_T_ENUM:
-        return stoa_input_enum(in, field, s, at);
-    case STOA_T_CODE:
-        return stoa_input_range(in, field, s.len, "bytes", at);
-    case STOA_T_TEXT:
-    case STOA_T_SECRET:
-        return stoa_input_range(in, field, points, "characters", at);
-    case STOA_T_EMAIL:
-        good = stoa_scalar_is_email(s);
-        must = "must be an e-mail address";
-        break;
-    case STOA_T_TIMEZONE:
-        good = stoa_scalar_is_timezone(s);
-        must = "must be a time zone such as Europe/Berlin";
-        break;
-    case STOA_T_CURRENCY:
-        good = stoa_scalar_is_currency(s);
-        must = "must be three capital letters such as EUR";
-        break;
-    case STOA_T_URL:
-        good = stoa_scalar_is_url(s);
-        must = "must be an absolute http or https URL";
-        break;
-    case STOA_T_INT:
-    case STOA_T_BOOL:
-    case STOA_T_LIST:
-    case STOA_T_OBJECT:
-    default:
-        return stoa_input_fault(in, at, "type", "has another type");
-    }
-
-    if (!good) {
-        return stoa_input_fault(in, at, "format", must);
-    }
-
-    /* bounds of a row narrow the form */
-    return field->max == 0
-        || stoa_input_range(in, field, points, "characters", at);
-}
-
-
-static bool
-stoa_input_int_range(stoa_input_t *in, const stoa_field_t *field, int64_t n,
-                     const stoa_input_at_t *at)
-{
-    if (n < field->min) {
-        return stoa_input_fault_n(in, at, "too_small", "must be %lld or more",
-                                  (long long) field->min);
-    }
-
-    if (n > field->max) {
-        return stoa_input_fault_n(in, at, "too_large", "must be %lld or less",
-                                  (long long) field->max);
-    }
-
-    return true;
-}
-
-
-static bool
-stoa_input_raw(stoa_input_t *in, const stoa_field_t *field, stoa_str_t raw,
-               stoa_value_t *out, const stoa_input_at_t *at)
-{
-    stoa_value_t value;
-    char        *copy;
-    int64_t      n;
-
-    if (field->type == STOA_T_INT) {
-        if (!stoa_str_int(raw, INT64_MIN, INT64_MAX, &n)) {
-            return stoa_input_fault(in, at, "type", "must be a whole number");
-        }
-
-        if (!stoa_input_int_range(in, field, n, at)) {
-            return false;
-        }
-
-        value = raw;
-
-    } else if (field->type == STOA_T_BOOL) {
-        if (!stoa_str_eq_z(raw, "true") && !stoa_str_eq_z(raw, "false")) {
-            return stoa_input_fault(in, at, "type", "must be true or false");
-        }
-
-        value = raw;
-
-    } else if (!stoa_input_text(in, field, raw, &value, at)) {
-        return false;
-    }
-
-    copy = stoa_strdup_z(in->mem, value); /* with a NUL behind it */
-    if (copy == NULL) {
-        return stoa_input_no_memory(in, at);
-    }
-
-    out->data = (unsigned char *) copy;
-    out->len = value.len;
-
-    return true;
-}
-
-
-bool
-stoa_input_scalar(stoa_mem_t *mem, const stoa_field_t *field, stoa_str_t raw,
-                  stoa_value_t *out, const char *pointer, stoa_faults_t *faults)
-{
-    stoa_input_at_t at = { .plain = pointer };
-    stoa_input_t    in;
-
-    in.mem = mem;
-    in.faults = faults;
-    out->data = NULL;
-    out->len = 0;
-
-    return stoa_input_raw(&in, field, raw, out, &at);
-}
 
 
 /* ---- name=value pairs of queries and forms ---- */
@@ -672,22 +300,20 @@ stoa_input_form(stoa_mem_t *mem, const stoa_field_t *fields, stoa_str_t text,
 
 /* Writes members of v to in->out; values (may be NULL) by field. */
 static bool
-stoa_input_object(stoa_input_t *in, const stoa_field_t *fields,
-                  const stoa_json_t *v, const stoa_input_at_t *at,
-                  stoa_value_t *values)
+stoa_input_object(stoa_input_t *in, const stoa_field_t *fields, stoa_str_t v,
+                  const stoa_input_at_t *at, stoa_value_t *values)
 {
     stoa_input_at_t member = { .up = at };
     stoa_value_t    ignored;
-    stoa_json_t    *value;
+    stoa_str_t      value;
     uint16_t        before = in->faults->n;
     uint64_t        seen = 0;
-    size_t          i;
-    void           *it = NULL;
+    size_t          i, from = 0;
     bool            first = true;
 
     stoa_buf_char(&in->out, '{');
 
-    while (stoa_json_next(v, &it, &member.name, &value)) {
+    while (stoa_json_walk(v, &from, &member.name, &value)) {
         i = stoa_input_find(fields, member.name);
 
         if (fields[i].name == NULL) {
@@ -727,14 +353,18 @@ stoa_input_object(stoa_input_t *in, const stoa_field_t *fields,
 
 
 static bool
-stoa_input_list(stoa_input_t *in, const stoa_field_t *field,
-                const stoa_json_t *v, const stoa_input_at_t *at)
+stoa_input_list(stoa_input_t *in, const stoa_field_t *field, stoa_str_t v,
+                const stoa_input_at_t *at)
 {
-    stoa_input_at_t    item = { .up = at, .item = true };
-    stoa_value_t       ignored;
-    const stoa_json_t *value;
-    uint16_t           before = in->faults->n;
-    size_t             i, n = stoa_json_count(v);
+    stoa_input_at_t item = { .up = at, .item = true };
+    stoa_value_t    ignored;
+    stoa_str_t      value;
+    uint16_t        before = in->faults->n;
+    size_t          from = 0, n = 0;
+
+    while (stoa_json_each(v, &from, &value)) {
+        n++;
+    }
 
     if (!stoa_input_range(in, field, n, "items", at)) {
         return false;
@@ -742,11 +372,8 @@ stoa_input_list(stoa_input_t *in, const stoa_field_t *field,
 
     stoa_buf_char(&in->out, '[');
 
-    for (i = 0; i < n; i++) {
-        item.index = i;
-        value = stoa_json_at(v, i);
-
-        if (i != 0) {
+    for (from = 0; stoa_json_each(v, &from, &value); item.index++) {
+        if (item.index != 0) {
             stoa_buf_char(&in->out, ',');
         }
 
@@ -754,7 +381,7 @@ stoa_input_list(stoa_input_t *in, const stoa_field_t *field,
             (void) stoa_input_value(in, &field->items[0], value, &item,
                                     &ignored);
 
-        } else if (stoa_json_type(value) != STOA_JSON_OBJECT) {
+        } else if (stoa_json_kind(value) != STOA_JSON_OBJECT) {
             (void) stoa_input_fault(in, &item, "type", "must be an object");
 
         } else {
@@ -771,9 +398,8 @@ stoa_input_list(stoa_input_t *in, const stoa_field_t *field,
 /* A list or object: its canonical text is a slice of in->out, but that may
    move while it grows, so the offset is turned into a copy at the end. */
 static bool
-stoa_input_nested(stoa_input_t *in, const stoa_field_t *field,
-                  const stoa_json_t *v, const stoa_input_at_t *at,
-                  stoa_value_t *out)
+stoa_input_nested(stoa_input_t *in, const stoa_field_t *field, stoa_str_t v,
+                  const stoa_input_at_t *at, stoa_value_t *out)
 {
     stoa_str_t slice;
     size_t     from = in->out.len;
@@ -781,12 +407,12 @@ stoa_input_nested(stoa_input_t *in, const stoa_field_t *field,
     bool       good;
 
     if (field->type == STOA_T_LIST) {
-        good = stoa_json_type(v) == STOA_JSON_ARRAY
+        good = stoa_json_kind(v) == STOA_JSON_ARRAY
                  ? stoa_input_list(in, field, v, at)
                  : stoa_input_fault(in, at, "type", "must be a list");
 
     } else {
-        good = stoa_json_type(v) == STOA_JSON_OBJECT
+        good = stoa_json_kind(v) == STOA_JSON_OBJECT
                  ? stoa_input_object(in, field->items, v, at, NULL)
                  : stoa_input_fault(in, at, "type", "must be an object");
     }
@@ -816,19 +442,18 @@ stoa_input_nested(stoa_input_t *in, const stoa_field_t *field,
 
 
 static bool
-stoa_input_number(stoa_input_t *in, const stoa_field_t *field,
-                  const stoa_json_t *v, const stoa_input_at_t *at,
-                  stoa_value_t *out)
+stoa_input_number(stoa_input_t *in, const stoa_field_t *field, stoa_str_t v,
+                  const stoa_input_at_t *at, stoa_value_t *out)
 {
     size_t  from = in->out.len;
     int64_t n;
     char   *copy;
 
-    if (stoa_json_type(v) != STOA_JSON_INT) {
+    if (stoa_json_kind(v) != STOA_JSON_INT
+        || !stoa_str_int(v, INT64_MIN, INT64_MAX, &n))
+    {
         return stoa_input_fault(in, at, "type", "must be a whole number");
     }
-
-    n = stoa_json_int(v);
 
     if (!stoa_input_int_range(in, field, n, at)) {
         return false;
@@ -850,11 +475,11 @@ stoa_input_number(stoa_input_t *in, const stoa_field_t *field,
 
 
 static bool
-stoa_input_value(stoa_input_t *in, const stoa_field_t *field,
-                 const stoa_json_t *v, const stoa_input_at_t *at,
-                 stoa_value_t *out)
+stoa_input_value(stoa_input_t *in, const stoa_field_t *field, stoa_str_t v,
+                 const stoa_input_at_t *at, stoa_value_t *out)
 {
-    stoa_json_type_e type = stoa_json_type(v);
+    stoa_json_type_e type = stoa_json_kind(v);
+    stoa_str_t       text;
 
     out->data = NULL;
     out->len = 0;
@@ -883,8 +508,8 @@ stoa_input_value(stoa_input_t *in, const stoa_field_t *field,
             return stoa_input_fault(in, at, "type", "must be true or false");
         }
 
-        *out = stoa_json_bool(v) ? (stoa_str_t) stoa_string("true")
-                                 : (stoa_str_t) stoa_string("false");
+        *out = v.data[0] == 't' ? (stoa_str_t) stoa_string("true")
+                                : (stoa_str_t) stoa_string("false");
         stoa_buf_str(&in->out, *out);
 
         return true;
@@ -906,7 +531,11 @@ stoa_input_value(stoa_input_t *in, const stoa_field_t *field,
         return stoa_input_fault(in, at, "type", "must be a string");
     }
 
-    if (!stoa_input_text(in, field, stoa_json_str(v), out, at)) {
+    if (!stoa_json_content(in->mem, v, &text)) {
+        return stoa_input_no_memory(in, at);
+    }
+
+    if (!stoa_input_text(in, field, text, out, at)) {
         return false;
     }
 
@@ -932,12 +561,59 @@ stoa_input_json_fault(stoa_input_t *in, const stoa_input_at_t *top,
 }
 
 
+/*
+ * Strict, and with names that can be compared as they are written.  Escapes
+ * in names are rare: then jansson reads and writes the text, so that names
+ * which still have one are of no field.
+ */
+static bool
+stoa_input_strict(stoa_input_t *in, stoa_str_t *text, stoa_json_fault_t *fault)
+{
+    const stoa_json_t *v;
+    stoa_buf_t         b;
+
+    if (stoa_json_valid(*text, fault)) {
+        return true;
+    }
+
+    if (strcmp(fault->reason, "escaped_name") != 0) {
+        return false;
+    }
+
+    v = stoa_json_parse(in->mem, *text, fault);
+
+    if (v == NULL) {
+        return false;
+    }
+
+    stoa_buf_init(&b, in->mem, text->len + 64, STOA_INPUT_BODY_MAX);
+    stoa_json_write(&b, v);
+    *text = stoa_buf_view(&b);
+    fault->reason = "no_memory";
+
+    return !b.failed;
+}
+
+
+/* The value's text without the space around it. */
+static stoa_str_t
+stoa_input_trim(stoa_str_t s)
+{
+    while (s.len != 0 && strchr(" \t\r\n", s.data[0]) != NULL) {
+        s.data++;
+        s.len--;
+    }
+
+    return s;
+}
+
+
 bool
 stoa_input_json(stoa_mem_t *mem, const stoa_field_t *fields, stoa_str_t text,
                 stoa_value_t *values, stoa_str_t *canonical,
                 stoa_json_t **parsed, stoa_faults_t *faults)
 {
-    stoa_json_fault_t fault;
+    stoa_json_fault_t fault = { NULL, 0 };
     stoa_input_at_t   top = { .up = NULL };
     stoa_input_t      in;
     size_t            i;
@@ -950,19 +626,19 @@ stoa_input_json(stoa_mem_t *mem, const stoa_field_t *fields, stoa_str_t text,
         values[i].len = 0;
     }
 
-    *parsed = stoa_json_parse(mem, text, &fault);
-
-    if (*parsed == NULL) {
+    if (!stoa_input_strict(&in, &text, &fault)) {
         return stoa_input_json_fault(&in, &top, &fault);
     }
 
-    if (stoa_json_type(*parsed) != STOA_JSON_OBJECT) {
+    text = stoa_input_trim(text);
+
+    if (stoa_json_kind(text) != STOA_JSON_OBJECT) {
         return stoa_input_fault(&in, &top, "type", "must be an object");
     }
 
     stoa_buf_init(&in.out, mem, text.len + 64, STOA_INPUT_BODY_MAX);
 
-    if (!stoa_input_object(&in, fields, *parsed, &top, values)) {
+    if (!stoa_input_object(&in, fields, text, &top, values)) {
         return false;
     }
 
@@ -974,5 +650,11 @@ stoa_input_json(stoa_mem_t *mem, const stoa_field_t *fields, stoa_str_t text,
 
     *canonical = stoa_buf_view(&in.out);
 
-    return true;
+    if (parsed == NULL) {
+        return true;
+    }
+
+    *parsed = stoa_json_parse(mem, text, &fault);
+
+    return *parsed != NULL || stoa_input_json_fault(&in, &top, &fault);
 }

@@ -38,7 +38,8 @@ bool stoa_input_query(stoa_mem_t *mem, const stoa_field_t *fields,
                       stoa_faults_t *faults);
 
 /* The body: values[i] of top-level fields (lists and objects as JSON), and
-   *canonical = the whole body in snake_case, absent members absent. */
+   *canonical = the whole body in snake_case, absent members absent.  parsed
+   may be NULL, which spares building the value. */
 bool stoa_input_json(stoa_mem_t *mem, const stoa_field_t *fields,
                      stoa_str_t text, stoa_value_t *values,
                      stoa_str_t *canonical, stoa_json_t **parsed,

@@ -43,6 +43,16 @@ bool stoa_json_valid(stoa_str_t text, stoa_json_fault_t *fault);
 bool stoa_json_walk(stoa_str_t object, size_t *at, stoa_str_t *name,
                     stoa_str_t *value);
 
+/* The same through the items of a list. */
+bool stoa_json_each(stoa_str_t list, size_t *at, stoa_str_t *value);
+
+/* The type of such a text; INT or REAL by its spelling. */
+stoa_json_type_e stoa_json_kind(stoa_str_t value);
+
+/* A string's content with a NUL behind it; false: no memory. */
+bool stoa_json_content(stoa_mem_t *mem, stoa_str_t value, stoa_str_t *out)
+    STOA_MUSTCHECK;
+
 stoa_json_type_e stoa_json_type(const stoa_json_t *v);
 stoa_json_t *stoa_json_get(const stoa_json_t *object, const char *name);
 size_t       stoa_json_count(const stoa_json_t *v); /* array or object */

@@ -50,13 +50,46 @@ fuzz_is_lax(json_t *v, unsigned depth)
 }
 
 
+/* A value as written against the same one as built. */
 static void
-fuzz_walk(stoa_str_t text, const stoa_json_t *v)
+fuzz_same(stoa_mem_t *mem, stoa_str_t value, const stoa_json_t *v)
+{
+    stoa_str_t text;
+    int64_t    n;
+
+    fuzz_assert(value.len != 0);
+    fuzz_assert(stoa_json_kind(value) == stoa_json_type(v));
+
+    if (stoa_json_type(v) == STOA_JSON_INT) {
+        fuzz_assert(stoa_str_int(value, INT64_MIN, INT64_MAX, &n));
+        fuzz_assert(n == stoa_json_int(v));
+
+    } else if (stoa_json_type(v) == STOA_JSON_STRING) {
+        fuzz_assert(stoa_json_content(mem, value, &text));
+        fuzz_assert(stoa_str_eq(text, stoa_json_str(v)));
+        fuzz_assert(text.data[text.len] == '\0');
+    }
+}
+
+
+static void
+fuzz_walk(stoa_mem_t *mem, stoa_str_t text, const stoa_json_t *v)
 {
     stoa_str_t   name, value, key;
     stoa_json_t *member;
-    size_t       at = 0;
+    size_t       at = 0, i = 0;
     void        *it = NULL;
+
+    if (stoa_json_type(v) == STOA_JSON_ARRAY) {
+        while (stoa_json_each(text, &at, &value)) {
+            fuzz_assert(i < stoa_json_count(v));
+            fuzz_same(mem, value, stoa_json_at(v, i++));
+        }
+
+        fuzz_assert(i == stoa_json_count(v));
+    }
+
+    at = 0;
 
     if (stoa_json_type(v) != STOA_JSON_OBJECT) {
         fuzz_assert(!stoa_json_walk(text, &at, &name, &value));
@@ -66,15 +99,8 @@ fuzz_walk(stoa_str_t text, const stoa_json_t *v)
     while (stoa_json_next(v, &it, &key, &member)) {
         fuzz_assert(stoa_json_walk(text, &at, &name, &value));
         fuzz_assert(stoa_str_eq(name, key));
-        fuzz_assert(value.len != 0);
         fuzz_assert(at <= text.len);
-
-        if (stoa_json_type(member) == STOA_JSON_INT) {
-            int64_t n;
-
-            fuzz_assert(stoa_str_int(value, INT64_MIN, INT64_MAX, &n));
-            fuzz_assert(n == stoa_json_int(member));
-        }
+        fuzz_same(mem, value, member);
     }
 
     fuzz_assert(!stoa_json_walk(text, &at, &name, &value));
@@ -120,7 +146,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
 
     if (valid && v != NULL) {
-        fuzz_walk(text, v);
+        fuzz_walk(mem, text, v);
     }
 
     json_decref(theirs);

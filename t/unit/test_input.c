@@ -363,6 +363,28 @@ input_bodies(void **state)
     assert_true(stoa_str_eq_z(values[5], "false"));
     assert_true(stoa_str_eq_z(values[6], "-9007199254740991"));
 
+    /* a name may be written with escapes, but not twice */
+    assert_true(input_body("{\"\\u0074itle\":\"a\",\"t\\u0061gs\":[\"\\ud83c"
+                           "\\udfab\\/\\b\"]}"));
+    assert_true(stoa_str_eq_z(canonical, "{\"title\":\"a\",\"tags\":[\""
+                                         "\xf0\x9f\x8e\xab/\\u0008\"]}"));
+    assert_false(input_body("{\"\\u0074itle\":\"a\",\"title\":\"b\"}"));
+    assert_true(input_has("", "duplicate"));
+    assert_false(input_body("{\"title\":\"a\",\"ti\\\"tle\":\"b\"}"));
+    assert_int_equal(faults.n, 1);
+    assert_string_equal(faults.fault[0].code, "unknown");
+
+    /* space wherever it may stand; without a built value */
+    faults.n = 0;
+    assert_true(stoa_input_json(mem, body,
+                                L(" \n{ \"title\" : \"a\" , \"items\" : [ { "
+                                  "\"quantity\" : 1 , \"ticketTypeId\" : \""
+                                  UUID "\" } ] } \t"),
+                                values, &canonical, NULL, &faults));
+    assert_true(stoa_str_eq_z(canonical,
+                              "{\"title\":\"a\",\"items\":[{\"quantity\":1,"
+                              "\"ticket_type_id\":\"" UUID "\"}]}"));
+
     /* absent members stay absent; snake_case is as good */
     assert_true(input_body("{\"title\":\"a\",\"starts_at\":"
                            "\"2026-01-02T03:04:05+00:00\"}"));
