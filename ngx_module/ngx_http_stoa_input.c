@@ -373,7 +373,7 @@ ngx_http_stoa_input_body(ngx_http_stoa_ctx_t *q)
     }
 
     (void) stoa_input_json(&q->mem, fields, text, q->body_values, &q->canonical,
-                           &q->json, &q->faults);
+                           q->row->codes ? &q->json : NULL, &q->faults);
     return STOA_OK;
 }
 
