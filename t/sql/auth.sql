@@ -1,0 +1,132 @@
+-- Accounts, sessions as counters, resets (I-37, I-38, I-39 in one session).
+
+begin;
+\ir _lib.sql
+select no_plan();
+
+select is((api.auth_register(t.ctx(null), 'Ada@Test.Example', 'h1', 'Ada',
+    'L', 'ua', 'de')).status, 201, 'register');
+select is((api.auth_register(t.ctx(null), 'ADA@test.example', 'h2', 'Ada',
+    'L', 'ua', 'en')).body->>'code', 'EMAIL_TAKEN', 'in any case of letters');
+select is((select count(*) from app.users), 1::bigint, 'one user');
+select is((select count(*) from app.login_sessions), 1::bigint,
+    'no orphan session');
+select is((select hash from api.auth_login_begin('ada@TEST.example')), 'h1',
+    'login finds the hash');
+select is_empty($$ select * from api.auth_login_begin('x@test.example') $$,
+    'unknown: no row');
+
+create temp table g as
+select (api.auth_login_finish(t.ctx(null), u.id, true, null, 'ua')).*
+from app.users u;
+select is((select status from g), 200, 'login');
+select is((select counter from g), 1::bigint, 'counter begins at 1');
+select ok((select refresh_expires_at from g) > app.now() + interval '29 days',
+    'remember: 30 days');
+select is((select body->'user'->>'email' from g), 'ada@test.example', 'user');
+
+-- the counter is the token
+select results_eq($$ select refresh, counter from api.auth_refresh(
+    t.ctx(null), (select sid from g), 1) $$,
+    $$ values ('rotated', 2::bigint) $$, 'equal: rotated');
+select results_eq($$ select refresh, counter from api.auth_refresh(
+    t.ctx(null), (select sid from g), 1) $$,
+    $$ values ('concurrent', 2::bigint) $$, 'one behind at once: concurrent');
+select results_eq($$ select refresh, counter from api.auth_refresh(
+    t.ctx(null), (select sid from g), 2) $$,
+    $$ values ('rotated', 3::bigint) $$, 'on');
+select t.clock('31 s');
+select is((api.auth_refresh(t.ctx(null), (select sid from g), 2)).body
+    ->>'code', 'REFRESH_INVALID', 'one behind after 31 s');
+select is((select reason from app.login_sessions
+    where id = (select sid from g)), 'refresh token reused', 'family revoked');
+select matches((select entry from app.revocations), '^sid [0-9a-f-]{36} \d+$',
+    'edges are told');
+select is((api.auth_refresh(t.ctx(null), (select sid from g), 3)).body
+    ->>'code', 'REFRESH_INVALID', 'the newest is dead too');
+select t.clock('0');
+
+-- clients that never store the successor
+select app.settings_put('{"refresh_rotate": "off"}');
+truncate g;
+insert into g select (api.auth_login_finish(t.ctx(null), u.id, false, 'h3',
+    'ua')).* from app.users u;
+select is((select password_hash from app.users), 'h3', 'rehash at login');
+select results_eq($$ select refresh, counter from api.auth_refresh(
+    t.ctx(null), (select sid from g), 1) $$,
+    $$ values ('reissued', 1::bigint) $$, 'refresh_rotate=off');
+select app.settings_put('{"refresh_rotate": "on"}');
+select t.clock('8 days');
+select is((api.auth_refresh(t.ctx(null), (select sid from g), 1)).body
+    ->>'code', 'REFRESH_INVALID', 'idle too long');
+select t.clock('0');
+
+-- reset
+select is((select (a.status, a.body::text) from api.auth_forgot(t.ctx(null),
+    'ada@test.example') a), (select (a.status, a.body::text)
+    from api.auth_forgot(t.ctx(null), 'nobody@test.example') a),
+    'known and unknown get the same answer');
+select is((select count(*) from queue.outbox
+    where payload->>'template' = 'password_reset'), 1::bigint, 'one mail');
+select task.reset_token((select id from app.users), sha256('a'), 3600);
+select task.reset_token((select id from app.users), sha256('b'), 3600);
+select ok((select ok from api.auth_reset_begin(sha256('a'))), 'token lives');
+select ok(not (select ok from api.auth_reset_begin(sha256('z'))), 'not this');
+select is((api.auth_reset(t.ctx(null), sha256('a'), 'h4')).status, 200,
+    'reset');
+select is((select password_hash from app.users), 'h4', 'new password');
+select is((select token_epoch from app.users), 2, 'epoch bumped');
+select is((api.auth_reset(t.ctx(null), sha256('a'), 'h5')).body->>'code',
+    'VALIDATION_FAILED', 'once');
+select is((api.auth_reset(t.ctx(null), sha256('b'), 'h5')).body->>'code',
+    'VALIDATION_FAILED', 'and its twin is dead');
+select is((select count(*) from app.login_sessions where revoked_at is null),
+    0::bigint, 'every session ended');
+select ok(exists (select from api.revocations_since(app.now()
+    - interval '10 s') where text like 'user % 2'), 'access tokens die');
+select task.reset_token((select id from app.users), sha256('c'), 60);
+select t.clock('61 s');
+select ok(not (select ok from api.auth_reset_begin(sha256('c'))), 'too old');
+select t.clock('0');
+
+-- logout
+truncate g;
+insert into g select (api.auth_login_finish(t.ctx(null), u.id, false, null,
+    'ua')).* from app.users u;
+select matches((api.auth_logout(row((select user_id from g), '{member}',
+    (select sid from g), null, null, null, 'en', null, null)::api.ctx,
+    false)).emit->0->>'ctl', '^sid [0-9a-f-]{36} [0-9]{13}$',
+    'logout is emitted');
+
+-- throttle
+select api.throttle_save('k', 5, (app.ms(app.now()) + 60000));
+select is((select fails from api.throttle_load()), 5, 'failures are kept');
+select api.throttle_save('k', 0, 0);
+select is_empty('select * from api.throttle_load()', 'and cleared');
+
+-- profile
+select is((api.users_update(t.ctx((select id from app.users)), 99,
+    '{"first_name": "B"}')).body->>'code', 'PRECONDITION_FAILED', 'version');
+select is((api.users_update(t.ctx((select id from app.users)), null,
+    '{"timezone": "Nowhere/City"}')).body->>'code', 'VALIDATION_FAILED',
+    'time zone');
+select is((api.users_update(t.ctx((select id from app.users)), null,
+    '{"phone": "+1 23", "first_name": "B"}')).body->>'phone', '+1 23',
+    'update');
+select is((select body->>'lastName' from api.users_me), 'L',
+    'what is absent stays');
+
+-- every write has an audit row, and none carries a secret
+select isnt_empty($$ select from app.audit_log where action = 'auth.reset' $$,
+    'audited');
+select is_empty($$ select from app.audit_log
+    where changes::text ~ 'h[1-5]' $$, 'without secrets');
+
+select app.user_add('op@test.example', 'h', 'admin', 'Op', 'Erator');
+select is((select roles from app.users where email = 'op@test.example'),
+    array['admin', 'member'], 'stoa user add');
+select is((select epoch from app.user_for_token(null, 'op@test.example')), 1,
+    'stoa token');
+
+select * from finish();
+rollback;
