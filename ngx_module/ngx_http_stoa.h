@@ -497,6 +497,7 @@ typedef struct ngx_http_stoa_hash_s {
     ngx_uint_t           matched;
     ngx_uint_t           failed;
     ngx_uint_t           done;
+    bool                 left;      /* atomic: nobody waits any more */
     char                 made[STOA_HASH_MAX]; /* new hash, or empty */
 } ngx_http_stoa_hash_t;
 

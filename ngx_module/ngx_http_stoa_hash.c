@@ -188,13 +188,14 @@ ngx_http_stoa_hash_leave(ngx_http_stoa_ctx_t *q)
     h = q->hashing;
     q->hashing = NULL;
     h->q = NULL;
+    __atomic_store_n(&h->left, true, __ATOMIC_RELAXED);
 
     if (h->done) {
         ngx_http_stoa_hash_free(h);
     }
 }
 
-/* In a thread: touches nothing but h. */
+/* In a thread: touches nothing but h, and of what the loop writes only left. */
 static void
 ngx_http_stoa_hash_thread(void *data, ngx_log_t *log)
 {
@@ -211,7 +212,10 @@ ngx_http_stoa_hash_thread(void *data, ngx_log_t *log)
                            NGX_HTTP_STOA_HASH_NICE);
     }
 
-    if (h->stored.len == 0 || h->decoy) {
+    if (__atomic_load_n(&h->left, __ATOMIC_RELAXED)) {
+        h->failed = 1; /* the client did not wait for its turn */
+
+    } else if (h->stored.len == 0 || h->decoy) {
         h->failed = !stoa_hash_make(&h->cost, h->password, h->made);
 
         if (h->decoy) {
