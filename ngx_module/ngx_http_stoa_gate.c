@@ -414,6 +414,11 @@ ngx_http_stoa_preaccess(ngx_http_request_t *r)
     if (!lcf->api && lcf->auth == 0
         && (lcf->rate == 0 || lcf->rate == STOA_RATE_NONE))
     {
+        if (lcf->errors == 1) {
+            /* the id for what the error log will say */
+            (void) ngx_http_stoa_gate(r, 1);
+        }
+
         return NGX_DECLINED;
     }
 

@@ -1,0 +1,208 @@
+/*
+ * What "nginx -t" says: every mistake has its sentence, its file and line,
+ * and the nearest valid word; the operator's own file is right as it stands.
+ */
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { BUILD, IS_ASAN, ROOT } from '../harness/index.js';
+
+/* the stock nginx, or the one that sanitizers need */
+const NGINX = IS_ASAN && fs.existsSync(path.join(BUILD, 'nginx'))
+  ? path.join(BUILD, 'nginx') : '/usr/sbin/nginx';
+const LOAD = NGINX === '/usr/sbin/nginx'
+  ? `load_module ${path.join(BUILD, 'ngx_http_stoa_module.so')};` : '';
+
+let dir, settings;
+
+before(() => {
+  dir = fs.mkdtempSync(path.join(os.tmpdir(), 'stoa-conf-'));
+  settings = path.join(dir, 'stoa.conf');
+  fs.writeFileSync(settings, `JWT_SECRET=${'s'.repeat(40)}\n`, { mode: 0o600 });
+  fs.mkdirSync(path.join(dir, 'log'));
+});
+after(() => fs.rmSync(dir, { recursive: true }));
+
+function check(text) {
+  const conf = path.join(dir, 'nginx.conf');
+
+  fs.writeFileSync(conf, text);
+
+  const { status, stderr } = spawnSync(NGINX,
+    ['-t', '-p', dir, '-c', conf, '-e', path.join(dir, 'log/error.log')],
+    { encoding: 'utf8' });
+
+  return { ok: status === 0, said: stderr };
+}
+
+/* The line of the mistake is the one that has it. */
+function trial({ http = '', server = '', location = '', base = true } = {}) {
+  const text = `${LOAD}
+pid ${dir}/nginx.pid;
+error_log ${dir}/log/error.log;
+events {}
+http {
+${base ? `stoa_settings ${settings}; stoa_zone main:8m;` : ''}
+${http}
+server {
+listen unix:${dir}/sock;
+${server}
+location /a/ {
+${location}
+}
+}
+}
+`;
+
+  return { ...check(text), text };
+}
+
+const MISTAKES = [
+  [{ http: 'stoa_pool fast=3 wirte=4;' },
+    'invalid parameter "wirte=4", did you mean "write="?'],
+  [{ http: 'stoa_pool fast=0;' },
+    'invalid value "fast=0", 1 to 1024 is allowed'],
+  [{ http: 'stoa_pool queue_timeout=2x;' },
+    'invalid value "queue_timeout=2x", 1 to 60000 milliseconds is allowed'],
+  [{ http: 'stoa_pool fast=1;\nstoa_pool fast=2;' }, '"stoa_pool" directive is duplicate'],
+  [{ http: 'stoa_pool_timeout quick=3s;' }, 'invalid parameter "quick=3s"'],
+  [{ http: 'stoa_hash threads=0;' },
+    'invalid value "threads=0", 1 to 256 is allowed'],
+  [{ http: 'stoa_cache 1k;' },
+    '"stoa_cache" directive must be "off" or a size of at least 64k'],
+  [{ http: 'stoa_limit raed rate=1/s key=user;' },
+    'invalid limit class "raed", did you mean "read"?'],
+  [{ http: 'stoa_limit read rate=1/s burts=1 key=user;' },
+    'invalid parameter "burts=1", did you mean "burst="?'],
+  [{ http: 'stoa_limit read rate=1/fortnight key=user;' },
+    'invalid rate "rate=1/fortnight", it must be like 50/s, 600/m or 20/15m'],
+  [{ http: 'stoa_limit read burst=1 key=user;' },
+    '"stoa_limit" directive must have "rate" parameter'],
+  [{ http: 'stoa_limit read rate=1/s;' },
+    '"stoa_limit" directive must have "key" parameter'],
+  [{ http: 'stoa_limit none rate=1/s key=user;' },
+    'class "none" has no limit to set'],
+  [{ http: 'stoa_limit login rate=1/s key=addr;' },
+    'class "login" counts by account and address, it has no "key"'],
+  [{ http: 'stoa_zone other:8m;' }, '"stoa_zone" directive is duplicate'],
+  [{ http: 'stoa_zone main;', base: false },
+    'invalid zone "main", it must be name:size'],
+  [{ http: 'stoa_zone main:4k;', base: false }, 'zone "main" is too small'],
+  [{ http: 'stoa_settings /no/such/file;', base: false },
+    '"/no/such/file" cannot be read'],
+  [{ location: 'stoa_auth requred;' },
+    'invalid value "requred", did you mean "required"?'],
+  [{ location: 'stoa_auth required rol=admin;' },
+    'invalid parameter "rol=admin", did you mean "role="?'],
+  [{ location: 'stoa_auth required role=admin,orgnizer;' },
+    'invalid role "orgnizer", did you mean "organizer"?'],
+  [{ location: 'stoa_auth off role=admin;' },
+    '"stoa_auth" directive off has no "role"'],
+  [{ location: 'stoa_limit_apply wriet;' },
+    'invalid limit class "wriet", did you mean "write"?'],
+  [{ server: 'stoa_envelope ful;' },
+    'invalid value "ful", did you mean "full"?'],
+  [{ server: 'stoa_json_case cammel;' },
+    'invalid value "cammel", did you mean "camel"?'],
+  [{ server: 'stoa_cors *;' }, '"stoa_cors" directive takes exact origins'],
+  [{ server: 'stoa_cors https://a.example/x;' },
+    'invalid origin "https://a.example/x"'],
+  [{ server: 'stoa_errors maybe;' },
+    'invalid value "maybe" in "stoa_errors" directive'],
+  [{ server: 'stoa_api on;' }, '"stoa_api" directive is not allowed here'],
+  [{ location: 'stoa_metrics now;' },
+    'invalid number of arguments in "stoa_metrics" directive'],
+];
+
+test('a mistake has its sentence, file and line', () => {
+  for (const [change, sentence] of MISTAKES) {
+    const { ok, said, text } = trial(change);
+    const wrong = (change.http ?? change.server ?? change.location)
+      .split('\n').at(-1);
+    const line = text.split('\n').indexOf(wrong) + 1;
+
+    assert.ok(!ok, `accepted: ${wrong}`);
+    assert.ok(said.includes(sentence), `${wrong} says: ${said}`);
+    assert.ok(said.includes(`nginx.conf:${line}`), `${wrong}, ${line}: ${said}`);
+  }
+});
+
+test('rows need settings and a zone that is large enough', () => {
+  const api = { location: 'stoa_api on;', base: false };
+  const file = `stoa_settings ${settings};`;
+
+  assert.match(trial(api).said, /"stoa_settings" directive is required/);
+  assert.match(trial({ ...api, http: file }).said,
+    /"stoa_zone" directive is required/);
+  assert.match(trial({ ...api, http: `${file} stoa_zone main:64k;` }).said,
+    /zone "main" is too small, it needs \d+k/);
+});
+
+test('the settings file is read while nginx parses', () => {
+  const bad = path.join(dir, 'bad.conf');
+  const api = { http: `stoa_settings ${bad}; stoa_zone main:8m;`,
+    location: 'stoa_api on;', base: false };
+  const cases = [
+    ['JWT_SECRETT=x', /bad\.conf:1: "JWT_SECRETT" .*"JWT_SECRET"/],
+    ['JWT_SECRET=short', /JWT_SECRET is shorter than 32 bytes/],
+    ['PUBLIC_URL=http://x', /JWT_SECRET is not set in ".*bad\.conf"/],
+    [`JWT_SECRET=${'s'.repeat(40)}\nJWT_ALG=ES256`,
+      /JWT_PRIVATE_KEY of ".*bad\.conf" is not usable/],
+    [`JWT_SECRET=${'s'.repeat(40)}\nTICKET_SEED=12`, /TICKET_SEED must be 64/],
+    ['ENVIRONMENT=production', /production needs JWT_SECRET and TICKET_SEED/],
+  ];
+
+  for (const [text, sentence] of cases) {
+    fs.writeFileSync(bad, `${text}\n`, { mode: 0o600 });
+    assert.match(trial(api).said, sentence);
+  }
+});
+
+test('what is right is accepted, with the sum of connections', () => {
+  const { ok, said } = trial({
+    http: `stoa_pool fast=2 write=2 slow=1;
+      stoa_limit read off; stoa_limit auth rate=5/s burst=9 key=addr dry_run;
+      stoa_limit login rate=3/10m; stoa_hash threads=auto queue=9;`,
+    server: 'stoa_cors https://a.example http://b.example:81; stoa_errors on;',
+    location: 'stoa_api on; stoa_json_case snake; stoa_envelope bare;',
+  });
+
+  assert.ok(ok, said);
+  assert.match(said, /stoa: 5 database connections \(fast 2, write 2, slow 1\) in 1 processes, 10 during a reload, and 4 of "stoa work": max_connections must hold 14/);
+});
+
+test('conf/nginx.conf and conf/stoa.conf are right as they stand', () => {
+  const example = fs.readFileSync(path.join(ROOT, 'conf/stoa.conf'), 'utf8');
+  const defs = fs.readFileSync(path.join(ROOT, 'shared/stoa_conf.def'), 'utf8');
+  const keys = [...defs.matchAll(/STOA_CONF\(\w+,\s*"(\w+)"/g)]
+    .map((match) => match[1]).filter((key) => !key.startsWith('STOA_TEST'));
+
+  for (const key of keys) {
+    assert.match(example, new RegExp(`^#${key}=`, 'm'), `conf/stoa.conf: ${key}`);
+  }
+  fs.writeFileSync(settings, `${example}\nJWT_SECRET=${'s'.repeat(40)}\n`);
+
+  const text = fs.readFileSync(path.join(ROOT, 'conf/nginx.conf'), 'utf8')
+    .replace('load_module modules/ngx_http_stoa_module.so;', LOAD)
+    .replace('/etc/stoa/stoa.conf', settings)
+    .replace('user www-data;', '')
+    .replace('pid /run/nginx.pid', `pid ${dir}/nginx.pid`)
+    .replaceAll('/var/log/nginx', path.join(dir, 'log'))
+    .replace('/usr/share/stoa/www', path.join(ROOT, 'conf/www'))
+    .replace('listen 80 backlog=4096', `listen unix:${dir}/sock`);
+  const { ok, said } = check(text);
+
+  assert.ok(ok, said);
+
+  /* every directive of the module stands in it */
+  const source = fs.readFileSync(
+    path.join(ROOT, 'ngx_module/ngx_http_stoa_module.c'), 'utf8');
+
+  for (const [, name] of source.matchAll(/ngx_string\("(stoa_\w+)"\)/g)) {
+    assert.ok(new RegExp(`^\\s*#?\\s*${name}[ ;]`, 'm').test(text), name);
+  }
+});
