@@ -14,7 +14,7 @@
 
 #define STOA_VERSION "0.1.0"
 
-#define STOA_MUSTCHECK __attribute__((warn_unused_result))
+#define STOA_MUSTCHECK    __attribute__((warn_unused_result))
 #define STOA_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 #define stoa_nitems(a) (sizeof(a) / sizeof((a)[0]))
@@ -25,8 +25,10 @@ typedef struct {
     unsigned char *data;
 } stoa_str_t;
 
+/* clang-format off */
 #define stoa_string(lit) { sizeof(lit) - 1, (unsigned char *) (lit) }
 #define stoa_null_string { 0, NULL }
+/* clang-format on */
 
 /* 16 bytes in network order, RFC 9562. */
 typedef struct {
@@ -40,7 +42,7 @@ typedef struct {
  * stoa_bug() says the sentence and aborts in test builds; in release builds
  * it only says it (see stoa_log.c).
  */
-#define stoa_cast(type, magic_value, p)                                       \
+#define stoa_cast(type, magic_value, p)                                        \
     ((type *) stoa_magic_check((p), (magic_value), __FILE__, __LINE__))
 
 void *stoa_magic_check(void *p, uint32_t magic, const char *file, int line);

@@ -62,9 +62,9 @@ typedef enum {
     STOA_ARG_ORD,
     STOA_ARG_HEADER, /* .name is the header in snake_case */
     STOA_ARG_HASH,
-    STOA_ARG_PATH,   /* .index counts the :params of the path */
-    STOA_ARG_QUERY,  /* .field */
-    STOA_ARG_FIELD,  /* .field of the body */
+    STOA_ARG_PATH,       /* .index counts the :params of the path */
+    STOA_ARG_QUERY,      /* .field */
+    STOA_ARG_FIELD,      /* .field of the body */
     STOA_ARG_IDEM_SCOPE, /* keyed statements only */
     STOA_ARG_IDEM_KEY,
     STOA_ARG_IDEM_PRINT
@@ -88,9 +88,9 @@ typedef struct {
 /* The statements of one row. */
 typedef struct {
     const stoa_endpoint_t *ep;
-    stoa_bound_t          *plain; /* .sql; batch form when .batch is set */
-    stoa_bound_t          *keyed; /* .keyed rows: wrapped (decision 6) */
-    stoa_bound_t          *pages; /* .list: [nsorts] */
+    stoa_bound_t          *plain;   /* .sql; batch form when .batch is set */
+    stoa_bound_t          *keyed;   /* .keyed rows: wrapped (decision 6) */
+    stoa_bound_t          *pages;   /* .list: [nsorts] */
     stoa_bound_t          *cursors; /* .list: [nsorts] */
     uint16_t               nsorts;
 } stoa_bound_row_t;

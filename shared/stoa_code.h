@@ -10,7 +10,7 @@
 #include "stoa.h"
 
 #define STOA_CODE_BYTES 98
-#define STOA_CODE_LEN 157
+#define STOA_CODE_LEN   157
 
 typedef struct {
     unsigned char kid;
@@ -22,8 +22,8 @@ typedef struct {
 typedef struct stoa_code_key_s stoa_code_key_t; /* from a 32-byte seed */
 
 stoa_code_key_t *stoa_code_key_create(const unsigned char seed[32],
-                                      unsigned char kid);
-void stoa_code_key_destroy(stoa_code_key_t *key); /* wipes */
+                                      unsigned char       kid);
+void             stoa_code_key_destroy(stoa_code_key_t *key); /* wipes */
 void stoa_code_key_public(const stoa_code_key_t *key, unsigned char out[32]);
 
 bool stoa_code_sign(stoa_code_key_t *key, const stoa_code_t *code,

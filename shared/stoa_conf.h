@@ -14,7 +14,7 @@
 #include "stoa_mem.h"
 
 #define STOA_CONF_SECRET 1
-#define STOA_CONF_DB 2
+#define STOA_CONF_DB     2
 
 typedef const char *stoa_conf_TEXT;
 typedef const char *stoa_conf_ENUM;
@@ -23,7 +23,7 @@ typedef int64_t     stoa_conf_SECONDS;
 typedef bool        stoa_conf_BOOL;
 
 typedef struct {
-#define STOA_CONF(field, key, alias, type, def, min, max, flags, help)        \
+#define STOA_CONF(field, key, alias, type, def, min, max, flags, help)         \
     stoa_conf_##type field;
 #include "stoa_conf.def"
 #undef STOA_CONF

@@ -9,7 +9,7 @@
 
 #include "stoa.h"
 
-#define STOA_HASH_MAX 128     /* of a stored hash, with its NUL */
+#define STOA_HASH_MAX     128  /* of a stored hash, with its NUL */
 #define STOA_PASSWORD_MAX 1024 /* bytes */
 
 typedef struct {

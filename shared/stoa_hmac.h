@@ -10,8 +10,8 @@
 
 #define STOA_SHA256_LEN 32
 
-bool stoa_sha256(const void *data, size_t len, unsigned char out[32])
-    STOA_MUSTCHECK;
+bool stoa_sha256(const void *data, size_t len,
+                 unsigned char out[32]) STOA_MUSTCHECK;
 bool stoa_hmac_sha256(stoa_str_t key, const void *data, size_t len,
                       unsigned char out[32]) STOA_MUSTCHECK;
 
@@ -31,8 +31,8 @@ bool stoa_hmac_derive(stoa_str_t master, const char *purpose,
  */
 stoa_err_e stoa_signature_verify(stoa_str_t header, stoa_str_t raw,
                                  const stoa_str_t *secrets, size_t nsecrets,
-                                 int64_t now_s, int64_t tolerance_s)
-    STOA_MUSTCHECK;
+                                 int64_t now_s,
+                                 int64_t tolerance_s) STOA_MUSTCHECK;
 
 /* Writes such a header with one v1; out holds STOA_SIGNATURE_MAX; returns
    its length, 0 on failure. */

@@ -10,18 +10,24 @@
 
 #include "stoa_buf.h"
 
-typedef enum { STOA_ALG_HS256 = 1, STOA_ALG_RS256, STOA_ALG_ES256 } stoa_alg_e;
+typedef enum {
+    STOA_ALG_HS256 = 1,
+    STOA_ALG_RS256,
+    STOA_ALG_ES256
+} stoa_alg_e;
 
 typedef struct stoa_jwt_keys_s stoa_jwt_keys_t;
 
 #define STOA_JWT_MAX 4096 /* bytes of a token */
 
 /* Bits of claims.roles and of stoa_endpoint_t.who; strength falls downward. */
+/* clang-format off */
 #define STOA_ROLES(X)                                                         \
     X(ADMIN, "admin") X(MODERATOR, "moderator") X(SUPPORT, "support")         \
     X(ORGANIZER, "organizer") X(PRACTITIONER, "practitioner")                 \
     X(WORKER, "worker") X(DRIVER, "driver") X(SCANNER, "scanner")             \
     X(MEMBER, "member")
+/* clang-format on */
 
 enum {
 #define STOA_ROLE_NUMBER(name, text) STOA_ROLE_N_##name,
@@ -34,8 +40,8 @@ typedef enum {
 #define STOA_ROLE_BIT(name, text) STOA_##name = 1 << STOA_ROLE_N_##name,
     STOA_ROLES(STOA_ROLE_BIT)
 #undef STOA_ROLE_BIT
-    STOA_DEVICE = 1 << STOA_ROLE_COUNT,        /* paired scanner device */
-    STOA_PUBLIC = 1 << (STOA_ROLE_COUNT + 1)   /* anyone, no token needed */
+    STOA_DEVICE = 1 << STOA_ROLE_COUNT,      /* paired scanner device */
+    STOA_PUBLIC = 1 << (STOA_ROLE_COUNT + 1) /* anyone, no token needed */
 } stoa_role_e;
 
 typedef struct {
@@ -43,7 +49,7 @@ typedef struct {
     stoa_uuid_t sid;   /* session; of a device token: the device */
     stoa_uuid_t event; /* device tokens only ("evt") */
     stoa_uuid_t jti;
-    int64_t     iat;   /* seconds */
+    int64_t     iat; /* seconds */
     int64_t     exp;
     uint32_t    epoch; /* "ep" */
     uint32_t    roles; /* STOA_* bits; STOA_DEVICE for typ stoa-device+jwt */
@@ -65,10 +71,10 @@ stoa_err_e stoa_jwt_keys_add(stoa_jwt_keys_t *keys, stoa_alg_e alg,
                              const char **why) STOA_MUSTCHECK;
 
 /* UNAUTHENTICATED or TOKEN_EXPIRED; *why (static) is for the log only. */
-stoa_err_e stoa_jwt_verify(stoa_jwt_keys_t *keys,
-                           const stoa_jwt_rules_t *rules, stoa_str_t token,
-                           int64_t now_ms, stoa_claims_t *claims,
-                           const char **why) STOA_MUSTCHECK;
+stoa_err_e stoa_jwt_verify(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
+                           stoa_str_t token, int64_t now_ms,
+                           stoa_claims_t *claims,
+                           const char   **why) STOA_MUSTCHECK;
 
 /*
  * The signature alone: structure, header (alg of the key that kid names, one
@@ -82,8 +88,8 @@ stoa_err_e stoa_jws_open(stoa_jwt_keys_t *keys, stoa_str_t token,
 
 /* Access or device token from claims with the signing key (OpenSSL). */
 stoa_err_e stoa_jwt_sign(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
-                         const stoa_claims_t *claims, stoa_buf_t *out)
-    STOA_MUSTCHECK;
+                         const stoa_claims_t *claims,
+                         stoa_buf_t          *out) STOA_MUSTCHECK;
 
 /* The claims of such a token as JSON, for it and for libjwt. */
 void stoa_jwt_claims(stoa_buf_t *b, const stoa_jwt_rules_t *rules,
@@ -96,8 +102,8 @@ void stoa_jwt_claims(stoa_buf_t *b, const stoa_jwt_rules_t *rules,
  * reads it and stoa_jwt_verify() refuses it.
  */
 stoa_err_e stoa_jwt_mint(stoa_alg_e alg, const char *kid, stoa_str_t key,
-                         const char *claims_json, stoa_buf_t *out)
-    STOA_MUSTCHECK;
+                         const char *claims_json,
+                         stoa_buf_t *out) STOA_MUSTCHECK;
 
 /*
  * Refresh token: base64url of version 1, session id 16, counter 8 (network
@@ -111,8 +117,8 @@ bool stoa_refresh_make(stoa_str_t secret, const stoa_uuid_t *sid,
 bool stoa_refresh_open(stoa_str_t secret, stoa_str_t token, stoa_uuid_t *sid,
                        uint64_t *counter);
 
-const char *stoa_role_name(uint32_t bit);           /* one bit */
-uint32_t    stoa_role_by_name(stoa_str_t name);     /* 0: unknown */
+const char *stoa_role_name(uint32_t bit);       /* one bit */
+uint32_t    stoa_role_by_name(stoa_str_t name); /* 0: unknown */
 /* "{admin,member}" of PostgreSQL to bits and back. */
 uint32_t stoa_roles_parse(stoa_str_t pg_array);
 void     stoa_roles_print(stoa_buf_t *b, uint32_t roles);

@@ -20,7 +20,7 @@
 
 #include "stoa_pg.h"
 
-#define STOA_PG_OP_MAGIC 0x73706f70u
+#define STOA_PG_OP_MAGIC   0x73706f70u
 #define STOA_PG_CONN_MAGIC 0x7370636fu
 #define STOA_PG_POOL_MAGIC 0x7370706cu
 
@@ -32,13 +32,13 @@
    one that may turn out to be slow.  A second group per connection costs more
    per read and gains nothing as soon as there are two connections. */
 #define STOA_PG_GROUP_MAX 32
-#define STOA_PG_GROUPS 1
+#define STOA_PG_GROUPS    1
 
 /* Statements of our own; slots behind those of the caller. */
-#define STOA_PG_SLOT_OWN 0xfffffff0u
+#define STOA_PG_SLOT_OWN     0xfffffff0u
 #define STOA_PG_SLOT_TIMEOUT (STOA_PG_SLOT_OWN + 0)
-#define STOA_PG_SLOT_CANCEL (STOA_PG_SLOT_OWN + 1)
-#define STOA_PG_SLOTS_OWN 2
+#define STOA_PG_SLOT_CANCEL  (STOA_PG_SLOT_OWN + 1)
+#define STOA_PG_SLOTS_OWN    2
 
 struct pg_conn;
 struct pg_result;
@@ -63,8 +63,8 @@ struct stoa_pg_op_s {
     const stoa_pg_stmt_t *stmt;
     stoa_pg_done_pt       done; /* NULL: the owner left or was answered */
     void                 *data;
-    struct pg_result     *res;   /* rows, or the error */
-    struct pg_result     *cause; /* error of what was sent on its behalf */
+    struct pg_result     *res;        /* rows, or the error */
+    struct pg_result     *cause;      /* error of what was sent on its behalf */
     uint64_t              deadline;   /* ms of the loop; 0: none */
     uint64_t              wait_until; /* in the queue */
     uint64_t              submitted_us;
@@ -122,13 +122,13 @@ struct stoa_pg_conn_s {
     uint64_t        heard_at; /* last bytes, or first command after idling */
     stoa_pg_cmd_t  *cmds;     /* ring of mask + 1 */
     uint32_t        mask, head, count;
-    uint32_t        n;        /* operations in flight */
-    uint32_t        open;     /* reads in the group that has no Sync yet */
-    uint32_t        groups;   /* groups of reads whose Sync did not arrive */
-    uint32_t        fails;    /* attempts in a row */
+    uint32_t        n;      /* operations in flight */
+    uint32_t        open;   /* reads in the group that has no Sync yet */
+    uint32_t        groups; /* groups of reads whose Sync did not arrive */
+    uint32_t        fails;  /* attempts in a row */
     uint64_t        up_at;
     stoa_pg_op_t   *held;
-    stoa_pg_op_t   *cancel; /* runs pg_cancel_backend() on this one */
+    stoa_pg_op_t   *cancel;   /* runs pg_cancel_backend() on this one */
     uint8_t        *prepared; /* by slot */
     bool            wants_write;
     bool            touched; /* in this dispatch */
@@ -154,10 +154,10 @@ struct stoa_pg_pool_s {
     uint64_t        soonest; /* no wait_until in the queue is before */
     stoa_timer_t    timer;   /* of the queue */
     stoa_pg_op_t   *free;
-    stoa_pg_pool_t *via;      /* where cancels go; NULL: there are none */
-    stoa_pg_pool_t *via_next; /* of those that go through the same */
+    stoa_pg_pool_t *via;       /* where cancels go; NULL: there are none */
+    stoa_pg_pool_t *via_next;  /* of those that go through the same */
     stoa_pg_pool_t *via_first; /* those that go through this one */
-    uint64_t        seed; /* of jitter */
+    uint64_t        seed;      /* of jitter */
     stoa_pg_stats_t stats;
 };
 

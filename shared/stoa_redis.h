@@ -28,8 +28,8 @@ typedef struct {
     const char *unix_path; /* or */
     const char *addr;      /* an address, never a name */
     int         port;
-    const char *user;      /* NULL: default */
-    const char *password;  /* NULL: none */
+    const char *user;     /* NULL: default */
+    const char *password; /* NULL: none */
     int         db;
     uint32_t    connect_timeout_ms; /* 0: 2000 */
     uint32_t    command_timeout_ms; /* 0: 2000; also: a server that owes
@@ -45,28 +45,26 @@ typedef enum {
     STOA_REDIS_ERROR
 } stoa_redis_type_e;
 
-stoa_redis_t *stoa_redis_create(stoa_loop_t *loop,
+stoa_redis_t *stoa_redis_create(stoa_loop_t             *loop,
                                 const stoa_redis_conf_t *conf);
 void          stoa_redis_destroy(stoa_redis_t *rd);
 bool          stoa_redis_ready(const stoa_redis_t *rd);
 
 /* Called at each connect (up) and loss; set once, right after create. */
 void stoa_redis_on_state(stoa_redis_t *rd, void (*fn)(void *data, bool up),
-                         void *data);
+                         void         *data);
 
 /* reply is valid inside done() only, NULL unless err == STOA_OK; an error
    reply of Redis arrives as STOA_OK with type ERROR. */
 typedef void (*stoa_redis_done_pt)(stoa_redis_op_t *op, stoa_err_e err,
-                                   const stoa_redis_reply_t *reply,
-                                   void *data);
+                                   const stoa_redis_reply_t *reply, void *data);
 
 /* argv is copied.  timeout_ms 0: the connection's; a blocking command says
    more than it blocks.  On failure NULL, *err is set (NULL: do not care),
    done() is not called.  done may be NULL (fire and forget): then only that
    the result is not NULL may be used. */
 stoa_redis_op_t *stoa_redis_command(stoa_redis_t *rd, int argc,
-                                    const stoa_str_t *argv,
-                                    uint32_t timeout_ms,
+                                    const stoa_str_t *argv, uint32_t timeout_ms,
                                     stoa_redis_done_pt done, void *data,
                                     stoa_err_e *err);
 
@@ -82,7 +80,7 @@ void stoa_redis_scripts(stoa_redis_t *rd, stoa_redis_script_t *scripts,
                         size_t n);
 
 /* argv: nkeys keys, then the arguments; argc counts both. */
-stoa_redis_op_t *stoa_redis_eval(stoa_redis_t *rd,
+stoa_redis_op_t *stoa_redis_eval(stoa_redis_t              *rd,
                                  const stoa_redis_script_t *script, int nkeys,
                                  int argc, const stoa_str_t *argv,
                                  uint32_t timeout_ms, stoa_redis_done_pt done,
@@ -90,10 +88,10 @@ stoa_redis_op_t *stoa_redis_eval(stoa_redis_t *rd,
 
 void stoa_redis_cancel(stoa_redis_op_t *op); /* done() will not be called */
 
-stoa_redis_type_e stoa_redis_type(const stoa_redis_reply_t *r);
-stoa_str_t        stoa_redis_str(const stoa_redis_reply_t *r);
-int64_t           stoa_redis_int(const stoa_redis_reply_t *r);
-size_t            stoa_redis_count(const stoa_redis_reply_t *r);
+stoa_redis_type_e         stoa_redis_type(const stoa_redis_reply_t *r);
+stoa_str_t                stoa_redis_str(const stoa_redis_reply_t *r);
+int64_t                   stoa_redis_int(const stoa_redis_reply_t *r);
+size_t                    stoa_redis_count(const stoa_redis_reply_t *r);
 const stoa_redis_reply_t *stoa_redis_at(const stoa_redis_reply_t *r, size_t i);
 
 /* Subscriber: its own connection; channels may be added at any time and are

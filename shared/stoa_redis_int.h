@@ -24,19 +24,19 @@ typedef enum {
 typedef struct stoa_redis_link_s stoa_redis_link_t;
 
 struct stoa_redis_link_s {
-    stoa_loop_t       *loop;
-    stoa_redis_conf_t  conf; /* strings are copies */
-    stoa_redis_state_e state;
+    stoa_loop_t         *loop;
+    stoa_redis_conf_t    conf; /* strings are copies */
+    stoa_redis_state_e   state;
     struct redisContext *c;
-    stoa_watch_t       watch;
-    stoa_timer_t       retry; /* connect time-out, reconnect: cancelable */
-    stoa_defer_t       flush;
-    uint32_t           fails;
-    uint32_t           hello; /* answers of our own that are due */
-    bool               wants_write;
-    uint64_t           heard_at;
-    uint64_t           seed;
-    void              *owner;
+    stoa_watch_t         watch;
+    stoa_timer_t         retry; /* connect time-out, reconnect: cancelable */
+    stoa_defer_t         flush;
+    uint32_t             fails;
+    uint32_t             hello; /* answers of our own that are due */
+    bool                 wants_write;
+    uint64_t             heard_at;
+    uint64_t             seed;
+    void                *owner;
     void (*up)(void *owner);
     void (*reply)(void *owner, const stoa_redis_reply_t *reply);
     void (*down)(void *owner); /* reports to the outside */

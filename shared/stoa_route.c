@@ -216,9 +216,9 @@ static bool
 stoa_route_fits(const stoa_route_node_t *param, stoa_str_t segment)
 {
     return segment.len > param->suffix.len
-           && memcmp(segment.data + segment.len - param->suffix.len,
-                     param->suffix.data, param->suffix.len)
-                  == 0;
+        && memcmp(segment.data + segment.len - param->suffix.len,
+                  param->suffix.data, param->suffix.len)
+               == 0;
 }
 
 

@@ -14,11 +14,11 @@ typedef struct stoa_route_s stoa_route_t;
 #define STOA_ROUTE_PARAMS 4
 
 typedef struct {
-    const stoa_endpoint_t *const *rows; /* [STOA_METHOD_COUNT], by method */
-    const stoa_alias_t *alias;          /* NULL: the canonical path */
-    stoa_str_t          params[STOA_ROUTE_PARAMS]; /* raw, in path order */
-    uint8_t             nparams;
-    uint16_t            methods; /* bits 1 << method that exist here */
+    const stoa_endpoint_t *const *rows;   /* [STOA_METHOD_COUNT], by method */
+    const stoa_alias_t           *alias;  /* NULL: the canonical path */
+    stoa_str_t params[STOA_ROUTE_PARAMS]; /* raw, in path order */
+    uint8_t    nparams;
+    uint16_t   methods; /* bits 1 << method that exist here */
 } stoa_match_t;
 
 /* Everything lives in mem.  NULL: *why (in mem) names the two rows that

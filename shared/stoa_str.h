@@ -45,8 +45,8 @@ void stoa_str_camel(const char *snake, char *out);
 
 /* RFC 4648 without padding; out sizes by the macros; return written bytes,
    -1 when the input is not valid (decoders refuse non-zero tail bits). */
-#define stoa_base64url_len(n) (((n) * 4 + 2) / 3)
-#define stoa_base32_len(n) (((n) * 8 + 4) / 5)
+#define stoa_base64url_len(n) (((n) *4 + 2) / 3)
+#define stoa_base32_len(n)    (((n) *8 + 4) / 5)
 
 size_t  stoa_base64url_encode(unsigned char *out, const void *in, size_t len);
 ssize_t stoa_base64url_decode(unsigned char *out, size_t size, stoa_str_t in);

@@ -76,7 +76,9 @@ struct stoa_field_s {
     const char         *example; /* JSON text */
 };
 
+/* clang-format off */
 #define stoa_end_field { .name = NULL }
+/* clang-format on */
 
 /* ---- lists (decision 14) ---- */
 
@@ -98,12 +100,12 @@ typedef struct {
  * status, body (json array of .item), total (page), next (cursor).
  */
 typedef struct {
-    const char          *from;  /* "api.events_list e" */
-    const char          *item;  /* one json expression */
-    const char          *id;    /* unique key that ends every sort: "e.id" */
+    const char          *from;    /* "api.events_list e" */
+    const char          *item;    /* one json expression */
+    const char          *id;      /* unique key that ends every sort: "e.id" */
     const char          *id_type; /* its SQL type; NULL: uuid */
-    const char          *where; /* always applied, may use $actor and path */
-    const stoa_sort_t   *sorts; /* the first is the default; ends { NULL } */
+    const char          *where;   /* always applied, may use $actor and path */
+    const stoa_sort_t   *sorts;   /* the first is the default; ends { NULL } */
     const stoa_filter_t *filters; /* ends { NULL }; may be NULL */
     uint16_t             limit;   /* default page size, 20 */
     uint16_t             max;     /* 100 */
@@ -119,7 +121,9 @@ typedef struct {
 
 /* The row has no owner: it reads or makes the caller's own, or public data.
    Written out, since an undeclared .of refuses to start. */
+/* clang-format off */
 #define STOA_OF_NONE { "-", NULL, NULL }
+/* clang-format on */
 
 /* ---- endpoints ---- */
 
@@ -140,50 +144,55 @@ typedef enum {
 /* Named work that one statement cannot do; steps in ngx_http_stoa_flows.c. */
 typedef enum {
     STOA_FLOW_NONE = 0,
+/* clang-format off */
 #define STOA_FLOWS(X)                                                         \
     X(AUTH_CHECK) X(AUTH_REGISTER) X(AUTH_LOGIN) X(AUTH_REFRESH)              \
     X(AUTH_LOGOUT) X(AUTH_RESET) X(DEVICE_PAIR) X(DEVICE_LOGIN)               \
     X(TICKET_SVG) X(TICKET_CHANGE) X(EVENT_REGISTER) X(PAY_FORM) X(ERRORS)     \
     X(OPENAPI) X(DOCS)
+/* clang-format on */
 #define STOA_FLOW_ENUM(name) STOA_FLOW_##name,
     STOA_FLOWS(STOA_FLOW_ENUM)
 #undef STOA_FLOW_ENUM
     STOA_FLOW_COUNT
 } stoa_flow_e;
 
-typedef enum { STOA_VERIFY_NONE = 0, STOA_VERIFY_STRIPE } stoa_verify_e;
+typedef enum {
+    STOA_VERIFY_NONE = 0,
+    STOA_VERIFY_STRIPE
+} stoa_verify_e;
 
 #define STOA_MAX_ERRORS 12
 
 struct stoa_endpoint_s {
-    const char         *id;      /* "events.create": stable for ever */
+    const char         *id; /* "events.create": stable for ever */
     stoa_method_e       method;
-    const char         *path;    /* "/api/v1/events/:id" */
-    uint32_t            who;     /* set of STOA_PUBLIC, STOA_MEMBER, ... */
+    const char         *path; /* "/api/v1/events/:id" */
+    uint32_t            who;  /* set of STOA_PUBLIC, STOA_MEMBER, ... */
     stoa_of_t           of;
     stoa_rate_e         rate;
-    stoa_pool_e         pool;    /* not with flows that need none */
-    const char         *sql;     /* exactly one of sql, list, flow */
+    stoa_pool_e         pool; /* not with flows that need none */
+    const char         *sql;  /* exactly one of sql, list, flow */
     const stoa_list_t  *list;
     stoa_flow_e         flow;
     stoa_body_e         body_kind;
     const stoa_field_t *path_fields; /* types of :params; uuid when NULL */
     const stoa_field_t *query;
     const stoa_field_t *body;
-    uint32_t            body_max;  /* bytes; 0: 65536 */
-    uint16_t            status;    /* of success, for OpenAPI: 200, 201, 204 */
-    uint16_t            batch;     /* 0: one statement per request */
-    uint32_t            cache_ms;  /* micro-cache; public GET rows only */
-    uint32_t            wait_ms;   /* park for a worker, at most 4000 */
+    uint32_t            body_max;   /* bytes; 0: 65536 */
+    uint16_t            status;     /* of success, for OpenAPI: 200, 201, 204 */
+    uint16_t            batch;      /* 0: one statement per request */
+    uint32_t            cache_ms;   /* micro-cache; public GET rows only */
+    uint32_t            wait_ms;    /* park for a worker, at most 4000 */
     uint32_t            timeout_ms; /* 0: the pool's */
-    bool                keyed;     /* honours Idempotency-Key */
-    bool                if_match;  /* 428 without If-Match */
+    bool                keyed;      /* honours Idempotency-Key */
+    bool                if_match;   /* 428 without If-Match */
     bool                development; /* 404 when environment = production */
     stoa_verify_e       verify;
-    stoa_media_e        media;     /* 0: JSON */
+    stoa_media_e        media;                   /* 0: JSON */
     stoa_err_e          errors[STOA_MAX_ERRORS]; /* beyond the usual ones */
-    const char         *summary;   /* one sentence */
-    const char         *tag;       /* "auth", "events", ... */
+    const char         *summary;                 /* one sentence */
+    const char         *tag;                     /* "auth", "events", ... */
 };
 
 /* An older or foreign path of a row; never a redirect. */
@@ -210,8 +219,7 @@ bool stoa_api_check(const stoa_api_t *api, stoa_mem_t *mem, const char **why);
 
 /* Every error that a row can answer, in the order of stoa_err.def: what its
    columns imply and its .errors.  Returns how many. */
-size_t stoa_api_errors(const stoa_endpoint_t *ep,
-                       stoa_err_e out[STOA_E_COUNT]);
+size_t stoa_api_errors(const stoa_endpoint_t *ep, stoa_err_e out[STOA_E_COUNT]);
 
 /* OpenAPI 3.1 document, with the list of all error rows as "x-stoa-errors"
    and a row's columns as "x-stoa" of its operation, as JSON. */

@@ -6,8 +6,10 @@
 
 #include "stoa_api_tables.h"
 
+/* clang-format off */
 #define STOA_ALIAS(verb, rest, row_id)                                        \
     { STOA_##verb, "/api" rest, row_id }, { STOA_##verb, "/v1" rest, row_id }
+/* clang-format on */
 
 const stoa_alias_t stoa_api_aliases[] = {
     STOA_ALIAS(POST, "/auth/register", "auth.register"),

@@ -6,39 +6,63 @@
 
 #include "stoa_api_tables.h"
 
+/* clang-format off */
 #define STOA_F_EMAIL(f)                                                       \
     { .name = "email", .type = STOA_T_EMAIL, .flags = (f), .min = 3,          \
       .max = 254, .summary = "E-mail address",                                \
       .example = "\"ada@stoa.example\"" }
+/* clang-format on */
 
 static const stoa_field_t stoa_auth_register_body[] = {
     STOA_F_EMAIL(STOA_REQUIRED),
-    { .name = "password", .type = STOA_T_SECRET, .flags = STOA_REQUIRED,
-      .min = 8, .max = 128, .summary = "8 to 128 characters" },
-    { .name = "first_name", .type = STOA_T_TEXT, .flags = STOA_REQUIRED,
-      .min = 1, .max = 100, .summary = "First name" },
-    { .name = "last_name", .type = STOA_T_TEXT, .flags = STOA_REQUIRED,
-      .min = 1, .max = 100, .summary = "Last name" },
+    { .name = "password",
+      .type = STOA_T_SECRET,
+      .flags = STOA_REQUIRED,
+      .min = 8,
+      .max = 128,
+      .summary = "8 to 128 characters" },
+    { .name = "first_name",
+      .type = STOA_T_TEXT,
+      .flags = STOA_REQUIRED,
+      .min = 1,
+      .max = 100,
+      .summary = "First name" },
+    { .name = "last_name",
+      .type = STOA_T_TEXT,
+      .flags = STOA_REQUIRED,
+      .min = 1,
+      .max = 100,
+      .summary = "Last name" },
     stoa_end_field,
 };
 
 static const stoa_field_t stoa_auth_login_body[] = {
     STOA_F_EMAIL(STOA_REQUIRED),
-    { .name = "password", .type = STOA_T_SECRET, .flags = STOA_REQUIRED,
-      .min = 1, .max = 128, .summary = "The password" },
-    { .name = "remember", .type = STOA_T_BOOL,
+    { .name = "password",
+      .type = STOA_T_SECRET,
+      .flags = STOA_REQUIRED,
+      .min = 1,
+      .max = 128,
+      .summary = "The password" },
+    { .name = "remember",
+      .type = STOA_T_BOOL,
       .summary = "Keep the session for the longer life" },
     stoa_end_field,
 };
 
 static const stoa_field_t stoa_auth_refresh_body[] = {
-    { .name = "refresh_token", .type = STOA_T_SECRET, .flags = STOA_REQUIRED,
-      .min = 1, .max = 200, .summary = "The newest refresh token" },
+    { .name = "refresh_token",
+      .type = STOA_T_SECRET,
+      .flags = STOA_REQUIRED,
+      .min = 1,
+      .max = 200,
+      .summary = "The newest refresh token" },
     stoa_end_field,
 };
 
 static const stoa_field_t stoa_auth_logout_body[] = {
-    { .name = "all", .type = STOA_T_BOOL,
+    { .name = "all",
+      .type = STOA_T_BOOL,
       .summary = "End every session of the account" },
     stoa_end_field,
 };
@@ -50,9 +74,15 @@ static const stoa_field_t stoa_auth_forgot_body[] = {
 
 static const stoa_field_t stoa_auth_reset_body[] = {
     STOA_F_EMAIL(0),
-    { .name = "token", .type = STOA_T_SECRET, .min = 1, .max = 200,
+    { .name = "token",
+      .type = STOA_T_SECRET,
+      .min = 1,
+      .max = 200,
       .summary = "The token of the mail" },
-    { .name = "new_password", .type = STOA_T_SECRET, .min = 8, .max = 128,
+    { .name = "new_password",
+      .type = STOA_T_SECRET,
+      .min = 8,
+      .max = 128,
       .summary = "8 to 128 characters" },
     stoa_end_field,
 };

@@ -6,11 +6,14 @@
 #include "stoa_api_tables.h"
 
 #define STOA_EVENTS_WHO (STOA_ORGANIZER | STOA_PRACTITIONER | STOA_ADMIN)
+/* clang-format off */
 #define STOA_EVENTS_OF  { "event", "id", "manage" }
 #define STOA_TYPES_OF   { "ticket_type", "id", "manage" }
+/* clang-format on */
 
 /* ---- events: fields ---- */
 
+/* clang-format off */
 #define STOA_EVENTS_TIMES(f)                                                  \
     { .name = "starts_at", .type = STOA_T_TIME, .flags = (f),                 \
       .summary = "When it begins",                                            \
@@ -36,17 +39,26 @@
       .summary = "ISO 4217; EUR when absent", .example = "\"EUR\"" },         \
     { .name = "reentry", .type = STOA_T_BOOL,                                 \
       .summary = "Who has left may come in again" }
+/* clang-format on */
 
 static const stoa_field_t stoa_events_create_body[] = {
-    { .name = "title", .type = STOA_T_TEXT, .flags = STOA_REQUIRED, .min = 1,
-      .max = 200, .summary = "Title", .example = "\"Courtyard Concert\"" },
+    { .name = "title",
+      .type = STOA_T_TEXT,
+      .flags = STOA_REQUIRED,
+      .min = 1,
+      .max = 200,
+      .summary = "Title",
+      .example = "\"Courtyard Concert\"" },
     STOA_EVENTS_TIMES(STOA_REQUIRED),
     STOA_EVENTS_REST,
     stoa_end_field,
 };
 
 static const stoa_field_t stoa_events_update_body[] = {
-    { .name = "title", .type = STOA_T_TEXT, .min = 1, .max = 200,
+    { .name = "title",
+      .type = STOA_T_TEXT,
+      .min = 1,
+      .max = 200,
       .summary = "Title" },
     STOA_EVENTS_TIMES(0),
     STOA_EVENTS_REST,
@@ -54,7 +66,9 @@ static const stoa_field_t stoa_events_update_body[] = {
 };
 
 static const stoa_field_t stoa_events_cancel_body[] = {
-    { .name = "reason", .type = STOA_T_TEXT, .max = 500,
+    { .name = "reason",
+      .type = STOA_T_TEXT,
+      .max = 500,
       .summary = "Kept with the event" },
     stoa_end_field,
 };
@@ -65,15 +79,23 @@ static const char *const stoa_events_states[] = { "draft", "published",
                                                   "cancelled", NULL };
 
 static const stoa_field_t stoa_events_list_query[] = {
-    { .name = "search", .type = STOA_T_TEXT, .min = 1, .max = 100,
+    { .name = "search",
+      .type = STOA_T_TEXT,
+      .min = 1,
+      .max = 100,
       .summary = "Words of title, place and description" },
-    { .name = "starts_after", .type = STOA_T_TIME, .summary = "Begins then or "
-                                                              "later" },
-    { .name = "starts_before", .type = STOA_T_TIME, .summary = "Begins before "
-                                                               "it" },
+    { .name = "starts_after",
+      .type = STOA_T_TIME,
+      .summary = "Begins then or "
+                 "later" },
+    { .name = "starts_before",
+      .type = STOA_T_TIME,
+      .summary = "Begins before "
+                 "it" },
     { .name = "currency", .type = STOA_T_CURRENCY, .summary = "In it only" },
     { .name = "free", .type = STOA_T_BOOL, .summary = "Has a free ticket" },
-    { .name = "past", .type = STOA_T_BOOL,
+    { .name = "past",
+      .type = STOA_T_BOOL,
       .summary = "true: those that are over; false: those that are not" },
     stoa_end_field,
 };
@@ -108,9 +130,14 @@ static const stoa_list_t stoa_events_list = {
 };
 
 static const stoa_field_t stoa_events_mine_query[] = {
-    { .name = "search", .type = STOA_T_TEXT, .min = 1, .max = 100,
+    { .name = "search",
+      .type = STOA_T_TEXT,
+      .min = 1,
+      .max = 100,
       .summary = "Words of title, place and description" },
-    { .name = "status", .type = STOA_T_ENUM, .values = stoa_events_states,
+    { .name = "status",
+      .type = STOA_T_ENUM,
+      .values = stoa_events_states,
       .summary = "In this state only" },
     stoa_end_field,
 };
@@ -144,6 +171,7 @@ static const stoa_list_t stoa_events_mine = {
 
 /* ---- ticket types ---- */
 
+/* clang-format off */
 #define STOA_TYPES_REST                                                       \
     { .name = "description", .type = STOA_T_TEXT, .flags = STOA_NULLABLE,     \
       .max = 2000, .summary = "What it includes" },                           \
@@ -170,6 +198,7 @@ static const stoa_list_t stoa_events_mine = {
       .example = "4900" },                                                    \
     { .name = "quota", .type = STOA_T_INT, .flags = (f), .min = 0,            \
       .max = 10000000, .summary = "Seats of this type", .example = "100" }
+/* clang-format on */
 
 static const stoa_field_t stoa_types_create_body[] = {
     STOA_TYPES_MONEY(STOA_REQUIRED),
@@ -189,9 +218,13 @@ static const char *const stoa_staff_relations[] = { "scan", "manage", NULL };
 
 static const stoa_field_t stoa_staff_body[] = {
     { .name = "user_id", .type = STOA_T_UUID, .summary = "Who; or by email" },
-    { .name = "email", .type = STOA_T_EMAIL, .max = 254,
+    { .name = "email",
+      .type = STOA_T_EMAIL,
+      .max = 254,
       .summary = "Who; or by userId" },
-    { .name = "relation", .type = STOA_T_ENUM, .values = stoa_staff_relations,
+    { .name = "relation",
+      .type = STOA_T_ENUM,
+      .values = stoa_staff_relations,
       .summary = "scan (when absent): admits; manage: all, for organizers" },
     stoa_end_field,
 };
@@ -201,13 +234,24 @@ static const char *const stoa_registration_states[] = {
 };
 
 static const stoa_field_t stoa_registrations_query[] = {
-    { .name = "status", .type = STOA_T_ENUM,
-      .values = stoa_registration_states, .summary = "In this state only" },
-    { .name = "search", .type = STOA_T_TEXT, .min = 1, .max = 100,
+    { .name = "status",
+      .type = STOA_T_ENUM,
+      .values = stoa_registration_states,
+      .summary = "In this state only" },
+    { .name = "search",
+      .type = STOA_T_TEXT,
+      .min = 1,
+      .max = 100,
       .summary = "Part of a name or an e-mail address" },
-    { .name = "page", .type = STOA_T_INT, .min = 1, .max = 1000000,
+    { .name = "page",
+      .type = STOA_T_INT,
+      .min = 1,
+      .max = 1000000,
       .summary = "Page; 1 when absent" },
-    { .name = "limit", .type = STOA_T_INT, .min = 1, .max = 100,
+    { .name = "limit",
+      .type = STOA_T_INT,
+      .min = 1,
+      .max = 100,
       .summary = "Items per page; 20 when absent" },
     stoa_end_field,
 };
@@ -215,24 +259,43 @@ static const stoa_field_t stoa_registrations_query[] = {
 static const char *const stoa_promo_kinds[] = { "percent", "amount", NULL };
 
 static const stoa_field_t stoa_promo_body[] = {
-    { .name = "code", .type = STOA_T_TEXT, .flags = STOA_REQUIRED, .min = 2,
-      .max = 40, .summary = "Case does not matter", .example = "\"EARLY\"" },
-    { .name = "kind", .type = STOA_T_ENUM, .flags = STOA_REQUIRED,
-      .values = stoa_promo_kinds, .summary = "percent, or an amount" },
-    { .name = "value", .type = STOA_T_INT, .flags = STOA_REQUIRED, .min = 1,
+    { .name = "code",
+      .type = STOA_T_TEXT,
+      .flags = STOA_REQUIRED,
+      .min = 2,
+      .max = 40,
+      .summary = "Case does not matter",
+      .example = "\"EARLY\"" },
+    { .name = "kind",
+      .type = STOA_T_ENUM,
+      .flags = STOA_REQUIRED,
+      .values = stoa_promo_kinds,
+      .summary = "percent, or an amount" },
+    { .name = "value",
+      .type = STOA_T_INT,
+      .flags = STOA_REQUIRED,
+      .min = 1,
       .max = 100000000000,
       .summary = "Percent off each line, or minor units off the order",
       .example = "20" },
-    { .name = "max_uses", .type = STOA_T_INT, .flags = STOA_REQUIRED,
-      .min = 1, .max = 10000000, .summary = "Orders in all",
+    { .name = "max_uses",
+      .type = STOA_T_INT,
+      .flags = STOA_REQUIRED,
+      .min = 1,
+      .max = 10000000,
+      .summary = "Orders in all",
       .example = "100" },
-    { .name = "per_user", .type = STOA_T_INT, .min = 1, .max = 10000,
+    { .name = "per_user",
+      .type = STOA_T_INT,
+      .min = 1,
+      .max = 10000,
       .summary = "Orders per buyer; 1 when absent" },
     { .name = "valid_from", .type = STOA_T_TIME, .summary = "From then on" },
     { .name = "valid_until", .type = STOA_T_TIME, .summary = "Until then" },
     stoa_end_field,
 };
 
+/* clang-format off */
 #define STOA_EVENTS_UPDATE(row_id, verb)                                      \
     .id = row_id, .method = verb, .path = "/api/v1/events/:id",               \
     .who = STOA_EVENTS_WHO, .of = STOA_EVENTS_OF, .rate = STOA_RATE_WRITE,    \
@@ -255,6 +318,7 @@ static const stoa_field_t stoa_promo_body[] = {
     .summary = "Change a ticket type; the quota never goes below what is "    \
                "sold.",                                                       \
     .tag = "events"
+/* clang-format on */
 
 const stoa_endpoint_t stoa_api_events[] = {
     {

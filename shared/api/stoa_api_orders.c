@@ -5,32 +5,52 @@
 
 #include "stoa_api_tables.h"
 
+/* clang-format off */
 #define STOA_ORDERS_OF { "order", "id", "owner" }
+/* clang-format on */
 
 static const stoa_field_t stoa_orders_item[] = {
-    { .name = "ticket_type_id", .type = STOA_T_UUID, .flags = STOA_REQUIRED,
+    { .name = "ticket_type_id",
+      .type = STOA_T_UUID,
+      .flags = STOA_REQUIRED,
       .summary = "Ticket type" },
-    { .name = "quantity", .type = STOA_T_INT, .flags = STOA_REQUIRED,
-      .min = 1, .max = 100, .summary = "How many", .example = "2" },
+    { .name = "quantity",
+      .type = STOA_T_INT,
+      .flags = STOA_REQUIRED,
+      .min = 1,
+      .max = 100,
+      .summary = "How many",
+      .example = "2" },
     stoa_end_field,
 };
 
 static const stoa_field_t stoa_orders_create_body[] = {
-    { .name = "items", .type = STOA_T_LIST, .flags = STOA_REQUIRED, .min = 1,
-      .max = 20, .items = stoa_orders_item, .object = true,
+    { .name = "items",
+      .type = STOA_T_LIST,
+      .flags = STOA_REQUIRED,
+      .min = 1,
+      .max = 20,
+      .items = stoa_orders_item,
+      .object = true,
       .summary = "What is ordered, of one event" },
-    { .name = "promo_code", .type = STOA_T_TEXT, .flags = STOA_NULLABLE,
-      .max = 40, .summary = "Promo code" },
+    { .name = "promo_code",
+      .type = STOA_T_TEXT,
+      .flags = STOA_NULLABLE,
+      .max = 40,
+      .summary = "Promo code" },
     stoa_end_field,
 };
 
 static const char *const stoa_orders_states[] = {
-    "reserved", "awaiting_payment", "paid", "partially_refunded", "refunded",
-    "cancelled", "expired", "payment_failed", NULL,
+    "reserved", "awaiting_payment", "paid",    "partially_refunded",
+    "refunded", "cancelled",        "expired", "payment_failed",
+    NULL,
 };
 
 static const stoa_field_t stoa_orders_list_query[] = {
-    { .name = "status", .type = STOA_T_ENUM, .values = stoa_orders_states,
+    { .name = "status",
+      .type = STOA_T_ENUM,
+      .values = stoa_orders_states,
       .summary = "In this state only" },
     { .name = "event_id", .type = STOA_T_UUID, .summary = "Of this event" },
     stoa_end_field,
@@ -66,14 +86,21 @@ static const stoa_field_t stoa_refunds_ticket[] = {
 };
 
 static const stoa_field_t stoa_refunds_body[] = {
-    { .name = "amount_cents", .type = STOA_T_INT, .min = 1,
+    { .name = "amount_cents",
+      .type = STOA_T_INT,
+      .min = 1,
       .max = 100000000000,
       .summary = "Minor units; absent: the tickets' price, or all that is "
                  "left" },
-    { .name = "ticket_ids", .type = STOA_T_LIST, .min = 1, .max = 100,
+    { .name = "ticket_ids",
+      .type = STOA_T_LIST,
+      .min = 1,
+      .max = 100,
       .items = stoa_refunds_ticket,
       .summary = "Tickets that end with it; their seats are free again" },
-    { .name = "reason", .type = STOA_T_TEXT, .max = 500,
+    { .name = "reason",
+      .type = STOA_T_TEXT,
+      .max = 500,
       .summary = "Kept with the refund" },
     stoa_end_field,
 };
@@ -81,8 +108,11 @@ static const stoa_field_t stoa_refunds_body[] = {
 static const char *const stoa_pay_actions[] = { "pay", "decline", NULL };
 
 static const stoa_field_t stoa_pay_body[] = {
-    { .name = "action", .type = STOA_T_ENUM, .flags = STOA_REQUIRED,
-      .values = stoa_pay_actions, .summary = "pay or decline" },
+    { .name = "action",
+      .type = STOA_T_ENUM,
+      .flags = STOA_REQUIRED,
+      .values = stoa_pay_actions,
+      .summary = "pay or decline" },
     stoa_end_field,
 };
 

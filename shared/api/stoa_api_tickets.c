@@ -4,18 +4,23 @@
 
 #include "stoa_api_tables.h"
 
+/* clang-format off */
 #define STOA_TICKETS_OF { "ticket", "id", "owner" }
+/* clang-format on */
 
 static const char *const stoa_tickets_states[] = {
-    "reserved", "valid", "admitted", "exited", "cancelled", "refunded",
-    "expired", NULL,
+    "reserved",  "valid",    "admitted", "exited",
+    "cancelled", "refunded", "expired",  NULL,
 };
 
 static const stoa_field_t stoa_tickets_list_query[] = {
-    { .name = "state", .type = STOA_T_ENUM, .values = stoa_tickets_states,
+    { .name = "state",
+      .type = STOA_T_ENUM,
+      .values = stoa_tickets_states,
       .summary = "In this state only" },
     { .name = "event_id", .type = STOA_T_UUID, .summary = "Of this event" },
-    { .name = "past", .type = STOA_T_BOOL,
+    { .name = "past",
+      .type = STOA_T_BOOL,
       .summary = "true: of events that are over; false: of the others" },
     stoa_end_field,
 };
@@ -47,11 +52,15 @@ static const stoa_list_t stoa_tickets_list = {
 };
 
 static const stoa_field_t stoa_tickets_transfer_body[] = {
-    { .name = "email", .type = STOA_T_EMAIL, .flags = STOA_REQUIRED,
-      .max = 254, .summary = "Account of the new holder" },
+    { .name = "email",
+      .type = STOA_T_EMAIL,
+      .flags = STOA_REQUIRED,
+      .max = 254,
+      .summary = "Account of the new holder" },
     stoa_end_field,
 };
 
+/* clang-format off */
 #define STOA_TICKETS_RENDER(row_id, row_path, format, text)                   \
     .id = row_id, .method = STOA_GET, .path = row_path, .who = STOA_MEMBER,   \
     .of = STOA_TICKETS_OF, .rate = STOA_RATE_READ, .pool = STOA_POOL_WRITE,   \
@@ -60,6 +69,7 @@ static const stoa_field_t stoa_tickets_transfer_body[] = {
     .body_kind = STOA_BODY_NONE, .media = STOA_MEDIA_BYTES, .wait_ms = 4000,  \
     .status = 200, .errors = { STOA_E_NOT_FOUND, STOA_E_INVALID_STATE },      \
     .summary = text, .tag = "tickets"
+/* clang-format on */
 
 const stoa_endpoint_t stoa_api_tickets[] = {
     {

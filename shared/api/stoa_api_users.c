@@ -8,19 +8,34 @@ static const char *const stoa_users_languages[] = { "en", "ar", "de", "es",
                                                     "fr", "it", NULL };
 
 static const stoa_field_t stoa_users_update_body[] = {
-    { .name = "first_name", .type = STOA_T_TEXT, .min = 1, .max = 100,
+    { .name = "first_name",
+      .type = STOA_T_TEXT,
+      .min = 1,
+      .max = 100,
       .summary = "First name" },
-    { .name = "last_name", .type = STOA_T_TEXT, .min = 1, .max = 100,
+    { .name = "last_name",
+      .type = STOA_T_TEXT,
+      .min = 1,
+      .max = 100,
       .summary = "Last name" },
-    { .name = "phone", .type = STOA_T_TEXT, .flags = STOA_NULLABLE, .min = 3,
-      .max = 40, .summary = "Telephone number" },
-    { .name = "preferred_language", .type = STOA_T_ENUM,
-      .values = stoa_users_languages, .summary = "Language of mails" },
-    { .name = "timezone", .type = STOA_T_TIMEZONE, .max = 64,
+    { .name = "phone",
+      .type = STOA_T_TEXT,
+      .flags = STOA_NULLABLE,
+      .min = 3,
+      .max = 40,
+      .summary = "Telephone number" },
+    { .name = "preferred_language",
+      .type = STOA_T_ENUM,
+      .values = stoa_users_languages,
+      .summary = "Language of mails" },
+    { .name = "timezone",
+      .type = STOA_T_TIMEZONE,
+      .max = 64,
       .summary = "IANA time zone" },
     stoa_end_field,
 };
 
+/* clang-format off */
 #define STOA_USERS_UPDATE(row_id, verb)                                       \
     .id = row_id, .method = verb, .path = "/api/v1/users/me",                 \
     .who = STOA_MEMBER, .of = STOA_OF_NONE, .rate = STOA_RATE_WRITE,          \
@@ -30,6 +45,7 @@ static const stoa_field_t stoa_users_update_body[] = {
     .status = 200, .keyed = true, .errors = { STOA_E_PRECONDITION_FAILED },   \
     .summary = "Change one's own account; what is absent stays.",             \
     .tag = "users"
+/* clang-format on */
 
 const stoa_endpoint_t stoa_api_users[] = {
     {

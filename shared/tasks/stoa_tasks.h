@@ -33,10 +33,12 @@ extern const stoa_class_row_t stoa_class_rows[STOA_CLASS_COUNT];
 
 typedef enum {
     STOA_TASK_FLOW_NONE = 0,
+/* clang-format off */
 #define STOA_TASK_FLOWS(X)                                                     \
     X(MAIL_SEND)                                                               \
     X(PAYMENT_CREATE) X(REFUND_EXECUTE) X(PAYMENT_RECONCILE) X(TEST_PAY)       \
         X(TICKET_RENDER)
+/* clang-format on */
 #define STOA_TASK_FLOW_ENUM(name) STOA_TASK_FLOW_##name,
     STOA_TASK_FLOWS(STOA_TASK_FLOW_ENUM)
 #undef STOA_TASK_FLOW_ENUM

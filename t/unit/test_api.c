@@ -43,7 +43,8 @@ api_real(void **state)
     assert_null(api->rows[api->nrows]);
 
     if (!stoa_api_check(api, mem, &why)
-        || stoa_route_create(mem, api, &why) == NULL) {
+        || stoa_route_create(mem, api, &why) == NULL)
+    {
         fail_msg("%s", why);
     }
 
@@ -91,9 +92,8 @@ api_paths(void **state)
             assert_ptr_equal(m.rows[api->rows[i]->method], api->rows[i]);
 
         } else {
-            assert_string_equal(
-                m.rows[api->aliases[i - api->nrows].method]->id,
-                api->aliases[i - api->nrows].id);
+            assert_string_equal(m.rows[api->aliases[i - api->nrows].method]->id,
+                                api->aliases[i - api->nrows].id);
         }
     }
 }
@@ -124,9 +124,10 @@ api_template(const stoa_api_t *api, const stoa_endpoint_t *ep,
         operation = stoa_json_get(value, methods[ep->method]);
 
         if (operation != NULL
-            && stoa_str_eq_z(stoa_json_str(stoa_json_get(operation,
-                                                         "operationId")),
-                             ep->id)) {
+            && stoa_str_eq_z(stoa_json_str(
+                                 stoa_json_get(operation, "operationId")),
+                             ep->id))
+        {
             return (const char *) name.data;
         }
     }
@@ -138,8 +139,9 @@ api_template(const stoa_api_t *api, const stoa_endpoint_t *ep,
 static void
 api_document(void **state)
 {
-    const char *const methods[] = { "",    "get",   "post",
-                                    "put", "patch", "delete" };
+    const char *const methods[] = {
+        "", "get", "post", "put", "patch", "delete"
+    };
     const stoa_api_t *api = stoa_api(mem);
     stoa_json_fault_t fault;
     stoa_json_t      *doc, *op, *responses, *parameters;
@@ -161,8 +163,8 @@ api_document(void **state)
         fail_msg("the document: %s at %zu", fault.reason, fault.offset);
     }
 
-    assert_true(stoa_str_eq_z(stoa_json_str(stoa_json_get(doc, "openapi")),
-                              "3.1.0"));
+    assert_true(
+        stoa_str_eq_z(stoa_json_str(stoa_json_get(doc, "openapi")), "3.1.0"));
     assert_int_equal(stoa_json_count(stoa_json_get(doc, "x-stoa-errors")),
                      STOA_E_COUNT - 1);
 
@@ -173,9 +175,9 @@ api_document(void **state)
             fail_msg("%s is not in the document", api->rows[i]->id);
         }
 
-        op = api_deep(doc, (const char *[]) {
-                               "paths", path,
-                               methods[api->rows[i]->method], NULL });
+        op = api_deep(doc,
+                      (const char *[]){ "paths", path,
+                                        methods[api->rows[i]->method], NULL });
         responses = stoa_json_get(op, "responses");
         (void) snprintf(status, sizeof(status), "%d", api->rows[i]->status);
         assert_non_null(stoa_json_get(responses, status));
@@ -199,10 +201,11 @@ api_document(void **state)
         assert_true(stoa_json_count(parameters) >= n);
 
         for (k = 0; k < n; k++) {
-            assert_true(stoa_str_eq_z(
-                stoa_json_str(stoa_json_get(stoa_json_at(parameters, k),
-                                            "in")),
-                "path"));
+            assert_true(
+                stoa_str_eq_z(stoa_json_str(
+                                  stoa_json_get(stoa_json_at(parameters, k),
+                                                "in")),
+                              "path"));
         }
 
         assert_int_equal(stoa_json_get(op, "requestBody") != NULL,
@@ -232,7 +235,7 @@ api_answers(const stoa_endpoint_t *ep, stoa_err_e err)
 static stoa_endpoint_t
 api_whole(void)
 {
-    return (stoa_endpoint_t) {
+    return (stoa_endpoint_t){
         .id = "things.create",
         .method = STOA_POST,
         .path = "/things/:id",
@@ -304,6 +307,7 @@ api_refusal(const stoa_endpoint_t *ep, const stoa_alias_t *alias)
 }
 
 
+/* clang-format off */
 #define REFUSED(part, ...)                                                    \
     do {                                                                      \
         stoa_endpoint_t ep = api_whole();                                     \
@@ -316,34 +320,37 @@ api_refusal(const stoa_endpoint_t *ep, const stoa_alias_t *alias)
             fail_msg("%s: %s", #__VA_ARGS__, why_);                           \
         }                                                                     \
     } while (0)
+/* clang-format on */
 
 
 static void
 api_holes(void **state)
 {
-    static const char *const  none[] = { NULL };
-    static const stoa_sort_t  sorts[] = { { "a", "a", "int", false },
-                                          { NULL, NULL, NULL, false } };
-    static const stoa_list_t  list = { .from = "x",
-                                       .item = "x",
-                                       .id = "x",
-                                       .sorts = sorts,
-                                       .limit = 20,
-                                       .max = 10 };
+    static const char *const   none[] = { NULL };
+    static const stoa_sort_t   sorts[] = { { "a", "a", "int", false },
+                                           { NULL, NULL, NULL, false } };
+    static const stoa_list_t   list = { .from = "x",
+                                        .item = "x",
+                                        .id = "x",
+                                        .sorts = sorts,
+                                        .limit = 20,
+                                        .max = 10 };
     static const stoa_filter_t odd[] = { { "nope", "x" }, { NULL, NULL } };
     stoa_list_t                filtered = list;
-    stoa_field_t               f[3] = { { .name = "a", .type = STOA_T_TEXT,
-                                          .min = 1, .max = 2 },
-                                        stoa_end_field, stoa_end_field };
-    stoa_endpoint_t            whole = api_whole();
+    stoa_field_t               f[3] = {
+                      { .name = "a", .type = STOA_T_TEXT, .min = 1, .max = 2 },
+                      stoa_end_field,
+                      stoa_end_field
+    };
+    stoa_endpoint_t whole = api_whole();
 
     assert_string_equal(api_refusal(&whole, NULL), "good");
 
     REFUSED(".method", ep.method = 0);
     REFUSED(".who", ep.who = 0);
     REFUSED(".of is not declared", ep.of.resource = NULL);
-    REFUSED(".of needs", ep.of = (stoa_of_t) { "event", "id", NULL });
-    REFUSED(".of names", ep.of = (stoa_of_t) { "event", "event_id", "own" });
+    REFUSED(".of needs", ep.of = (stoa_of_t){ "event", "id", NULL });
+    REFUSED(".of names", ep.of = (stoa_of_t){ "event", "event_id", "own" });
     REFUSED(".rate", ep.rate = 0);
     REFUSED(".pool", ep.pool = 0);
     REFUSED("exactly one", ep.sql = NULL);
@@ -384,7 +391,7 @@ api_holes(void **state)
     REFUSED("no .type", f[0].type = 0; ep.body = f);
     REFUSED("no .items", f[0].type = STOA_T_OBJECT; ep.body = f);
     REFUSED("flat", f[0].items = f; ep.query = f);
-    f[0] = (stoa_field_t) { .name = "someThing", .type = STOA_T_BOOL };
+    f[0] = (stoa_field_t){ .name = "someThing", .type = STOA_T_BOOL };
     REFUSED("snake_case", ep.body = f);
     f[0].name = "a";
     f[1] = f[0];
@@ -428,9 +435,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(api_real),    cmocka_unit_test(api_paths),
+        cmocka_unit_test(api_real),     cmocka_unit_test(api_paths),
         cmocka_unit_test(api_document), cmocka_unit_test(api_errors),
-        cmocka_unit_test(api_holes),   cmocka_unit_test(api_aliases),
+        cmocka_unit_test(api_holes),    cmocka_unit_test(api_aliases),
         cmocka_unit_test(api_names),
     };
 

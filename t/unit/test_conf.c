@@ -133,7 +133,8 @@ conf_file(void **state)
                    "ACCESS_TTL=2h\nREFRESH_ROTATE=off\nNODE_ENV=staging\n"
                    "MAIL_FROM=A=B <a@b.example>\nREDIS_PASSWORD=\n"
                    "JWT_SECRET='" SECRET "'",
-                   &conf)) {
+                   &conf))
+    {
         fail_msg("%s", why);
     }
 
@@ -273,9 +274,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(conf_defaults),  cmocka_unit_test(conf_file),
-        cmocka_unit_test(conf_order),     cmocka_unit_test(conf_sentences),
-        cmocka_unit_test(conf_together),  cmocka_unit_test(conf_conninfo),
+        cmocka_unit_test(conf_defaults), cmocka_unit_test(conf_file),
+        cmocka_unit_test(conf_order),    cmocka_unit_test(conf_sentences),
+        cmocka_unit_test(conf_together), cmocka_unit_test(conf_conninfo),
     };
 
     return cmocka_run_group_tests_name("conf", tests, conf_setup,

@@ -13,9 +13,9 @@
 static void
 hash_argon2id(void **state)
 {
-    stoa_hash_cost_t cost = { 1024, 2 }, more = { 2048, 2 }, longer = { 1024,
-                                                                        3 };
-    char             one[STOA_HASH_MAX], two[STOA_HASH_MAX];
+    stoa_hash_cost_t cost = { 1024, 2 }, more = { 2048, 2 },
+                     longer = { 1024, 3 };
+    char one[STOA_HASH_MAX], two[STOA_HASH_MAX];
 
     assert_true(stoa_hash_make(&cost, L("correct horse"), one));
     assert_true(stoa_hash_make(&cost, L("correct horse"), two));
@@ -117,8 +117,8 @@ code_round(void **state)
 
     /* QR's alphanumeric mode */
     for (i = 0; i < STOA_CODE_LEN; i++) {
-        assert_non_null(memchr("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", text[i],
-                               32));
+        assert_non_null(
+            memchr("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", text[i], 32));
     }
 
     assert_true(stoa_code_open(key, s, true, &back));

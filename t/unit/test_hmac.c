@@ -43,7 +43,7 @@ hmac_vectors(void **state)
     for (i = 0; i < stoa_json_count(groups); i++) {
         size = (size_t) stoa_json_int(
                    stoa_json_get(stoa_json_at(groups, i), "tagSize"))
-               / 8;
+             / 8;
         tests = stoa_json_get(stoa_json_at(groups, i), "tests");
 
         for (j = 0; j < stoa_json_count(tests); j++) {

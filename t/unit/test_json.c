@@ -122,8 +122,7 @@ json_depth(void **state)
         memset(text, '[', depth);
         memset(text + depth, ']', depth);
         text[2 * depth] = '\0';
-        assert_string_equal(json_reason(text),
-                            depth <= 32 ? "ok" : "too_deep");
+        assert_string_equal(json_reason(text), depth <= 32 ? "ok" : "too_deep");
     }
 
     for (depth = 31; depth < 34; depth++) {
@@ -136,8 +135,7 @@ json_depth(void **state)
         text[5 * depth] = '1';
         memset(text + 5 * depth + 1, '}', depth);
         text[6 * depth + 1] = '\0';
-        assert_string_equal(json_reason(text),
-                            depth <= 32 ? "ok" : "too_deep");
+        assert_string_equal(json_reason(text), depth <= 32 ? "ok" : "too_deep");
     }
 }
 
@@ -197,7 +195,7 @@ json_strict(void **state)
     }
 
     assert_null(stoa_json_parse(mem, (stoa_str_t) stoa_null_string,
-                                &(stoa_json_fault_t) { NULL, 0 }));
+                                &(stoa_json_fault_t){ NULL, 0 }));
 }
 
 
@@ -228,9 +226,9 @@ json_many_keys(void **state)
 static void
 json_values(void **state)
 {
-    static const char text[]
-        = "{\"z\":[1,-2.5,true,null,\"x\\ny\"],\"a\":{\"n\":9007199254740991},"
-          "\"m\":false}";
+    static const char text[] =
+        "{\"z\":[1,-2.5,true,null,\"x\\ny\"],\"a\":{\"n\":9007199254740991},"
+        "\"m\":false}";
     stoa_json_fault_t fault;
     stoa_json_t      *v, *list, *value;
     stoa_buf_t        b;
@@ -306,9 +304,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(json_suite),     cmocka_unit_test(json_depth),
-        cmocka_unit_test(json_strict),    cmocka_unit_test(json_many_keys),
-        cmocka_unit_test(json_values),    cmocka_unit_test(json_walk),
+        cmocka_unit_test(json_suite),  cmocka_unit_test(json_depth),
+        cmocka_unit_test(json_strict), cmocka_unit_test(json_many_keys),
+        cmocka_unit_test(json_values), cmocka_unit_test(json_walk),
     };
 
     return cmocka_run_group_tests_name("json", tests, json_setup,

@@ -15,7 +15,7 @@
 #include <openssl/param_build.h>
 #include <openssl/pem.h>
 
-#define NOW 1767323045
+#define NOW    1767323045
 #define SECRET "0123456789abcdef0123456789abcdef"
 
 static stoa_mem_t            *mem;
@@ -53,8 +53,8 @@ jwt_pem(EVP_PKEY *pkey, bool private)
                              : PEM_write_bio_PUBKEY(bio, pkey),
                      1);
     s.len = (size_t) BIO_get_mem_data(bio, &data);
-    s.data = (unsigned char *) stoa_strdup_z(
-        mem, (stoa_str_t) { s.len, (unsigned char *) data });
+    s.data = (unsigned char *)
+        stoa_strdup_z(mem, (stoa_str_t){ s.len, (unsigned char *) data });
     BIO_free(bio);
 
     return s;
@@ -141,7 +141,7 @@ jwt_add_jwk(stoa_jwt_keys_t *keys, stoa_json_t *jwk, const char **why)
         key.data = secret;
         jwt_jwk_part(jwk, "k", secret, sizeof(secret), &key.len);
         return stoa_jwt_keys_add(keys, STOA_ALG_HS256, name, key, false, why)
-               == STOA_OK;
+            == STOA_OK;
     }
 
     rsa = stoa_str_eq_z(stoa_json_str(alg), "RS256");
@@ -187,7 +187,8 @@ jwt_is_other(stoa_json_t *tests, stoa_json_t *test)
         if (stoa_str_eq_z(stoa_json_str(stoa_json_get(other, "result")),
                           "valid")
             && stoa_str_eq(stoa_json_str(stoa_json_get(other, "jws")),
-                           stoa_json_str(stoa_json_get(test, "jws")))) {
+                           stoa_json_str(stoa_json_get(test, "jws"))))
+        {
             return true;
         }
     }
@@ -224,8 +225,8 @@ jwt_vectors_of(const char *file, size_t wanted)
         keys = stoa_jwt_keys_create();
         assert_non_null(keys);
 
-        if (stoa_json_get(jwk, "keys") != NULL
-            || !jwt_add_jwk(keys, jwk, &why)) {
+        if (stoa_json_get(jwk, "keys") != NULL || !jwt_add_jwk(keys, jwk, &why))
+        {
             stoa_jwt_keys_destroy(keys);
             continue;
         }
@@ -238,10 +239,9 @@ jwt_vectors_of(const char *file, size_t wanted)
                           .data;
             valid = stoa_str_eq_z(stoa_json_str(stoa_json_get(test, "result")),
                                   "valid");
-            got = stoa_jws_open(keys,
-                                stoa_json_str(stoa_json_get(test, "jws")),
+            got = stoa_jws_open(keys, stoa_json_str(stoa_json_get(test, "jws")),
                                 room, &payload, &type, &why)
-                  == STOA_OK;
+               == STOA_OK;
 
             if (got != valid && !jwt_is_other(tests, test)) {
                 fail_msg("%s, test %d (%s): %s", file,
@@ -312,14 +312,14 @@ jwt_round(stoa_alg_e alg, stoa_str_t private, stoa_str_t public)
     assert_int_equal(stoa_jwt_sign(reader, &rules, &c, &b), STOA_E_INTERNAL);
     assert_int_equal(stoa_jwt_sign(signer, &rules, &c, &b), STOA_OK);
     token = stoa_buf_view(&b);
-    assert_int_equal(stoa_jwt_verify(reader, &rules, token, NOW * 1000LL,
-                                     &back, &why),
+    assert_int_equal(stoa_jwt_verify(reader, &rules, token, NOW * 1000LL, &back,
+                                     &why),
                      STOA_OK);
     assert_memory_equal(&c, &back, sizeof(c));
 
     /* twice: the second time the header is known */
-    assert_int_equal(stoa_jwt_verify(reader, &rules, token, NOW * 1000LL,
-                                     &back, &why),
+    assert_int_equal(stoa_jwt_verify(reader, &rules, token, NOW * 1000LL, &back,
+                                     &why),
                      STOA_OK);
 
     /* every byte counts */
@@ -328,7 +328,8 @@ jwt_round(stoa_alg_e alg, stoa_str_t private, stoa_str_t public)
         token.data[i] = kept == 'A' ? 'B' : 'A';
 
         if (stoa_jwt_verify(reader, &rules, token, NOW * 1000LL, &back, &why)
-            != STOA_E_UNAUTHENTICATED) {
+            != STOA_E_UNAUTHENTICATED)
+        {
             fail_msg("byte %zu does not count", i);
         }
 
@@ -337,7 +338,7 @@ jwt_round(stoa_alg_e alg, stoa_str_t private, stoa_str_t public)
 
     for (i = 0; i < token.len; i++) {
         assert_int_equal(stoa_jwt_verify(reader, &rules,
-                                         (stoa_str_t) { i, token.data },
+                                         (stoa_str_t){ i, token.data },
                                          NOW * 1000LL, &back, &why),
                          STOA_E_UNAUTHENTICATED);
     }
@@ -443,8 +444,7 @@ jwt_forge(const char *header, const char *payload)
     stoa_buf_t    b;
 
     stoa_buf_init(&b, mem, 0, 16384);
-    stoa_buf_put(&b, text,
-                 stoa_base64url_encode(text, header, strlen(header)));
+    stoa_buf_put(&b, text, stoa_base64url_encode(text, header, strlen(header)));
     stoa_buf_char(&b, '.');
     stoa_buf_put(&b, text,
                  stoa_base64url_encode(text, payload, strlen(payload)));
@@ -458,12 +458,12 @@ jwt_forge(const char *header, const char *payload)
 
 
 #define HEADER "{\"alg\":\"HS256\",\"typ\":\"at+jwt\",\"kid\":\"k1\"}"
-#define ID(n) "0000000" n "-0000-7000-8000-000000000000"
-#define SUB "\"sub\":\"" ID("1") "\","
-#define IDS SUB "\"sid\":\"" ID("2") "\",\"jti\":\"" ID("3") "\","
-#define TIMES "\"iat\":1767323045,\"exp\":1767323945,"
-#define FROM "\"iss\":\"https://stoa.example\",\"aud\":\"stoa\","
-#define REST "\"ep\":1,\"roles\":[\"member\"]}"
+#define ID(n)  "0000000" n "-0000-7000-8000-000000000000"
+#define SUB    "\"sub\":\"" ID("1") "\","
+#define IDS    SUB "\"sid\":\"" ID("2") "\",\"jti\":\"" ID("3") "\","
+#define TIMES  "\"iat\":1767323045,\"exp\":1767323945,"
+#define FROM   "\"iss\":\"https://stoa.example\",\"aud\":\"stoa\","
+#define REST   "\"ep\":1,\"roles\":[\"member\"]}"
 
 
 static void
@@ -513,8 +513,8 @@ jwt_header_rules(void **state)
     stoa_err_e       err;
     size_t           i;
 
-    assert_int_equal(stoa_jwt_keys_add(keys, STOA_ALG_HS256, L("k1"),
-                                       L(SECRET), true, &why),
+    assert_int_equal(stoa_jwt_keys_add(keys, STOA_ALG_HS256, L("k1"), L(SECRET),
+                                       true, &why),
                      STOA_OK);
     assert_int_equal(stoa_jwt_keys_add(keys, STOA_ALG_RS256, L("rsa"),
                                        jwt_pem(rsa, true), false, &why),
@@ -616,8 +616,7 @@ jwt_claim_rules(void **state)
         { "{" FROM IDS TIMES "\"nbf\":1767323051," REST,
           STOA_E_UNAUTHENTICATED },
         { "{" FROM IDS TIMES "\"nbf\":1767323050," REST, STOA_OK },
-        { "{" FROM IDS "\"iat\":1767323110,\"exp\":1767323945," REST,
-          STOA_OK },
+        { "{" FROM IDS "\"iat\":1767323110,\"exp\":1767323945," REST, STOA_OK },
         { "{" FROM IDS "\"iat\":1767323111,\"exp\":1767323945," REST,
           STOA_E_UNAUTHENTICATED },
         { "{" FROM IDS "\"iat\":1767323000,\"exp\":1767323041," REST,
@@ -633,8 +632,8 @@ jwt_claim_rules(void **state)
     stoa_err_e       err;
     size_t           i;
 
-    assert_int_equal(stoa_jwt_keys_add(keys, STOA_ALG_HS256, L("k1"),
-                                       L(SECRET), true, &why),
+    assert_int_equal(stoa_jwt_keys_add(keys, STOA_ALG_HS256, L("k1"), L(SECRET),
+                                       true, &why),
                      STOA_OK);
 
     for (i = 0; i < stoa_nitems(rows); i++) {
@@ -648,13 +647,13 @@ jwt_claim_rules(void **state)
     }
 
     /* a role of tomorrow gives nothing today */
-    assert_int_equal(stoa_jwt_verify(
-                         keys, &rules,
-                         jwt_forge(HEADER, "{" FROM IDS TIMES
-                                           "\"ep\":1,\"roles\":[\"emperor\", "
-                                           "\"scanner\"]}"),
-                         NOW * 1000LL, &c, &why),
-                     STOA_OK);
+    assert_int_equal(
+        stoa_jwt_verify(keys, &rules,
+                        jwt_forge(HEADER, "{" FROM IDS TIMES
+                                          "\"ep\":1,\"roles\":[\"emperor\", "
+                                          "\"scanner\"]}"),
+                        NOW * 1000LL, &c, &why),
+        STOA_OK);
     assert_int_equal(c.roles, STOA_SCANNER);
 
     /* a device's roles claim gives nothing either */
@@ -662,8 +661,8 @@ jwt_claim_rules(void **state)
         stoa_jwt_verify(keys, &rules,
                         jwt_forge("{\"alg\":\"HS256\",\"kid\":\"k1\","
                                   "\"typ\":\"stoa-device+jwt\"}",
-                                  "{" FROM IDS TIMES "\"evt\":\"" ID("4")
-                                  "\",\"roles\":[\"admin\"]}"),
+                                  "{" FROM IDS TIMES "\"evt\":\"" ID(
+                                      "4") "\",\"roles\":[\"admin\"]}"),
                         NOW * 1000LL, &c, &why),
         STOA_OK);
     assert_int_equal(c.roles, STOA_DEVICE);
@@ -690,8 +689,8 @@ jwt_long(void **state)
     stoa_str_t       s = { sizeof(text), text };
     const char      *why;
 
-    assert_int_equal(stoa_jwt_keys_add(keys, STOA_ALG_HS256, L("k1"),
-                                       L(SECRET), true, &why),
+    assert_int_equal(stoa_jwt_keys_add(keys, STOA_ALG_HS256, L("k1"), L(SECRET),
+                                       true, &why),
                      STOA_OK);
     memset(text, 'A', sizeof(text));
     text[10] = text[20] = '.';
@@ -773,10 +772,10 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(jwt_vectors),      cmocka_unit_test(jwt_algorithms),
-        cmocka_unit_test(jwt_bad_keys),     cmocka_unit_test(jwt_header_rules),
-        cmocka_unit_test(jwt_confusion),    cmocka_unit_test(jwt_claim_rules),
-        cmocka_unit_test(jwt_long),         cmocka_unit_test(jwt_refresh),
+        cmocka_unit_test(jwt_vectors),   cmocka_unit_test(jwt_algorithms),
+        cmocka_unit_test(jwt_bad_keys),  cmocka_unit_test(jwt_header_rules),
+        cmocka_unit_test(jwt_confusion), cmocka_unit_test(jwt_claim_rules),
+        cmocka_unit_test(jwt_long),      cmocka_unit_test(jwt_refresh),
         cmocka_unit_test(jwt_roles),
     };
 

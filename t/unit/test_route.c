@@ -10,10 +10,12 @@
 
 static stoa_mem_t *mem;
 
+/* clang-format off */
 #define ROW(name, m, p)                                                       \
     {                                                                         \
         .id = name, .method = m, .path = p                                    \
     }
+/* clang-format on */
 
 static const stoa_endpoint_t rows[] = {
     ROW("list", STOA_GET, "/v1/orders"),
@@ -70,8 +72,8 @@ route_api(const stoa_endpoint_t *first, size_t n)
 static stoa_route_t *
 route_make(void)
 {
-    stoa_api_t   *api = (stoa_api_t *) (uintptr_t) route_api(
-        rows, stoa_nitems(rows));
+    stoa_api_t   *api = (stoa_api_t *) (uintptr_t) route_api(rows,
+                                                             stoa_nitems(rows));
     stoa_route_t *route;
     const char   *why = "";
 
@@ -149,11 +151,24 @@ static void
 route_no_match(void **state)
 {
     static const char *const uris[] = {
-        "",          "/",          "v1/orders",     "/v1/orders/",
-        "/v1//orders", "//v1/orders", "/v1",         "/V1/orders",
-        "/v1/orders/a/", "/v1/orders//cancel", "/v1/users/", "/v1/users/you",
-        "/v1/orders/a/b", "/v1/orders/a/items", "/v1/orders/a/items/b/c",
-        "/v1/ordersx", "/v1/order", "/v1/tickets/",
+        "",
+        "/",
+        "v1/orders",
+        "/v1/orders/",
+        "/v1//orders",
+        "//v1/orders",
+        "/v1",
+        "/V1/orders",
+        "/v1/orders/a/",
+        "/v1/orders//cancel",
+        "/v1/users/",
+        "/v1/users/you",
+        "/v1/orders/a/b",
+        "/v1/orders/a/items",
+        "/v1/orders/a/items/b/c",
+        "/v1/ordersx",
+        "/v1/order",
+        "/v1/tickets/",
     };
     stoa_route_t *route = route_make();
     stoa_match_t  m;
@@ -290,8 +305,8 @@ route_random_rows(void **state)
             for (size_t k = 0; k < n; k++) {
                 if (route_takes(table[k].path, uri)
                     && (best == NULL
-                        || route_rank(table[k].path)
-                               > route_rank(best->path))) {
+                        || route_rank(table[k].path) > route_rank(best->path)))
+                {
                     best = &table[k];
                 }
             }

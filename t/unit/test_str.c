@@ -76,8 +76,8 @@ str_utf8(void **state)
     assert_int_equal(n, 26);
     assert_true(stoa_str_utf8(L("\xc3\xa9\xe2\x82\xac\xf0\x9f\x8e\xab"), &n));
     assert_int_equal(n, 3);
-    assert_true(stoa_str_utf8(L("\xf4\x8f\xbf\xbf\xee\x80\x80\xed\x9f\xbf"),
-                              NULL));
+    assert_true(
+        stoa_str_utf8(L("\xf4\x8f\xbf\xbf\xee\x80\x80\xed\x9f\xbf"), NULL));
     assert_false(stoa_str_utf8(L("\xf4\x90\x80\x80"), NULL)); /* > 10FFFF */
     assert_false(stoa_str_utf8(L("\xed\xa0\x80"), NULL));     /* surrogate */
     assert_false(stoa_str_utf8(L("\xc0\x80"), NULL));         /* overlong */
@@ -141,20 +141,18 @@ str_uuid(void **state)
     stoa_uuid_t u;
     char        text[36];
 
-    assert_true(stoa_uuid_parse(L("019A5B7C-0000-7abc-8DEF-0123456789ab"),
-                                &u));
+    assert_true(stoa_uuid_parse(L("019A5B7C-0000-7abc-8DEF-0123456789ab"), &u));
     stoa_uuid_print(&u, text);
     assert_memory_equal(text, "019a5b7c-0000-7abc-8def-0123456789ab", 36);
-    assert_false(stoa_uuid_parse(L("019a5b7c-0000-7abc-8def-0123456789a"),
-                                 &u));
-    assert_false(stoa_uuid_parse(L("019a5b7c-0000-7abc-8def-0123456789abc"),
-                                 &u));
-    assert_false(stoa_uuid_parse(L("019a5b7c00000-7abc-8def-0123456789ab"),
-                                 &u));
-    assert_false(stoa_uuid_parse(L("019a5b7c-0000-7abc-8def-0123456789ag"),
-                                 &u));
-    assert_false(stoa_uuid_parse(L("{19a5b7c-0000-7abc-8def-0123456789a}"),
-                                 &u));
+    assert_false(stoa_uuid_parse(L("019a5b7c-0000-7abc-8def-0123456789a"), &u));
+    assert_false(
+        stoa_uuid_parse(L("019a5b7c-0000-7abc-8def-0123456789abc"), &u));
+    assert_false(
+        stoa_uuid_parse(L("019a5b7c00000-7abc-8def-0123456789ab"), &u));
+    assert_false(
+        stoa_uuid_parse(L("019a5b7c-0000-7abc-8def-0123456789ag"), &u));
+    assert_false(
+        stoa_uuid_parse(L("{19a5b7c-0000-7abc-8def-0123456789a}"), &u));
 }
 
 
@@ -205,8 +203,12 @@ static void
 str_base32(void **state)
 {
     static const char *const rows[][2] = {
-        { "", "" },           { "f", "MY" },         { "fo", "MZXQ" },
-        { "foo", "MZXW6" },   { "foob", "MZXW6YQ" }, { "fooba", "MZXW6YTB" },
+        { "", "" },
+        { "f", "MY" },
+        { "fo", "MZXQ" },
+        { "foo", "MZXW6" },
+        { "foob", "MZXW6YQ" },
+        { "fooba", "MZXW6YTB" },
         { "foobar", "MZXW6YTBOI" },
     };
     unsigned char out[32];
@@ -269,12 +271,11 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(str_int),       cmocka_unit_test(str_compare),
-        cmocka_unit_test(str_utf8),      cmocka_unit_test(str_naughty),
-        cmocka_unit_test(str_uuid),      cmocka_unit_test(str_names),
-        cmocka_unit_test(str_base64url), cmocka_unit_test(str_base32),
-        cmocka_unit_test(str_hex_and_url),
-        cmocka_unit_test(str_nearest),
+        cmocka_unit_test(str_int),         cmocka_unit_test(str_compare),
+        cmocka_unit_test(str_utf8),        cmocka_unit_test(str_naughty),
+        cmocka_unit_test(str_uuid),        cmocka_unit_test(str_names),
+        cmocka_unit_test(str_base64url),   cmocka_unit_test(str_base32),
+        cmocka_unit_test(str_hex_and_url), cmocka_unit_test(str_nearest),
     };
 
     return cmocka_run_group_tests_name("str", tests, NULL, NULL);

@@ -109,7 +109,8 @@ time_parse(void **state)
         ms = -1;
 
         if (stoa_time_parse(Z(rows[i].text), &ms) != (rows[i].ms != -1)
-            || ms != rows[i].ms) {
+            || ms != rows[i].ms)
+        {
             fail_msg("%s gave %lld", rows[i].text, (long long) ms);
         }
     }
@@ -281,17 +282,13 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(time_print),
-        cmocka_unit_test(time_every_day),
-        cmocka_unit_test(time_parse),
-        cmocka_unit_test(time_ids),
+        cmocka_unit_test(time_print),    cmocka_unit_test(time_every_day),
+        cmocka_unit_test(time_parse),    cmocka_unit_test(time_ids),
 #ifdef STOA_TEST
         cmocka_unit_test(time_offset),
 #endif
-        cmocka_unit_test(log_lines),
-        cmocka_unit_test(err_rows),
-        cmocka_unit_test(err_sqlstates),
-        cmocka_unit_test(metric_rows),
+        cmocka_unit_test(log_lines),     cmocka_unit_test(err_rows),
+        cmocka_unit_test(err_sqlstates), cmocka_unit_test(metric_rows),
     };
 
     return cmocka_run_group_tests_name("time", tests, NULL, NULL);

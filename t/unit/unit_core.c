@@ -12,8 +12,7 @@ unit_path(char *out, size_t size, const char *name)
 {
     const char *root = getenv("UNIT_ROOT");
 
-    (void) snprintf(out, size, "%s/t/data/%s", root != NULL ? root : ".",
-                    name);
+    (void) snprintf(out, size, "%s/t/data/%s", root != NULL ? root : ".", name);
 }
 
 

@@ -18,7 +18,7 @@
 #include "stoa_mem.h"
 #include "stoa_str.h"
 
-#define Z(text) stoa_str_z(text)
+#define Z(text)    stoa_str_z(text)
 #define L(literal) ((stoa_str_t) stoa_string(literal))
 
 /* t/data/<name>; the unit runs in the tree's root or says where with
