@@ -68,9 +68,9 @@ stoa_pg_res_field(const struct pg_result *res, int code)
 void
 stoa_pg_one_line(char out[256], const char *text)
 {
-    size_t i;
+    size_t i, n = strnlen(text, 255);
 
-    for (i = 0; i < 255 && text[i] != '\0'; i++) {
+    for (i = 0; i < n; i++) {
         out[i] = text[i] == '\n' ? ' ' : text[i];
     }
 

@@ -379,7 +379,7 @@ stoa_redis_command(stoa_redis_t *rd, int argc, const stoa_str_t *argv,
                    uint32_t timeout_ms, stoa_redis_done_pt done, void *data,
                    stoa_err_e *err)
 {
-    stoa_err_e       ignored;
+    stoa_err_e       ignored = STOA_OK;
     stoa_redis_op_t *op;
 
     err = err == NULL ? &ignored : err;
@@ -426,7 +426,7 @@ stoa_redis_eval(stoa_redis_t *rd, const stoa_redis_script_t *script, int nkeys,
 {
     char             text[12];
     stoa_str_t       count;
-    stoa_err_e       ignored;
+    stoa_err_e       ignored = STOA_OK;
     stoa_redis_op_t *op;
 
     err = err == NULL ? &ignored : err;

@@ -64,7 +64,7 @@ worker_settings_json(const stoa_conf_t *conf, stoa_buf_t *b)
             continue;
         }
 
-        for (; row->key[n] != '\0' && n < sizeof(name) - 1; n++) {
+        for (; n < sizeof(name) - 1 && row->key[n] != '\0'; n++) {
             name[n] = (char) tolower((unsigned char) row->key[n]);
         }
 

@@ -365,4 +365,3 @@ test('the connection goes on after an error', async () => {
   assert.match(text, /^HTTP\/1.1 400 /);
   assert.match(text, /HTTP\/1.1 200 OK/);
 });
-
