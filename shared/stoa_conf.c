@@ -18,6 +18,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define STOA_CONF_FILE_MAX   1048576
@@ -91,48 +92,50 @@ stoa_conf_where(stoa_conf_load_t *load, int line, char *out, size_t size)
 static char *
 stoa_conf_read(stoa_mem_t *mem, const char *path, const char **reason)
 {
-    char   *text;
-    size_t  len = 0;
-    ssize_t n;
-    int     fd;
+    struct stat st;
+    char       *text;
+    size_t      len = 0, size;
+    ssize_t     n;
+    int         fd;
 
+    *reason = NULL;
     fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd == -1) {
-        *reason = strerrordesc_np(errno);
+
+    if (fd == -1 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)
+        || st.st_size > STOA_CONF_FILE_MAX)
+    {
+        *reason = fd == -1 ? strerrordesc_np(errno) : "no file of that kind";
+
+        if (fd != -1) {
+            (void) close(fd); /* nothing was done with it */
+        }
+
         return NULL;
     }
 
-    text = stoa_alloc(mem, STOA_CONF_FILE_MAX + 1);
+    size = (size_t) st.st_size;
+    text = stoa_alloc(mem, size + 1);
+
     if (text == NULL) {
         *reason = "no memory";
-        (void) close(fd); /* it was only read */
-        return NULL;
     }
 
-    for (;;) {
-        n = read(fd, text + len, STOA_CONF_FILE_MAX + 1 - len);
+    while (*reason == NULL && len < size) {
+        n = read(fd, text + len, size - len);
 
-        if (n < 0 && errno == EINTR) {
-            continue;
+        if (n < 0 && errno != EINTR) {
+            *reason = strerrordesc_np(errno);
+
+        } else if (n == 0) {
+            break; /* it became shorter */
         }
 
-        if (n <= 0) {
-            break;
-        }
-
-        len += (size_t) n;
-
-        if (len > STOA_CONF_FILE_MAX) {
-            errno = EFBIG;
-            n = -1;
-            break;
-        }
+        len += n > 0 ? (size_t) n : 0;
     }
 
-    *reason = n < 0 ? strerrordesc_np(errno) : NULL;
     (void) close(fd); /* it was only read */
 
-    if (n < 0) {
+    if (*reason != NULL) {
         return NULL;
     }
 

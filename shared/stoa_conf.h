@@ -40,10 +40,13 @@ extern const stoa_conf_row_t stoa_conf_rows[];
 extern const size_t          stoa_conf_nrows;
 
 /*
+ * First wins: KEY or KEY_FILE of the environment; KEY, KEY_FILE (relative to
+ * the file's folder) or alias in the file; alias of the environment; default.
  * path NULL: environment and defaults only.  Texts live in mem.  On failure
  * *why (in mem) is one sentence with file, line, key, nearest valid name.
  * Also refused: live Stripe keys outside production, provider "test" inside
- * it, secrets shorter than 32 bytes.
+ * it, stripe without its keys, secrets shorter than 32 bytes (an empty one is
+ * "not set", which production refuses), host names for DB_HOST, REDIS_HOST.
  */
 bool stoa_conf_load(stoa_conf_t *conf, const char *path, stoa_mem_t *mem,
                     const char **why) STOA_MUSTCHECK;
