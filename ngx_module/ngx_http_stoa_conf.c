@@ -120,6 +120,7 @@ ngx_http_stoa_conf_settings(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_stoa_main_conf_t *mcf = conf;
     const char                *why = NULL;
     ngx_str_t                 *value = cf->args->elts;
+    ngx_file_info_t            fi;
 
     if (mcf->settings_path.data != NULL) {
         return "is duplicate";
@@ -134,6 +135,14 @@ ngx_http_stoa_conf_settings(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     mcf->secrets = ngx_http_stoa_secret_mem(cf->pool, 4 * 1024 * 1024);
     if (mcf->secrets == NULL) {
         return NGX_CONF_ERROR;
+    }
+
+    if (ngx_file_info(mcf->settings_path.data, &fi) != NGX_FILE_ERROR
+        && (fi.st_mode & S_IRWXO) != 0)
+    {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"%V\" has secrets and is open to everybody",
+                           &mcf->settings_path);
     }
 
     if (!stoa_conf_load(&mcf->conf, (char *) mcf->settings_path.data,

@@ -162,6 +162,18 @@ test('the settings file is read while nginx parses', () => {
   }
 });
 
+test('a settings file that everybody may read is a warning', () => {
+  const open = path.join(dir, 'open.conf');
+  const api = { http: `stoa_settings ${open}; stoa_zone main:8m;`,
+    base: false };
+
+  fs.writeFileSync(open, `JWT_SECRET=${'s'.repeat(40)}\n`);
+  fs.chmodSync(open, 0o644);
+  assert.match(trial(api).said, /\[warn\].*open\.conf" has secrets and is open to everybody in .*nginx\.conf:\d+/);
+  fs.chmodSync(open, 0o640);
+  assert.doesNotMatch(trial(api).said, /\[warn\]/);
+});
+
 test('what is right is accepted, with the sum of connections', () => {
   const { ok, said } = trial({
     http: `stoa_pool fast=2 write=2 slow=1;
