@@ -1,0 +1,285 @@
+-- I-33: a provider's events in many orders, with duplicates, end in one
+-- state with one set of effects; tasks of payments, refunds, mails, a
+-- cancelled event; queue, idempotency, seal.
+
+begin;
+\ir _lib.sql
+select no_plan();
+
+create temp table v as select
+    t.person('org@t.example', '{organizer,member}') as org,
+    t.person('b1@t.example') as b1, t.person('b2@t.example') as b2;
+alter table v add ev uuid, add p uuid, add o uuid;
+update v set ev = t.event(org);
+update v set p = t.type(ev, '{"quota": 50, "price_cents": 1000}');
+update v set o = t.order_id(b1, p, 2);
+
+create temp table events (n int, id text, type text, object jsonb,
+    created bigint);
+insert into events
+select x.* from v, lateral (values
+    (1, 'evt_test_stoa_1', 'payment_intent.created', t.intent(o), 1::bigint),
+    (2, 'evt_test_stoa_2', 'payment_intent.payment_failed', t.intent(o), 2),
+    (3, 'evt_test_stoa_3', 'payment_intent.succeeded', t.intent(o), 3),
+    (4, 'evt_test_stoa_4', 'charge.succeeded', '{"object": "charge",
+        "id": "ch_1", "captured": true, "amount": 2000, "amount_captured":
+        2000}'::jsonb || jsonb_build_object('payment_intent',
+            t.intent(o)->>'id'), 3),
+    (5, 'evt_test_stoa_5', 'charge.refunded', '{"object": "charge",
+        "id": "ch_1", "amount_captured": 2000, "amount_refunded": 500}'::jsonb
+        || jsonb_build_object('payment_intent', t.intent(o)->>'id'), 5),
+    (6, 'evt_test_stoa_6', 'charge.refunded', '{"object": "charge",
+        "id": "ch_1", "amount_captured": 2000, "amount_refunded": 1200}'::jsonb
+        || jsonb_build_object('payment_intent', t.intent(o)->>'id'), 6),
+    (7, 'evt_test_stoa_7', 'charge.dispute.created', '{"object": "dispute",
+        "status": "needs_response"}'::jsonb || jsonb_build_object(
+        'payment_intent', t.intent(o)->>'id'), 7),
+    (8, 'evt_test_stoa_8', 'charge.dispute.closed', '{"object": "dispute",
+        "status": "won"}'::jsonb || jsonb_build_object('payment_intent',
+        t.intent(o)->>'id'), 7),
+    (9, 'evt_test_stoa_9', 'customer.created', '{"object": "customer"}', 1))
+    x (n, id, type, object, created);
+
+create function t.outcome()
+returns text language sql as $$
+    select concat_ws(' ', o.status, o.holds, p.status, p.captured_cents,
+        p.refunded_cents, p.disputed,
+        (select string_agg(t.state, ',' order by t.id) from app.tickets t
+            where t.order_id = o.id),
+        (select count(*) from queue.outbox q where q.kind = 'mail.send'
+            and q.payload->>'template' = 'order_paid'
+            and q.payload->>'order_id' = o.id::text),
+        (select count(*) from queue.outbox q where q.kind = 'refund.execute'),
+        (select sum(r.amount_cents) from app.refunds r
+            where r.order_id = o.id),
+        (select sum(sold) from app.ticket_types))
+    from app.orders o
+    join app.payments p on p.order_id = o.id
+    join v on v.o = o.id
+$$;
+
+create function t.permute(seed float, of int[])
+returns text language plpgsql as $$
+declare
+    r record;
+    s text;
+begin
+    perform setseed(seed);
+    begin
+        for r in
+            select e.* from events e cross join generate_series(1, 3) g
+            where e.n = any (of) and (g = 1 or random() < 0.5)
+            order by random()
+        loop
+            perform t.event_in(r.id, r.type, r.object, r.created);
+        end loop;
+        s := t.outcome();
+        raise exception 'undo' using errcode = 'P0002', detail = s;
+    exception when sqlstate 'P0002' then
+        get stacked diagnostics s = pg_exception_detail;
+    end;
+    return s;
+end $$;
+
+select results_eq($$ select distinct t.permute(g / 200.0,
+        array[1, 2, 3, 4, 5, 6, 7, 8, 9]) from generate_series(1, 150) g $$,
+    $$ values ('partially_refunded t partially_refunded 2000 1200 f '
+        'valid,valid 1 0 1200 2') $$,
+    '150 permutations with duplicates: one final state');
+select results_eq($$ select distinct t.permute(g / 100.0,
+        array[1, 2, 3, 4, 7]) from generate_series(1, 60) g $$,
+    $$ values ('paid t succeeded 2000 0 t valid,valid 1 0 2') $$,
+    'without refund, in dispute');
+
+-- the same event fifty times has one effect
+do $$
+begin
+    for i in 1 .. 50 loop
+        perform t.event_in(e.id, e.type, e.object) from events e where n = 3;
+    end loop;
+end $$;
+select is((select count(*) from app.webhook_events), 1::bigint,
+    'stored once');
+select is(t.outcome(), 'paid t succeeded 2000 0 f valid,valid 1 0 2',
+    'one effect');
+select is((api.webhooks_stripe(t.ctx(null), 'no json')).body->>'code',
+    'BAD_REQUEST', 'no JSON');
+select is((api.webhooks_stripe(t.ctx(null), '{"id": 1}')).body->>'code',
+    'BAD_REQUEST', 'no event');
+select t.event_in('evt_other', 'payment_intent.succeeded', '{"id": "pi_x",
+    "object": "payment_intent"}');
+select is((select outcome from app.webhook_events where event_id =
+    'evt_other'), 'not ours', 'of somebody else');
+
+-- paid too little, paid twice
+create temp table o2 as select t.order_id(b2, p, 1) as id from v;
+select t.pay(id, 600) from o2;
+select results_eq($$ select status, (select sum(amount_cents)
+        from app.refunds r where r.order_id = o2.id)
+    from app.orders, o2 where orders.id = o2.id $$,
+    $$ values ('awaiting_payment', 600::numeric) $$,
+    'less than the total buys nothing and goes back');
+select is_empty('select * from t.drift', 'counters fit');
+
+-- the page of the test provider
+create temp table o3 as select t.order_id(b2, p, 1) as id from v;
+select is((api.pay_form(t.ctx(null), id, 'pay')).status, 303, 'pay') from o3;
+select is((api.pay_form(t.ctx(null), id, 'pay')).status, 303, 'twice') from o3;
+select is((select count(*) from queue.outbox where kind = 'payment.test_pay'),
+    1::bigint, 'one task');
+create temp table q as select * from queue.outbox
+    where kind = 'payment.test_pay';
+select is((select task.test_pay_begin(id, payload)->>'outcome' from q),
+    'succeeded', 'begun');
+select is((select task.test_pay_done(id, payload)->>'result' from q), 'done',
+    'done');
+select is((select task.test_pay_begin(id, payload)->>'result' from q), 'done',
+    'not again');
+select app.settings_put('{"environment": "production"}');
+select is((api.pay_form(t.ctx(null), id, 'pay')).body->>'code', 'NOT_FOUND',
+    'not in production') from o3;
+select is_empty($$ select * from api.pay_view((select id from o3)) $$,
+    'nor the page');
+select app.settings_put('{"environment": "development"}');
+
+-- Stripe: made by a worker
+select app.settings_put('{"payment_provider": "stripe",
+    "stripe_publishable_key": "pk_1"}');
+create temp table s as select a.* from v, t.order(b1, p, 1) a;
+select isnt((select wait from s), null, 'the answer waits for a worker');
+select is((select body->>'status' from s), 'reserved', 'reserved');
+create temp table sq as select q.* from queue.outbox q, s where q.id = s.wait;
+select is((select task.payment_begin(id, payload)->>'op' from sq),
+    'order:' || (select body->>'id' from s), 'operation');
+select is((select task.provider_request(id, 'op1', '/v1/x', 'a=1') from sq),
+    '{"path": "/v1/x", "body": "a=1", "ageS": 0}'::jsonb, 'bytes are stored');
+select is((select task.provider_request(id, 'op1', '/v1/y', 'a=2') from sq),
+    '{"path": "/v1/x", "body": "a=1", "ageS": 0}'::jsonb, 'and kept');
+create temp table done as select task.payment_done(id, payload,
+    '{"paymentIntentId": "pi_9", "clientSecret": "cs", "checkoutUrl": null}')
+    as r from sq;
+select is((select r->'reply'->'paymentDetails'->>'publishableKey' from done),
+    'pk_1', 'reply is the order');
+select is((select r->'reply'->>'status' from done), 'awaiting_payment',
+    'awaiting payment');
+select is((select task.payment_done(id, payload, '{"paymentIntentId": "pi_X"}')
+    ->'reply'->'paymentDetails'->>'paymentIntentId' from sq), 'pi_9',
+    'a repeat changes nothing');
+select t.clock('3 min');
+create temp table rec as select task.reconcile_begin(queue.enqueue(
+    'payment.reconcile', '{}'), '{}') as r;
+select is((select r->'items'->0->>'paymentIntentId' from rec), 'pi_9',
+    'the reconciler asks');
+select is(task.reconcile_begin(queue.enqueue('payment.reconcile', '{}'), '{}')
+    ->>'result', 'done', 'but not at once again');
+select task.payment_observed((select (r->'items'->0->>'paymentId')::uuid
+    from rec), '{"paymentIntentId": "pi_9", "status": "succeeded",
+    "amountReceived": 1000}');
+select is((select status from app.orders where id = (select
+    (body->>'id')::uuid from s)), 'paid', 'and the order is paid');
+select t.clock('0');
+select app.settings_put('{"payment_provider": "test"}');
+
+-- refunds that fail at the provider are refundable again
+create temp table rf as select (api.orders_refund(t.ctx(org),
+    (s.body->>'id')::uuid, '{"amount_cents": 400}')).body from v, s;
+create temp table rq as select q.* from queue.outbox q, rf
+    where q.kind = 'refund.execute'
+        and q.payload->>'refund_id' = rf.body->>'id';
+select is((select task.refund_begin(id, payload)->>'paymentIntentId' from rq),
+    'pi_9', 'call');
+select task.refund_failed(id, payload, '{"message": "no"}') from rq;
+select is((select refunded_cents from app.payments where intent_id = 'pi_9'),
+    0::bigint, 'given back');
+select is((select status from app.payments where intent_id = 'pi_9'),
+    'succeeded', 'state follows');
+select is_empty('select * from t.drift', 'counters fit');
+
+-- mails
+create temp table m as select q.* from queue.outbox q
+    where kind = 'mail.send' and payload->>'template' = 'order_paid'
+        and payload->>'order_id' = (select o::text from v);
+create temp table mb as select task.mail_begin(id, payload) as r from m;
+select results_eq($$ select r->>'result', r->>'to', r->>'lang',
+        jsonb_array_length(r->'tickets'), r->'data'->>'startsLocal' is not null
+    from mb $$,
+    $$ values ('send', 'b1@t.example', 'en', 2, true) $$, 'a mail');
+select task.mail_done(id, payload, '{"messageId": "x", "via": "file"}')
+from m;
+select is((select task.mail_begin(id, payload)->>'result' from m), 'done',
+    'sent once');
+select is((select reason from queue.history h, m where h.id = m.id), null,
+    'kept in history');
+create temp table m2 as select queue.enqueue('mail.send',
+    jsonb_build_object('template', 'welcome', 'user_id', b2)) as id from v;
+select is(task.mail_failed(m2.id, o.payload, '{"reason": "550",
+    "suppress": true}')->>'result', 'dead', 'refused for good')
+from m2, queue.outbox o where o.id = m2.id;
+select is(task.mail_begin(queue.enqueue('mail.send', jsonb_build_object(
+    'template', 'password_reset', 'user_id', b2)), jsonb_build_object(
+    'template', 'password_reset', 'user_id', b2))->>'reason', 'suppressed',
+    'and never tried again') from v;
+
+-- a cancelled event pays everybody back, chunk by chunk (I-12)
+create temp table many as select t.order_id(b1, p, 1) as id from v,
+    generate_series(1, 30);
+create temp table free as select t.order_id(b2, t.type(ev, '{"quota": 200}'),
+    1) as id from v, generate_series(1, 30);
+select t.pay(id) from many limit 20;
+select is((api.events_cancel(t.ctx(org), ev, null, 'rain')).body->>'status',
+    'cancelled', 'cancelled') from v;
+select is((t.order(b1, p)).body->>'code', 'NOT_ON_SALE', 'not on sale') from v;
+select t.run('event.cancel_refunds');
+select is(t.run('event.cancel_refunds'), 1, 'a second chunk');
+select is(t.run('event.cancel_refunds'), 0, 'and no third');
+select is((select count(*) from app.orders where holds), 0::bigint,
+    'nobody holds a seat');
+select is((select sum(captured_cents - refunded_cents) from app.payments),
+    0::numeric, 'every cent goes back');
+select is((select sum(sold) from app.ticket_types), 0::bigint, 'no seat sold');
+select is_empty('select * from t.drift', 'counters fit');
+
+-- queue
+select is(queue.enqueue('k', '{}', uniq => 'u'), queue.enqueue('k', '{}',
+    uniq => 'u'), 'one row per uniq');
+create temp table qi as select queue.enqueue('k', '{"a": 1}',
+    app.now() + interval '2 min') as id;
+select is_empty($$ select from queue.peek(1000) p, qi where p.id = qi.id $$,
+    'not due');
+select t.clock('90 s');
+select is((select delay_ms between 1 and 60000 from queue.peek(1000) p, qi
+    where p.id = qi.id), true, 'due within a minute');
+select is(queue.sent(array[id]), 1, 'sent') from qi;
+select is(queue.sent(array[id]), 0, 'once') from qi;
+select is_empty($$ select from queue.sweep(100) s, qi where s.id = qi.id $$,
+    'the sweeper leaves it');
+select t.clock('8 min');
+select isnt_empty($$ select from queue.sweep(1000) s, qi where s.id = qi.id $$,
+    'five minutes');
+select ok(queue.dead(id, 'why'), 'dead') from qi;
+select ok(not queue.done(id), 'dead: its effect must not run') from qi;
+select is((select last_error from queue.dead_list('k', 10)), 'why', 'listed');
+select ok(queue.redrive_one(id), 'redriven') from qi;
+select ok(queue.done(id), 'done') from qi;
+select ok(not queue.done(id), 'once') from qi;
+select is((queue.stats()->>'dead')::int >= 0, true, 'stats');
+select t.clock('0');
+
+-- idempotency
+select is((api.idem_begin('s', 'k', 'p')).state, 'new', 'new');
+select isnt(api.idem_store('s', 'k', 'p', 201, '{"a":1}', null, '1'), null,
+    'stored');
+select results_eq($$ select state, status, body::text, etag
+    from api.idem_begin('s', 'k', 'p') $$,
+    $$ values ('stored', 201, '{"a":1}', '1') $$, 'replayed');
+select is((api.idem_begin('s', 'k', 'q')).state, 'mismatch', 'other payload');
+select is((api.idem_begin('s2', 'k', 'q')).state, 'new', 'other scope');
+select throws_ok($$ select api.idem_store('s', 'k', 'p', 200, null, null,
+    null) $$, '23505', null, 'a racer fails');
+select t.clock('25 h');
+select queue.enqueue('retention.sweep', '{}');
+select t.run('retention.sweep');
+select is((api.idem_begin('s', 'k', 'q')).state, 'new', 'kept for a day');
+
+select * from finish();
+rollback;
