@@ -98,10 +98,68 @@ select e.id, e.title, e.starts_at, e.created_at, e.status, e.search,
 from app.events e
 join api.acl_event a on a.id = e.id and a.relation = 'manage';
 
+-- Seats of holds that ran out: of one type, or of the whole event.  Called
+-- only where there are such holds, so that the plan of a plain read stays
+-- small: starting the executor costs more here than reading the rows.
+create or replace function app.lapsed_seats(event uuid, type uuid)
+returns bigint
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce((
+        select sum(i.quantity - i.refunded)
+        from app.orders o
+        join app.order_items i on i.order_id = o.id
+        where o.event_id = event
+            and (type is null or i.ticket_type_id = type)
+            and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
+            and o.reserved_until <= app.now()), 0);
+end $$;
+
+grant execute on function app.lapsed_seats(uuid, uuid) to stoa_edge;
+
 create or replace view api.events_detail as
 select e.id, e.status, e.organizer_id, e.version,
     e.version || '.' || left(md5(b.body::text), 12) as etag, b.body
 from app.events e
+cross join lateral (
+    select exists (
+        select from app.orders o
+        where o.event_id = e.id
+            and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
+            and o.reserved_until <= app.now()) as lapsed
+    offset 0) h
+cross join lateral (
+    select min(t.price_cents) as min_price, coalesce(json_agg(
+        json_build_object(
+            'id', t.id,
+            'eventId', t.event_id,
+            'name', t.name,
+            'description', t.description,
+            'priceCents', t.price_cents,
+            'currency', e.currency,
+            'quota', t.quota,
+            'sold', t.sold,
+            'remaining', greatest(0, least(
+                t.quota - t.sold + case when h.lapsed
+                    then app.lapsed_seats(e.id, t.id) else 0 end,
+                e.capacity - e.sold + case when h.lapsed
+                    then app.lapsed_seats(e.id, null) else 0 end)),
+            'onSale', (t.sales_start is null or t.sales_start <= app.now())
+                and (t.sales_end is null or t.sales_end > app.now())
+                and e.status = 'published' and e.ends_at > app.now(),
+            'minPerOrder', t.min_per_order,
+            'maxPerOrder', t.max_per_order,
+            'salesStart', app.ts(t.sales_start),
+            'salesEnd', app.ts(t.sales_end),
+            'validFrom', app.ts(t.valid_from),
+            'validUntil', app.ts(t.valid_until),
+            'sort', t.sort,
+            'version', t.version) order by t.sort, t.id), '[]') as items
+    from app.ticket_types t
+    where t.event_id = e.id) y
 cross join lateral (
     select json_build_object(
         'id', e.id,
@@ -117,17 +175,27 @@ cross join lateral (
         'status', e.status,
         'organizerId', e.organizer_id,
         'reentry', e.reentry,
-        'minPriceCents', (select min(t.price_cents) from app.ticket_types t
-            where t.event_id = e.id),
-        'ticketTypes', coalesce((
-            select json_agg(t.item order by t.sort, t.id)
-            from api.ticket_types_list t
-            where t.event_id = e.id), '[]'),
+        'minPriceCents', y.min_price,
+        'ticketTypes', y.items,
         'version', e.version,
         'publishedAt', app.ts(e.published_at),
         'cancelledAt', app.ts(e.cancelled_at),
         'createdAt', app.ts(e.created_at)) as body
     offset 0) b;
+
+-- Drafts are for their staff; asked only of drafts.
+create or replace function api.events_visible(event uuid, actor uuid,
+    roles text[])
+returns boolean
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce('admin' = any (roles), false) or exists (
+        select from api.acl_event a
+        where a.id = event and a.user_id = actor);
+end $$;
 
 create or replace function app.event_answer(event uuid, status int)
 returns api.answer

@@ -378,9 +378,7 @@ const stoa_endpoint_t stoa_api_events[] = {
         .pool = STOA_POOL_FAST,
         .sql = "select 200 as status, e.body, e.etag from api.events_detail e "
                "where e.id = $id and (e.status <> 'draft' or "
-               "e.organizer_id = $actor or 'admin' = any ($roles) or exists "
-               "(select from api.acl_event a where a.id = e.id and "
-               "a.user_id = $actor))",
+               "api.events_visible($id, $actor, $roles))",
         .body_kind = STOA_BODY_NONE,
         .status = 200,
         .errors = { STOA_E_NOT_FOUND },
@@ -532,9 +530,7 @@ const stoa_endpoint_t stoa_api_events[] = {
                "by t.sort, t.id) from api.ticket_types_list t where "
                "t.event_id = e.id), '[]') as body from api.events_detail e "
                "where e.id = $id and (e.status <> 'draft' or "
-               "e.organizer_id = $actor or 'admin' = any ($roles) or exists "
-               "(select from api.acl_event a where a.id = e.id and "
-               "a.user_id = $actor))",
+               "api.events_visible($id, $actor, $roles))",
         .body_kind = STOA_BODY_NONE,
         .status = 200,
         .errors = { STOA_E_NOT_FOUND },
