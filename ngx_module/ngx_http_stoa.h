@@ -26,7 +26,7 @@
 #include "../shared/stoa_time.h"
 
 _Static_assert(sizeof(stoa_str_t) == sizeof(ngx_str_t)
-               && offsetof(stoa_str_t, data) == offsetof(ngx_str_t, data),
+                   && offsetof(stoa_str_t, data) == offsetof(ngx_str_t, data),
                "stoa_str_t mirrors ngx_str_t");
 
 extern ngx_module_t ngx_http_stoa_module;
@@ -37,13 +37,13 @@ typedef struct ngx_http_stoa_ctx_s ngx_http_stoa_ctx_t;
 
 /* rate requests per period_ms, exactly; burst of them at once. */
 typedef struct {
-    ngx_str_t  name;       /* "read", on the wire too */
-    ngx_uint_t rate;       /* 0: off */
+    ngx_str_t  name; /* "read", on the wire too */
+    ngx_uint_t rate; /* 0: off */
     ngx_uint_t period_ms;
     ngx_uint_t rate_milli; /* the same, rounded: per 1000 s */
     ngx_uint_t burst;
     ngx_flag_t dry_run;
-    u_char     tag[8];     /* class, kind, rate: part of every key */
+    u_char     tag[8]; /* class, kind, rate: part of every key */
 } ngx_http_stoa_limit_t;
 
 /* What a limit said last, for $stoa_limit_status. */
@@ -70,52 +70,52 @@ typedef enum {
 } ngx_http_stoa_gate_stmt_e;
 
 typedef struct {
-    ngx_str_t          settings_path;  /* stoa_settings */
-    stoa_conf_t        conf;
-    stoa_mem_t        *mem;            /* of cf->pool */
-    ngx_shm_zone_t    *zone;           /* stoa_zone name:size */
-    ngx_uint_t         pool_size[STOA_POOL_COUNT]; /* of the instance */
-    ngx_uint_t         pool_queue;
-    ngx_msec_t         pool_queue_timeout;
-    ngx_msec_t         pool_timeout[STOA_POOL_COUNT];
-    ngx_uint_t         hash_threads;
-    ngx_uint_t         hash_queue;
+    ngx_str_t             settings_path; /* stoa_settings */
+    stoa_conf_t           conf;
+    stoa_mem_t           *mem;                        /* of cf->pool */
+    ngx_shm_zone_t       *zone;                       /* stoa_zone name:size */
+    ngx_uint_t            pool_size[STOA_POOL_COUNT]; /* of the instance */
+    ngx_uint_t            pool_queue;
+    ngx_msec_t            pool_queue_timeout;
+    ngx_msec_t            pool_timeout[STOA_POOL_COUNT];
+    ngx_uint_t            hash_threads;
+    ngx_uint_t            hash_queue;
     ngx_http_stoa_limit_t limit_user[STOA_RATE_COUNT]; /* per class */
     ngx_http_stoa_limit_t limit_addr[STOA_RATE_COUNT];
-    const stoa_api_t  *api;
-    stoa_route_t      *route;
-    stoa_bound_row_t  *bound;          /* [api->nrows] */
-    ngx_uint_t         nstmts;         /* slots handed out */
-    stoa_jwt_keys_t   *keys;
-    stoa_code_key_t   *code_key;
-    stoa_jwt_rules_t   rules;
-    stoa_str_t         refresh_secret; /* derived from JWT_SECRET */
-    stoa_str_t         cursor_secret;
-    ngx_array_t       *webhook_secrets; /* of stoa_str_t, test + stripe */
-    void              *pipeline;  /* made by ngx_http_stoa_flows_init() */
-    stoa_mem_t        *secrets;   /* not in core dumps, wiped at exit */
-    ngx_http_stoa_limit_t login;  /* failures of (account, prefix) */
-    size_t             cache_size; /* micro-cache of one process, 0: off */
-    stoa_pg_stmt_t     stmts[NGX_HTTP_STOA_G_COUNT];
-    stoa_str_t         throttle_secret;
-    uint16_t          *row_index; /* by address of the row: index + 1 */
-    ngx_uint_t         row_mask;
-    ngx_uint_t         used;      /* some location has rows or gates */
-    ngx_uint_t         served;    /* some location has rows */
-    ngx_uint_t         pool_set, hash_set; /* directive was seen */
+    const stoa_api_t     *api;
+    stoa_route_t         *route;
+    stoa_bound_row_t     *bound;  /* [api->nrows] */
+    ngx_uint_t            nstmts; /* slots handed out */
+    stoa_jwt_keys_t      *keys;
+    stoa_code_key_t      *code_key;
+    stoa_jwt_rules_t      rules;
+    stoa_str_t            refresh_secret; /* derived from JWT_SECRET */
+    stoa_str_t            cursor_secret;
+    ngx_array_t          *webhook_secrets; /* of stoa_str_t, test + stripe */
+    void                 *pipeline;   /* made by ngx_http_stoa_flows_init() */
+    stoa_mem_t           *secrets;    /* not in core dumps, wiped at exit */
+    ngx_http_stoa_limit_t login;      /* failures of (account, prefix) */
+    size_t                cache_size; /* micro-cache of one process, 0: off */
+    stoa_pg_stmt_t        stmts[NGX_HTTP_STOA_G_COUNT];
+    stoa_str_t            throttle_secret;
+    uint16_t             *row_index; /* by address of the row: index + 1 */
+    ngx_uint_t            row_mask;
+    ngx_uint_t            used;   /* some location has rows or gates */
+    ngx_uint_t            served; /* some location has rows */
+    ngx_uint_t            pool_set, hash_set; /* directive was seen */
 } ngx_http_stoa_main_conf_t;
 
 typedef struct {
-    ngx_flag_t api;       /* stoa_api on: this location is served from rows */
-    ngx_uint_t auth;      /* 0 off, 1 optional, 2 required (other locations) */
-    ngx_uint_t roles;     /* for other locations: set of bits, 0 any */
-    ngx_uint_t rate;      /* stoa_rate_e for other locations; NONE is "off",
+    ngx_flag_t   api;   /* stoa_api on: this location is served from rows */
+    ngx_uint_t   auth;  /* 0 off, 1 optional, 2 required (other locations) */
+    ngx_uint_t   roles; /* for other locations: set of bits, 0 any */
+    ngx_uint_t   rate;  /* stoa_rate_e for other locations; NONE is "off",
                              which also stops the rows' own classes */
-    ngx_uint_t case_snake; /* json_case */
-    ngx_uint_t envelope;  /* 0 full, 1 avenrae, 2 bare */
-    ngx_flag_t errors;    /* problem bodies also for core errors */
-    ngx_array_t *cors;    /* allowed origins, NULL none */
-    ngx_flag_t security_headers;
+    ngx_uint_t   case_snake; /* json_case */
+    ngx_uint_t   envelope;   /* 0 full, 1 avenrae, 2 bare */
+    ngx_flag_t   errors;     /* problem bodies also for core errors */
+    ngx_array_t *cors;       /* allowed origins, NULL none */
+    ngx_flag_t   security_headers;
 } ngx_http_stoa_loc_conf_t;
 
 /* ---- per process state ---- */
@@ -125,18 +125,18 @@ typedef struct {
     stoa_log_t        log;
     stoa_pg_pool_t   *pool[STOA_POOL_COUNT];
     stoa_redis_t     *redis;
-    stoa_redis_sub_t *sub;    /* its callback: ngx_http_stoa_wait_message */
+    stoa_redis_sub_t *sub; /* its callback: ngx_http_stoa_wait_message */
     stoa_id_t         ids;
     u_char            reply_to[64]; /* "<host>.<slot>.<generation>" */
     size_t            reply_to_len;
     ngx_uint_t        shutting_down;
     ngx_cycle_t      *cycle;
     ngx_http_stoa_main_conf_t *mcf; /* NULL: not a worker, or not used */
-    ngx_uint_t        slot;
-    char              ctl[64]; /* channel "<prefix>ctl" */
-    size_t            ctl_len;
-    stoa_defer_t      first_turn;   /* of the loop */
-    ngx_uint_t        turning;      /* the loop runs */
+    ngx_uint_t                 slot;
+    char                       ctl[64]; /* channel "<prefix>ctl" */
+    size_t                     ctl_len;
+    stoa_defer_t               first_turn; /* of the loop */
+    ngx_uint_t                 turning;    /* the loop runs */
 } ngx_http_stoa_process_t;
 
 extern ngx_http_stoa_process_t ngx_http_stoa_process;
@@ -146,99 +146,98 @@ extern ngx_http_stoa_process_t ngx_http_stoa_process;
 /* The gates' verdict: a cleanup record in the main request's pool, found by
    its handler, because r->ctx is zeroed by internal redirects. */
 typedef struct {
-    stoa_match_t           match;    /* row by method; valid when routed */
-    const stoa_endpoint_t *ep;       /* NULL: not a row's location */
-    ngx_uint_t             routed;   /* 1 found, 0 not a row's path */
-    stoa_claims_t          claims;
-    ngx_uint_t             authenticated; /* claims are valid */
-    stoa_err_e             refused;  /* set when a gate answered */
-    ngx_http_stoa_limit_t *limit;    /* that refused, or the last counted */
-    ngx_uint_t             limit_remaining;
-    ngx_uint_t             retry_after;   /* seconds */
-    ngx_uint_t             reset_after;
-    u_char                 request_id[36];
-    u_char                 addr_prefix[40]; /* v4 /32, v6 /64, text */
-    size_t                 addr_prefix_len;
-    ngx_uint_t             row;      /* index in api->rows when ep is set */
+    stoa_match_t                 match;  /* row by method; valid when routed */
+    const stoa_endpoint_t       *ep;     /* NULL: not a row's location */
+    ngx_uint_t                   routed; /* 1 found, 0 not a row's path */
+    stoa_claims_t                claims;
+    ngx_uint_t                   authenticated; /* claims are valid */
+    stoa_err_e                   refused;       /* set when a gate answered */
+    ngx_http_stoa_limit_t       *limit; /* that refused, or the last counted */
+    ngx_uint_t                   limit_remaining;
+    ngx_uint_t                   retry_after; /* seconds */
+    ngx_uint_t                   reset_after;
+    u_char                       request_id[36];
+    u_char                       addr_prefix[40]; /* v4 /32, v6 /64, text */
+    size_t                       addr_prefix_len;
+    ngx_uint_t                   row; /* index in api->rows when ep is set */
     ngx_http_stoa_limit_status_e limit_status;
     ngx_http_stoa_cache_status_e cache_status;
-    stoa_err_e             auth;     /* verdict on the token, when has_token */
-    unsigned               has_token:1;
-    unsigned               checked:1; /* PREACCESS has run */
-    unsigned               logged:1;
-    uint64_t               start_us; /* monotonic */
-    uint32_t               auth_us;
-    u_char              *(*log_handler)(ngx_http_request_t *r,
-                                        ngx_http_request_t *sr, u_char *buf,
-                                        size_t len); /* the one before ours */
+    stoa_err_e auth; /* verdict on the token, when has_token */
+    unsigned   has_token : 1;
+    unsigned   checked   : 1; /* PREACCESS has run */
+    unsigned   logged    : 1;
+    uint64_t   start_us; /* monotonic */
+    uint32_t   auth_us;
+    u_char *(*log_handler)(ngx_http_request_t *r, ngx_http_request_t *sr,
+                           u_char *buf, size_t len); /* the one before ours */
 } ngx_http_stoa_gate_t;
 
 struct ngx_http_stoa_ctx_s {
-    ngx_http_request_t   *r;
-    ngx_http_stoa_gate_t *gate;
-    const stoa_endpoint_t *ep;
+    ngx_http_request_t     *r;
+    ngx_http_stoa_gate_t   *gate;
+    const stoa_endpoint_t  *ep;
     const stoa_bound_row_t *bound;
-    stoa_mem_t            mem;         /* over r->pool */
-    stoa_str_t            raw;         /* body bytes in one piece */
-    stoa_json_t          *json;
-    stoa_str_t            canonical;   /* body, snake_case */
-    stoa_value_t         *path_values; /* by :param */
-    stoa_value_t         *query_values;
-    stoa_value_t         *body_values;
-    stoa_faults_t         faults;
-    stoa_str_t            idem_key;
-    stoa_uuid_t           new_id;
-    int64_t               if_match;    /* -1: none, -2: "*" */
-    stoa_str_t            codes;       /* $codes */
-    stoa_str_t            hash;        /* $hash */
-    stoa_pg_op_t         *op;          /* running statement, or NULL */
-    stoa_pg_result_t     *res;         /* freed by the pool's cleanup */
-    ngx_uint_t            step;        /* of a flow */
-    void                 *flow;        /* a flow's own state */
-    ngx_uint_t            retried;
-    ngx_uint_t            suspended;   /* count++ was done */
-    ngx_uint_t            db_wait_us, db_run_us, db_queries;
-    stoa_err_e            error;       /* of the answer, for log variables */
+    stoa_mem_t              mem; /* over r->pool */
+    stoa_str_t              raw; /* body bytes in one piece */
+    stoa_json_t            *json;
+    stoa_str_t              canonical;   /* body, snake_case */
+    stoa_value_t           *path_values; /* by :param */
+    stoa_value_t           *query_values;
+    stoa_value_t           *body_values;
+    stoa_faults_t           faults;
+    stoa_str_t              idem_key;
+    stoa_uuid_t             new_id;
+    int64_t                 if_match; /* -1: none, -2: "*" */
+    stoa_str_t              codes;    /* $codes */
+    stoa_str_t              hash;     /* $hash */
+    stoa_pg_op_t           *op;       /* running statement, or NULL */
+    stoa_pg_result_t       *res;      /* freed by the pool's cleanup */
+    ngx_uint_t              step;     /* of a flow */
+    void                   *flow;     /* a flow's own state */
+    ngx_uint_t              retried;
+    ngx_uint_t              suspended; /* count++ was done */
+    ngx_uint_t              db_wait_us, db_run_us, db_queries;
+    stoa_err_e              error; /* of the answer, for log variables */
 
     /* the pipeline's own */
     struct ngx_http_stoa_row_s *row;
-    ngx_int_t             rc;          /* of the reply that was made */
-    ngx_int_t           (*resume)(ngx_http_stoa_ctx_t *q, stoa_err_e err);
-    stoa_pg_pool_t       *sent_pool;   /* what runs, to run it once more */
+    ngx_int_t                   rc; /* of the reply that was made */
+    ngx_int_t (*resume)(ngx_http_stoa_ctx_t *q, stoa_err_e err);
+    stoa_pg_pool_t       *sent_pool; /* what runs, to run it once more */
     const stoa_pg_stmt_t *sent_stmt;
     const char *const    *sent_values;
     const int            *sent_lens;
     struct ngx_http_stoa_element_s *element; /* waits in or rides a batch */
     struct ngx_http_stoa_parked_s  *parked;  /* waits for a worker */
     struct ngx_http_stoa_hash_s    *hashing; /* waits for threads, or theirs */
-    stoa_str_t            accept, origin, lang;
-    stoa_str_t            ctx_literal; /* api.ctx as text, made once */
-    stoa_str_t            cursor;      /* opened: the last keys, JSON */
-    stoa_str_t            filters;     /* what a cursor is bound to */
-    stoa_str_t            at;          /* stored time of a keyed answer */
-    stoa_str_t            detail;      /* of an error */
-    stoa_str_t            errors;      /* of an error: JSON list */
-    stoa_str_t            extra;       /* of an error: ",\"name\":value"... */
-    stoa_str_t            location;    /* header of the answer */
-    ngx_uint_t            page, limit, sort; /* of a list row */
-    struct ngx_http_stoa_entry_s *flight; /* of the micro-cache */
-    unsigned              head:1;      /* no body goes out */
-    unsigned              keyed:1;     /* carries a usable Idempotency-Key */
-    unsigned              replayed:1;
-    unsigned              body_read:1;
-    unsigned              filling:1;   /* flies for the micro-cache */
-    unsigned              cursored:1;  /* list by cursor, not by page */
-    unsigned              waited:1;    /* was parked once already */
-    unsigned              bystander:1; /* its failure is not the answer's */
-    unsigned              faulted:1;   /* .faults go into the answer */
+    stoa_str_t                      accept, origin, lang;
+    stoa_str_t                    ctx_literal; /* api.ctx as text, made once */
+    stoa_str_t                    cursor;      /* opened: the last keys, JSON */
+    stoa_str_t                    filters;     /* what a cursor is bound to */
+    stoa_str_t                    at;     /* stored time of a keyed answer */
+    stoa_str_t                    detail; /* of an error */
+    stoa_str_t                    errors; /* of an error: JSON list */
+    stoa_str_t                    extra; /* of an error: ",\"name\":value"... */
+    stoa_str_t                    location;          /* header of the answer */
+    ngx_uint_t                    page, limit, sort; /* of a list row */
+    struct ngx_http_stoa_entry_s *flight;            /* of the micro-cache */
+    unsigned                      head : 1;          /* no body goes out */
+    unsigned keyed     : 1; /* carries a usable Idempotency-Key */
+    unsigned replayed  : 1;
+    unsigned body_read : 1;
+    unsigned filling   : 1; /* flies for the micro-cache */
+    unsigned cursored  : 1; /* list by cursor, not by page */
+    unsigned waited    : 1; /* was parked once already */
+    unsigned bystander : 1; /* its failure is not the answer's */
+    unsigned faulted   : 1; /* .faults go into the answer */
 };
 
 /* ---- host (ngx_http_stoa_host.c) ---- */
 
 stoa_loop_t *ngx_http_stoa_loop_create(ngx_cycle_t *cycle, stoa_log_t *log);
-void ngx_http_stoa_loop_destroy(stoa_loop_t *loop);
-void ngx_http_stoa_mem_init(stoa_mem_t *mem, ngx_pool_t *pool);
-void ngx_http_stoa_log_init(stoa_log_t *log, ngx_log_t *nlog);
+void         ngx_http_stoa_loop_destroy(stoa_loop_t *loop);
+void         ngx_http_stoa_mem_init(stoa_mem_t *mem, ngx_pool_t *pool);
+void         ngx_http_stoa_log_init(stoa_log_t *log, ngx_log_t *nlog);
 /* An allocator outside of pools and core dumps; wiped and unmapped when the
    pool goes. */
 stoa_mem_t *ngx_http_stoa_secret_mem(ngx_pool_t *pool, size_t size);
@@ -256,52 +255,52 @@ stoa_mem_t *ngx_http_stoa_secret_mem(ngx_pool_t *pool, size_t size);
 
 /* Finds or makes the record; NULL: no memory. */
 ngx_http_stoa_gate_t *ngx_http_stoa_gate(ngx_http_request_t *r,
-                                         ngx_uint_t create);
-ngx_int_t ngx_http_stoa_preaccess(ngx_http_request_t *r);
-ngx_int_t ngx_http_stoa_access(ngx_http_request_t *r);
+                                         ngx_uint_t          create);
+ngx_int_t             ngx_http_stoa_preaccess(ngx_http_request_t *r);
+ngx_int_t             ngx_http_stoa_access(ngx_http_request_t *r);
 
 /* Verifies with the per-process cache; fills gate->claims. */
-stoa_err_e ngx_http_stoa_auth_verify(ngx_http_request_t *r,
+stoa_err_e ngx_http_stoa_auth_verify(ngx_http_request_t   *r,
                                      ngx_http_stoa_gate_t *gate,
-                                     stoa_str_t token);
+                                     stoa_str_t            token);
 
 /* Exact GCRA in the zone; OK or RATE_LIMITED (fills limit_* of gate).
    cost 0 looks only. */
-stoa_err_e ngx_http_stoa_rate_take(ngx_http_stoa_gate_t *gate,
-                                   ngx_http_stoa_limit_t *limit,
-                                   stoa_str_t key, ngx_uint_t cost);
+stoa_err_e ngx_http_stoa_rate_take(ngx_http_stoa_gate_t  *gate,
+                                   ngx_http_stoa_limit_t *limit, stoa_str_t key,
+                                   ngx_uint_t cost);
 
 /* Failures of (account, prefix) (decision 24): OK or RATE_LIMITED. */
 stoa_err_e ngx_http_stoa_throttle_check(ngx_http_stoa_gate_t *gate,
-                                        stoa_str_t account);
-void ngx_http_stoa_throttle_fail(ngx_http_stoa_gate_t *gate,
-                                 stoa_str_t account);
-void ngx_http_stoa_throttle_clear(ngx_http_stoa_gate_t *gate,
-                                  stoa_str_t account);
+                                        stoa_str_t            account);
+void       ngx_http_stoa_throttle_fail(ngx_http_stoa_gate_t *gate,
+                                       stoa_str_t            account);
+void       ngx_http_stoa_throttle_clear(ngx_http_stoa_gate_t *gate,
+                                        stoa_str_t            account);
 
 /* Revocations in the zone. */
 ngx_uint_t ngx_http_stoa_revoke_loaded(void);
 stoa_err_e ngx_http_stoa_revoke_check(const stoa_claims_t *claims);
 /* text: "sid <uuid> <exp ms>" or "user <uuid> <epoch>": what PostgreSQL's
    revocation rows and the Redis channel <prefix>ctl carry. */
-void ngx_http_stoa_revoke_apply(stoa_str_t text);
+void      ngx_http_stoa_revoke_apply(stoa_str_t text);
 ngx_int_t ngx_http_stoa_revoke_init_process(ngx_cycle_t *cycle);
-void ngx_http_stoa_revoke_exit_process(ngx_cycle_t *cycle);
+void      ngx_http_stoa_revoke_exit_process(ngx_cycle_t *cycle);
 
 /* Zone: one header in shared memory that the parts carve up. */
 ngx_int_t ngx_http_stoa_zone_init(ngx_shm_zone_t *zone, void *old);
 
 /* Metrics. */
-void ngx_http_stoa_metric_add(stoa_metric_e m, ngx_int_t n);
-ngx_int_t ngx_http_stoa_metric_log(ngx_http_request_t *r); /* LOG phase */
+void      ngx_http_stoa_metric_add(stoa_metric_e m, ngx_int_t n);
+ngx_int_t ngx_http_stoa_metric_log(ngx_http_request_t *r);     /* LOG phase */
 ngx_int_t ngx_http_stoa_status_handler(ngx_http_request_t *r); /* /metrics */
 ngx_int_t ngx_http_stoa_health_handler(ngx_http_request_t *r);
 
 /* Micro-cache: OK sent from cache (the reply was made), AGAIN parked behind
    the flight that fills it, DECLINED the caller fills it. */
 ngx_int_t ngx_http_stoa_cache_get(ngx_http_stoa_ctx_t *q);
-void ngx_http_stoa_cache_put(ngx_http_stoa_ctx_t *q, stoa_str_t body,
-                             stoa_str_t meta, stoa_str_t etag);
+void      ngx_http_stoa_cache_put(ngx_http_stoa_ctx_t *q, stoa_str_t body,
+                                  stoa_str_t meta, stoa_str_t etag);
 /* The flight failed: wakes those parked, they run by themselves. */
 void ngx_http_stoa_cache_fail(ngx_http_stoa_ctx_t *q);
 
@@ -309,8 +308,8 @@ void ngx_http_stoa_cache_fail(ngx_http_stoa_ctx_t *q);
 
 ngx_int_t ngx_http_stoa_handler(ngx_http_request_t *r); /* content */
 /* After a suspension: sets the log context, runs posted requests. */
-void ngx_http_stoa_resume_begin(ngx_http_stoa_ctx_t *q);
-void ngx_http_stoa_resume_end(ngx_connection_t *c);
+void      ngx_http_stoa_resume_begin(ngx_http_stoa_ctx_t *q);
+void      ngx_http_stoa_resume_end(ngx_connection_t *c);
 ngx_int_t ngx_http_stoa_suspend(ngx_http_stoa_ctx_t *q);
 
 ngx_int_t ngx_http_stoa_sql_run(ngx_http_stoa_ctx_t *q); /* row's statement */
@@ -319,11 +318,11 @@ ngx_int_t ngx_http_stoa_flow_run(ngx_http_stoa_ctx_t *q);
 
 /* Hands out the slots of the pipeline's own statements; called once rows are
    bound (mcf->api, bound, nstmts are set), before pools learn nstmts. */
-ngx_int_t ngx_http_stoa_flows_init(ngx_conf_t *cf,
+ngx_int_t ngx_http_stoa_flows_init(ngx_conf_t                *cf,
                                    ngx_http_stoa_main_conf_t *mcf);
 /* Process start (loop, pools, ids are made) and end (before they go). */
 ngx_int_t ngx_http_stoa_pipeline_init_process(ngx_cycle_t *cycle);
-void ngx_http_stoa_pipeline_exit_process(ngx_cycle_t *cycle);
+void      ngx_http_stoa_pipeline_exit_process(ngx_cycle_t *cycle);
 
 /* The row's work without the micro-cache; what a flight runs, and those that
    were parked behind one that failed.  NGX_DONE: it goes on later. */
@@ -394,18 +393,18 @@ typedef enum {
 } ngx_http_stoa_stmt_e;
 
 typedef struct {
-    ngx_http_stoa_row_t  *rows;  /* parallel to mcf->api->rows */
-    stoa_pg_stmt_t        stmts[NGX_HTTP_STOA_S_COUNT];
-    ngx_thread_pool_t    *hash_pool;
+    ngx_http_stoa_row_t *rows; /* parallel to mcf->api->rows */
+    stoa_pg_stmt_t       stmts[NGX_HTTP_STOA_S_COUNT];
+    ngx_thread_pool_t   *hash_pool;
 } ngx_http_stoa_pipeline_t;
 
-#define ngx_http_stoa_mcf(r)                                                  \
-    ((ngx_http_stoa_main_conf_t *) ngx_http_get_module_main_conf(             \
-        r, ngx_http_stoa_module))
-#define ngx_http_stoa_lcf(r)                                                  \
-    ((ngx_http_stoa_loc_conf_t *) ngx_http_get_module_loc_conf(               \
-        r, ngx_http_stoa_module))
-#define ngx_http_stoa_pipeline(r)                                             \
+#define ngx_http_stoa_mcf(r)                                                   \
+    ((ngx_http_stoa_main_conf_t *)                                             \
+         ngx_http_get_module_main_conf(r, ngx_http_stoa_module))
+#define ngx_http_stoa_lcf(r)                                                   \
+    ((ngx_http_stoa_loc_conf_t *)                                              \
+         ngx_http_get_module_loc_conf(r, ngx_http_stoa_module))
+#define ngx_http_stoa_pipeline(r)                                              \
     ((ngx_http_stoa_pipeline_t *) ngx_http_stoa_mcf(r)->pipeline)
 
 /* handler */
@@ -413,30 +412,26 @@ void ngx_http_stoa_canonical_path(stoa_buf_t *b, ngx_http_stoa_gate_t *gate,
                                   const stoa_endpoint_t *ep);
 
 /* input: OK, or what to answer (faults are in q). */
-stoa_err_e ngx_http_stoa_input_headers(ngx_http_stoa_ctx_t *q);
-stoa_err_e ngx_http_stoa_input(ngx_http_stoa_ctx_t *q);
-void ngx_http_stoa_fault(ngx_http_stoa_ctx_t *q, const char *pointer,
-                         const char *code, const char *detail);
-stoa_value_t ngx_http_stoa_body_value(ngx_http_stoa_ctx_t *q,
-                                      const char *name);
-stoa_value_t ngx_http_stoa_path_value(ngx_http_stoa_ctx_t *q,
-                                      const char *name);
-stoa_str_t ngx_http_stoa_header_in(ngx_http_request_t *r, const char *lower);
+stoa_err_e   ngx_http_stoa_input_headers(ngx_http_stoa_ctx_t *q);
+stoa_err_e   ngx_http_stoa_input(ngx_http_stoa_ctx_t *q);
+void         ngx_http_stoa_fault(ngx_http_stoa_ctx_t *q, const char *pointer,
+                                 const char *code, const char *detail);
+stoa_value_t ngx_http_stoa_body_value(ngx_http_stoa_ctx_t *q, const char *name);
+stoa_value_t ngx_http_stoa_path_value(ngx_http_stoa_ctx_t *q, const char *name);
+stoa_str_t   ngx_http_stoa_header_in(ngx_http_request_t *r, const char *lower);
 
 /* args */
 stoa_str_t ngx_http_stoa_ctx_literal(ngx_http_stoa_ctx_t *q);
 /* Parameters of n requests as arrays in mem, or of one as they are. */
-ngx_int_t ngx_http_stoa_sql_values(stoa_mem_t *mem,
-                                   const stoa_bound_t *bound,
+ngx_int_t ngx_http_stoa_sql_values(stoa_mem_t *mem, const stoa_bound_t *bound,
                                    ngx_http_stoa_ctx_t **qs, ngx_uint_t n,
-                                   ngx_uint_t arrays,
+                                   ngx_uint_t          arrays,
                                    const char *const **values,
-                                   const int **lens);
+                                   const int         **lens);
 /* Suspends with q->resume to be called; or answers the failure. */
 ngx_int_t ngx_http_stoa_sql_submit(ngx_http_stoa_ctx_t *q, stoa_pool_e pool,
                                    const stoa_pg_stmt_t *stmt,
-                                   const char *const *values,
-                                   const int *lens);
+                                   const char *const *values, const int *lens);
 
 /* An answer row of api.answer, or of a select with some of its columns. */
 typedef struct {
@@ -444,20 +439,19 @@ typedef struct {
     int total, next, csv, type, bytes;
 } ngx_http_stoa_columns_t;
 
-void ngx_http_stoa_sql_columns(const stoa_pg_result_t *res,
+void ngx_http_stoa_sql_columns(const stoa_pg_result_t  *res,
                                ngx_http_stoa_columns_t *cols);
 /* Replies with one row of res; the caller keeps res alive with q's pool. */
-ngx_int_t ngx_http_stoa_sql_answer(ngx_http_stoa_ctx_t *q,
-                                   const stoa_pg_result_t *res,
+ngx_int_t ngx_http_stoa_sql_answer(ngx_http_stoa_ctx_t           *q,
+                                   const stoa_pg_result_t        *res,
                                    const ngx_http_stoa_columns_t *cols,
-                                   int row);
+                                   int                            row);
 /* Whether the statement is worth a second try: 40001, 40P01. */
 ngx_uint_t ngx_http_stoa_sql_again(const stoa_pg_op_t *op);
-void ngx_http_stoa_sql_log(ngx_log_t *log, const stoa_endpoint_t *ep,
-                           const stoa_pg_op_t *op);
+void       ngx_http_stoa_sql_log(ngx_log_t *log, const stoa_endpoint_t *ep,
+                                 const stoa_pg_op_t *op);
 /* Frees res with q's pool. */
-ngx_int_t ngx_http_stoa_sql_keep(ngx_http_stoa_ctx_t *q,
-                                 stoa_pg_result_t *res);
+ngx_int_t ngx_http_stoa_sql_keep(ngx_http_stoa_ctx_t *q, stoa_pg_result_t *res);
 
 /* batch */
 void ngx_http_stoa_batch_leave(ngx_http_stoa_ctx_t *q);
@@ -482,31 +476,31 @@ ngx_int_t ngx_http_stoa_wait_park(ngx_http_stoa_ctx_t *q, int64_t id,
 /* 202 with Location, at once. */
 ngx_int_t ngx_http_stoa_wait_later(ngx_http_stoa_ctx_t *q, stoa_str_t body,
                                    stoa_str_t meta);
-void ngx_http_stoa_wait_leave(ngx_http_stoa_ctx_t *q);
-void ngx_http_stoa_wait_exit(void);
+void      ngx_http_stoa_wait_leave(ngx_http_stoa_ctx_t *q);
+void      ngx_http_stoa_wait_exit(void);
 
 /* hash: runs in the thread pool, then q->resume(q, err). */
 typedef struct ngx_http_stoa_hash_s {
-    ngx_http_stoa_ctx_t *q;         /* NULL: the client left */
-    ngx_pool_t          *pool;      /* of this task */
+    ngx_http_stoa_ctx_t *q;    /* NULL: the client left */
+    ngx_pool_t          *pool; /* of this task */
     ngx_thread_task_t   *task;
-    stoa_str_t           password;  /* own copy, wiped */
-    stoa_str_t           stored;    /* to verify against; empty: make one */
+    stoa_str_t           password; /* own copy, wiped */
+    stoa_str_t           stored;   /* to verify against; empty: make one */
     stoa_hash_cost_t     cost;
-    ngx_uint_t           decoy;     /* no account: the same work for nothing */
+    ngx_uint_t           decoy; /* no account: the same work for nothing */
     ngx_uint_t           matched;
     ngx_uint_t           failed;
     ngx_uint_t           done;
-    bool                 left;      /* atomic: nobody waits any more */
+    bool                 left; /* atomic: nobody waits any more */
     char                 made[STOA_HASH_MAX]; /* new hash, or empty */
 } ngx_http_stoa_hash_t;
 
 ngx_int_t ngx_http_stoa_hash_run(ngx_http_stoa_ctx_t *q, stoa_str_t password,
                                  stoa_str_t stored, ngx_uint_t decoy);
-void ngx_http_stoa_hash_leave(ngx_http_stoa_ctx_t *q);
-ngx_int_t ngx_http_stoa_hash_init(ngx_conf_t *cf,
+void      ngx_http_stoa_hash_leave(ngx_http_stoa_ctx_t *q);
+ngx_int_t ngx_http_stoa_hash_init(ngx_conf_t                *cf,
                                   ngx_http_stoa_main_conf_t *mcf,
-                                  ngx_http_stoa_pipeline_t *pl);
+                                  ngx_http_stoa_pipeline_t  *pl);
 
 /* flows: a table of steps, run by ngx_http_stoa_flow_run(). */
 typedef enum {
@@ -520,7 +514,10 @@ typedef struct {
     ngx_http_stoa_go_e (*run)(ngx_http_stoa_ctx_t *q);
 } ngx_http_stoa_step_t;
 
-#define ngx_http_stoa_steps_end { NULL, NULL }
+#define ngx_http_stoa_steps_end                                                \
+    {                                                                          \
+        NULL, NULL                                                             \
+    }
 
 extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
     ngx_http_stoa_flow_auth_register[], ngx_http_stoa_flow_auth_login[],
@@ -528,27 +525,25 @@ extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
     ngx_http_stoa_flow_auth_reset[], ngx_http_stoa_flow_device_pair[],
     ngx_http_stoa_flow_device_login[], ngx_http_stoa_flow_ticket_svg[],
     ngx_http_stoa_flow_ticket_change[], ngx_http_stoa_flow_event_register[],
-    ngx_http_stoa_flow_pay_form[],
-    ngx_http_stoa_flow_errors[], ngx_http_stoa_flow_openapi[],
-    ngx_http_stoa_flow_docs[];
+    ngx_http_stoa_flow_pay_form[], ngx_http_stoa_flow_errors[],
+    ngx_http_stoa_flow_openapi[], ngx_http_stoa_flow_docs[];
 
-ngx_http_stoa_go_e ngx_http_stoa_flow_end(ngx_http_stoa_ctx_t *q,
-                                          ngx_int_t rc);
+ngx_http_stoa_go_e ngx_http_stoa_flow_end(ngx_http_stoa_ctx_t *q, ngx_int_t rc);
 ngx_http_stoa_go_e ngx_http_stoa_flow_fail(ngx_http_stoa_ctx_t *q,
-                                           stoa_err_e err);
+                                           stoa_err_e           err);
 ngx_http_stoa_go_e ngx_http_stoa_flow_wait(ngx_http_stoa_ctx_t *q,
-                                           ngx_int_t rc);
-void ngx_http_stoa_misc_exit(void);
+                                           ngx_int_t            rc);
+void               ngx_http_stoa_misc_exit(void);
 /* Runs a statement; the next step finds its rows in q->res. */
 ngx_http_stoa_go_e ngx_http_stoa_flow_query(ngx_http_stoa_ctx_t *q,
-                                            stoa_pool_e pool,
+                                            stoa_pool_e          pool,
                                             ngx_http_stoa_stmt_e stmt,
-                                            const stoa_value_t *values,
-                                            ngx_uint_t n);
+                                            const stoa_value_t  *values,
+                                            ngx_uint_t           n);
 /* The last step of flows that end with an answer row. */
 ngx_http_stoa_go_e ngx_http_stoa_flow_answer(ngx_http_stoa_ctx_t *q);
-stoa_value_t ngx_http_stoa_flow_column(ngx_http_stoa_ctx_t *q,
-                                       const char *name);
+stoa_value_t       ngx_http_stoa_flow_column(ngx_http_stoa_ctx_t *q,
+                                             const char          *name);
 /* Rests until q->resume(); what hash and the like return into a flow. */
 ngx_int_t ngx_http_stoa_flow_resume(ngx_http_stoa_ctx_t *q, stoa_err_e err);
 
@@ -557,8 +552,7 @@ stoa_err_e ngx_http_stoa_codes(ngx_http_stoa_ctx_t *q);
 
 /* reply, inside */
 /* An error answer row: its body names the code and more. */
-ngx_int_t ngx_http_stoa_reply_failure(ngx_http_stoa_ctx_t *q,
-                                      stoa_str_t body);
+ngx_int_t ngx_http_stoa_reply_failure(ngx_http_stoa_ctx_t *q, stoa_str_t body);
 /* 303, 302, 204: headers only; location may be empty. */
 ngx_int_t ngx_http_stoa_reply_empty(ngx_http_stoa_ctx_t *q, ngx_int_t status);
 ngx_int_t ngx_http_stoa_header(ngx_http_request_t *r, const char *name,
@@ -572,15 +566,14 @@ void ngx_http_stoa_reason(ngx_http_request_t *r, ngx_int_t status);
 /* at, or the time of now. */
 void ngx_http_stoa_timestamp(stoa_buf_t *b, stoa_str_t at);
 /* What an error brings: Allow, Retry-After, WWW-Authenticate, RateLimit. */
-ngx_int_t ngx_http_stoa_problem_headers(ngx_http_request_t *r,
+ngx_int_t ngx_http_stoa_problem_headers(ngx_http_request_t   *r,
                                         ngx_http_stoa_gate_t *gate,
-                                        stoa_err_e err);
+                                        stoa_err_e            err);
 /* "GET, HEAD, OPTIONS": from the route. */
-ngx_int_t ngx_http_stoa_allow(ngx_http_request_t *r,
-                              ngx_http_stoa_gate_t *gate);
+ngx_int_t  ngx_http_stoa_allow(ngx_http_request_t   *r,
+                               ngx_http_stoa_gate_t *gate);
 ngx_uint_t ngx_http_stoa_accepts(stoa_str_t accept, const char *type);
 /* CORS answer to a preflight. */
-ngx_int_t ngx_http_stoa_cors_allowed(ngx_http_request_t *r,
-                                     stoa_str_t *origin);
+ngx_int_t ngx_http_stoa_cors_allowed(ngx_http_request_t *r, stoa_str_t *origin);
 
 #endif /* NGX_HTTP_STOA_H_INCLUDED */
