@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { Engine, sleep, until } from './engine.js';
+import { Engine, ROOT, sleep, until } from './engine.js';
 
 /* Runs fn with an engine of its own. */
 async function withEngine(options, fn) {
@@ -52,6 +52,27 @@ describe('kill -9 at the crash points of statements', () => {
         assert.deepEqual(await e.twice(), []);
       });
     }
+  }
+});
+
+test('every crash point that a row lists is in the code', () => {
+  const rows = fs.readFileSync(
+    path.join(ROOT, 'shared/tasks/stoa_tasks.c'), 'utf8');
+  const code = fs.readdirSync(path.join(ROOT, 'workers'))
+    .filter((f) => f.endsWith('.c'))
+    .map((f) => fs.readFileSync(path.join(ROOT, 'workers', f), 'utf8'))
+    .join('\n');
+  const points = [...rows.matchAll(/\.crash = \{([^}]*)\}/g)]
+    .flatMap((m) => [...m[1].matchAll(/"([^"]+)"/g)].map((p) => p[1]));
+
+  assert.ok(points.length > 20);
+  for (const point of points) {
+    const [, step] = point.match(/^.*\.(\w+)$/);
+    const row = rows.slice(0, rows.indexOf(`"${point}"`));
+    const isSql = row.lastIndexOf('.sql = ') > row.lastIndexOf('.kind = ');
+
+    assert.ok(isSql ? ['claimed', 'done'].includes(step)
+      : code.includes(`"${point}"`), point);
   }
 });
 
