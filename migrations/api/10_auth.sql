@@ -138,7 +138,8 @@ begin
         preferred_language, last_login_at, created_at, updated_at)
     values (app.uuid7(), app.email(auth_register.email), hash,
         auth_register.first_name, auth_register.last_name,
-        case when lang in ('en', 'ar', 'de', 'es', 'fr', 'it') then lang
+        case when left(lang, 2) in ('en', 'ar', 'de', 'es', 'fr', 'it')
+            then left(lang, 2)
             else 'en' end,
         v_now, v_now, v_now)
     on conflict (email) where status <> 'deleted' do nothing
@@ -319,8 +320,7 @@ begin
 
     if v_user is not null then
         perform queue.enqueue('mail.send', jsonb_build_object(
-            'template', 'password_reset', 'user_id', v_user,
-            'lang', (ctx).lang));
+            'template', 'password_reset', 'user_id', v_user));
     end if;
 
     perform app.audit(ctx, 'auth.forgot', 'user', v_user::text);

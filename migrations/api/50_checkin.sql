@@ -32,67 +32,73 @@ as $$
 declare
     v_now constant timestamptz := app.now();
     v_at constant text := app.ts(v_now);
-    v_code text[];
-    v_nonce text[];
-    v_ticket uuid[];
-    v_turn int[];
-    v_turns int[];
+    v_nonce text[] := nonces;
+    v_nonces boolean := cardinality(array_remove(nonces, null)) > 0;
+    v_found int;
+    v_tickets int;
+    v_turn int[];                -- null: everybody's is 1
+    v_turns int[] := '{1}'::int[];
     v_key bigint;
     v_t int;
 begin
-    -- a nonce belongs to a device, or to a person at a named device
-    select array_agg(upper(x.code) order by x.i),
-        array_agg(case when x.mode is distinct from 'lookup' then
+    -- A nonce belongs to a device, or to a person at a named device.  One
+    -- nonce in two batches: one after the other, so that the later one finds
+    -- what the earlier one stored.
+    if v_nonces then
+        select array_agg(case when x.mode is distinct from 'lookup' then
             case when x.device is null and x.device_id is not null
                 then x.device_id || ':' else '' end || x.nonce end
             order by x.i)
-    into v_code, v_nonce
-    from unnest(codes, modes, nonces, device_ids, ctxs) with ordinality
-        x (code, mode, nonce, device_id, actor, roles, session, device, ip,
-            request_id, lang, reply_to, event, i);
+        into v_nonce
+        from unnest(modes, nonces, device_ids, ctxs) with ordinality
+            x (mode, nonce, device_id, actor, roles, session, device, ip,
+                request_id, lang, reply_to, event, i);
 
-    -- one nonce in two batches: one after the other, so the later one finds
-    -- what the earlier one stored
-    for v_key in
-        select distinct hashtextextended(coalesce(x.device, x.actor)::text
-            || x.nonce, 7) as k
-        from unnest(v_nonce, ctxs) x (nonce, actor, roles, session, device,
-            ip, request_id, lang, reply_to, event)
-        where x.nonce is not null
-        order by k
-    loop
-        perform pg_advisory_xact_lock(v_key);
-    end loop;
+        for v_key in
+            select distinct hashtextextended(coalesce(x.device,
+                x.actor)::text || x.nonce, 7) as k
+            from unnest(v_nonce, ctxs) x (nonce, actor, roles, session,
+                device, ip, request_id, lang, reply_to, event)
+            where x.nonce is not null
+            order by k
+        loop
+            perform pg_advisory_xact_lock(v_key);
+        end loop;
+    end if;
 
     -- the part of the code that carries its id finds the ticket
-    perform t.id
-    from unnest(v_code, modes) x (code, mode)
-    join app.tickets t on left(t.code, 28) = left(x.code, 28)
-    where x.mode is distinct from 'lookup'
-    order by t.id
-    for no key update of t;
+    select count(*), count(distinct l.id) into v_found, v_tickets
+    from (
+        select t.id
+        from unnest(codes, modes) x (code, mode)
+        join app.tickets t on left(t.code, 28) = left(upper(x.code), 28)
+        where x.mode is distinct from 'lookup'
+        order by t.id
+        for no key update of t) l;
 
     perform app.pause('orders_validate');
 
-    select array_agg(r.ticket order by r.i), array_agg(r.turn order by r.i),
-        array_agg(distinct r.turn order by r.turn)
-    into v_ticket, v_turn, v_turns
-    from (
-        select x.i, t.id as ticket,
-            case when x.copies then 1000
-                when t.id is null or x.mode = 'lookup' then 1
-                else row_number() over (partition by t.id, x.copies,
-                    x.mode = 'lookup' order by x.i)
-            end::int as turn
+    if v_nonces or v_found > v_tickets then
+        select array_agg(r.turn order by r.i),
+            array_agg(distinct r.turn order by r.turn)
+        into v_turn, v_turns
         from (
-            select x.i, x.code, x.mode,
-                x.nonce is not null and row_number() over (partition by
-                    x.nonce, coalesce(x.device, x.actor) order by x.i) > 1
-                    as copies
-            from unnest(v_code, modes, v_nonce, ctxs) with ordinality
-                x (code, mode, nonce, actor, roles, session, device, ip,
-                    request_id, lang, reply_to, event, i)) x
-        left join app.tickets t on left(t.code, 28) = left(x.code, 28)) r;
+            select x.i, case when x.copies then 1000
+                    when t.id is null or x.mode = 'lookup' then 1
+                    else row_number() over (partition by t.id, x.copies,
+                        x.mode = 'lookup' order by x.i)
+                end::int as turn
+            from (
+                select x.i, x.code, x.mode,
+                    x.nonce is not null and row_number() over (partition by
+                        x.nonce, coalesce(x.device, x.actor) order by x.i) > 1
+                        as copies
+                from unnest(codes, modes, v_nonce, ctxs) with ordinality
+                    x (code, mode, nonce, actor, roles, session, device, ip,
+                        request_id, lang, reply_to, event, i)) x
+            left join app.tickets t
+                on left(t.code, 28) = left(upper(x.code), 28)) r;
+    end if;
 
     foreach v_t in array v_turns loop
         return query
@@ -102,14 +108,13 @@ begin
                 coalesce(u.direction, 'entry') as way,
                 u.mode is distinct from 'lookup' as scans,
                 coalesce('admin' = any (u.roles), false) as admin
-            from unnest(v_code, event_ids, v_nonce, modes, gates, directions,
-                v_ticket, v_turn, ctxs) with ordinality
-                u (code, event_id, nonce, mode, gate, direction, ticket, turn,
-                    actor, roles, session, device, ip, request_id, lang,
-                    reply_to, event, i)
-            where u.turn = v_t),
+            from unnest(codes, event_ids, v_nonce, modes, gates, directions,
+                ctxs) with ordinality
+                u (code, event_id, nonce, mode, gate, direction, actor, roles,
+                    session, device, ip, request_id, lang, reply_to, event, i)
+            where v_turn is null or v_turn[u.i] = v_t),
         f as ( -- found
-            select x.*, t.id as t_id, t.state, t.code = x.code as same,
+            select x.*, t.id as t_id, t.state, t.code = upper(x.code) as same,
                 t.event_id as t_event, t.ticket_type_id, t.holder_name,
                 t.order_id, t.admitted_at, t.admitted_gate, t.generation,
                 y.name as type_name, y.valid_from,
@@ -120,7 +125,8 @@ begin
                 d.id is not null and d.revoked_at is null
                     and coalesce(x.event_id, x.event) = x.event as device_ok
             from x
-            left join app.tickets t on t.id = x.ticket
+            left join app.tickets t
+                on left(t.code, 28) = left(upper(x.code), 28)
             left join app.ticket_types y on y.id = t.ticket_type_id
             left join app.events e on e.id = t.event_id
             left join app.scanner_devices d on d.id = x.device),
@@ -145,7 +151,7 @@ begin
                     when not f.same then case when exists (
                             select from app.ticket_revocations k
                             where k.ticket_id = f.t_id and k.code_sha256
-                                = sha256(convert_to(f.code, 'UTF8')))
+                                = sha256(convert_to(upper(f.code), 'UTF8')))
                         then 'cancelled' else 'unknown' end
                     when f.t_event <> f.at_event then 'wrong_event'
                     when f.state in ('reserved', 'expired') then 'not_paid'
@@ -162,7 +168,8 @@ begin
                     when f.scans then 'admitted'
                     else 'valid'
                 end as verdict
-            from f),
+            from f
+            offset 0), -- judged once
         v as ( -- with what a nonce was told before
             select j.ord, j.scanner, j.nonce, j.way, j.scans, j.device,
                 j.actor, j.ip, j.request_id, j.at_event, j.allowed, j.code,

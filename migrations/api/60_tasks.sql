@@ -34,7 +34,6 @@ declare
     v_ticket app.tickets;
     v_data jsonb := '{}'::jsonb;
     v_tickets jsonb := '[]'::jsonb;
-    v_lang text := payload->>'lang';
 begin
     case v_template
     when 'welcome', 'password_reset' then
@@ -124,8 +123,7 @@ begin
     return jsonb_build_object(
         'result', 'send',
         'template', v_template,
-        'lang', case when v_lang in ('en', 'ar', 'de', 'es', 'fr', 'it')
-            then v_lang else v_user.preferred_language end,
+        'lang', v_user.preferred_language,
         'to', v_user.email,
         'toName', nullif(btrim(v_user.first_name || ' ' || v_user.last_name),
             ''),
