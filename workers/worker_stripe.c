@@ -111,6 +111,10 @@ worker_stripe_locale(stoa_str_t lang)
 
     static const char *const known[] = { "de", "en", "es", "fr", "it" };
 
+    if (lang.len > 2 && lang.data[2] == '-') {
+        lang.len = 2; /* "de-AT" */
+    }
+
     for (i = 0; i < stoa_nitems(known); i++) {
         if (stoa_str_eq_z(lang, known[i])) {
             return known[i];

@@ -4,7 +4,8 @@
  * parameters exist in the pinned version), keeps idempotency keys as Stripe
  * does, and fails on demand.
  *
- *   stub.faults.push(fault, ...): the next calls fail, one each:
+ *   stub.faults.push(fault, ...): the next calls that make something fail,
+ *   one each:
  *     { status, headers, error }   that answer, nothing is done
  *     { cut: 'before' | 'after' }  the line breaks before or after the work
  *     { replayed500: true }        as a 500 that the key keeps answering
@@ -56,6 +57,7 @@ export class StripeStub {
     this.calls = []; /* {method, path, query, headers, raw, body, key} */
     this.violations = [];
     this.faults = [];
+    this.clock = { ms: 0 }; /* of the application */
     this.keys = new Map();
     this.objects = new Map();
     this.made = { session: 0, intent: 0, refund: 0 };
@@ -95,7 +97,9 @@ export class StripeStub {
     this.calls.push(call);
     this.check(call);
 
-    const fault = this.faults.shift();
+    /* reconciling comes when it likes: it must not eat another's fault */
+    const fault = CREATES[call.path] && call.method === 'POST'
+      ? this.faults.shift() : undefined;
 
     if (fault?.cut === 'before') {
       req.socket.destroy();
@@ -164,7 +168,8 @@ export class StripeStub {
   checkSession(call) {
     const { body } = call;
     const line = body.line_items?.[0];
-    const life = Number(body.expires_at) - Math.floor(Date.now() / 1000);
+    const life = Number(body.expires_at)
+      - Math.floor((Date.now() + this.clock.ms) / 1000);
 
     if (body.mode !== 'payment') this.wrong(call, `mode ${body.mode}`);
     if (!line || line.quantity !== '1') this.wrong(call, 'line items');
