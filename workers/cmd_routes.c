@@ -5,22 +5,15 @@
  */
 
 #include "cmd.h"
+#include "cmd_routes.h"
 
 #include <stdio.h>
 
-#include "../shared/api/stoa_api.h"
 #include "../shared/stoa_str.h"
 
 #define DOCUMENT_MAX (16 * 1024 * 1024)
 
-static const char *const cmd_routes_rates[STOA_RATE_COUNT] = {
-    [STOA_RATE_AUTH] = "auth",   [STOA_RATE_READ] = "read",
-    [STOA_RATE_WRITE] = "write", [STOA_RATE_SCAN] = "scan",
-    [STOA_RATE_NONE] = "none",
-};
-
-
-static void
+void
 cmd_routes_of(stoa_buf_t *b, const stoa_endpoint_t *ep)
 {
     if (ep->of.field == NULL) {
@@ -33,7 +26,7 @@ cmd_routes_of(stoa_buf_t *b, const stoa_endpoint_t *ep)
 
 
 static void
-cmd_routes_text(stoa_buf_t *b, const stoa_endpoint_t *ep, stoa_mem_t *mem)
+cmd_routes_line(stoa_buf_t *b, const stoa_endpoint_t *ep, stoa_mem_t *mem)
 {
     stoa_buf_t who, of;
 
@@ -52,26 +45,7 @@ cmd_routes_text(stoa_buf_t *b, const stoa_endpoint_t *ep, stoa_mem_t *mem)
     stoa_buf_printf(b, "%-6s %-46s %-28s %-16s %-6s %s\n",
                     stoa_method_name(ep->method), ep->path,
                     (const char *) who.data, (const char *) of.data,
-                    cmd_routes_rates[ep->rate], ep->id);
-}
-
-
-static void
-cmd_routes_json(stoa_buf_t *b, const stoa_endpoint_t *ep, bool first)
-{
-    stoa_buf_z(b, first ? "[\n{\"method\":" : ",\n{\"method\":");
-    stoa_buf_json_z(b, stoa_method_name(ep->method));
-    stoa_buf_z(b, ",\"path\":");
-    stoa_buf_json_z(b, ep->path);
-    stoa_buf_z(b, ",\"who\":\"");
-    stoa_who_print(b, ep->who);
-    stoa_buf_z(b, "\",\"of\":\"");
-    cmd_routes_of(b, ep);
-    stoa_buf_z(b, "\",\"rate\":");
-    stoa_buf_json_z(b, cmd_routes_rates[ep->rate]);
-    stoa_buf_z(b, ",\"id\":");
-    stoa_buf_json_z(b, ep->id);
-    stoa_buf_char(b, '}');
+                    cmd_routes_rate(ep), ep->id);
 }
 
 
@@ -129,9 +103,10 @@ cmd_routes(cmd_t *c, int argc, char **argv)
 
     for (size_t i = 0; i < api->nrows; i++) {
         if (json) {
-            cmd_routes_json(&b, api->rows[i], i == 0);
+            stoa_buf_z(&b, i == 0 ? "[\n" : ",\n");
+            cmd_routes_json(&b, api, api->rows[i]);
         } else {
-            cmd_routes_text(&b, api->rows[i], c->mem);
+            cmd_routes_line(&b, api->rows[i], c->mem);
         }
     }
 
