@@ -55,7 +55,7 @@ units:
 
 build-asan:
 	@$(INSTALL) build test asan
-	@$(BUILD) VARIANT=asan all units
+	@$(BUILD) VARIANT=asan stoa units
 	@flock -o build/.lock conf/dev/nginx-asan.sh
 
 build-fuzz:

@@ -410,7 +410,7 @@ mode=${1-test}
 
 case $mode in
 test)
-    prepare release:all test:all 'asan:all units' fuzz:fuzzers
+    prepare release:all test:all 'asan:stoa units' fuzz:fuzzers
     trap finish EXIT
     trap 'exit 1' INT TERM HUP
     start_cluster
@@ -419,7 +419,7 @@ test)
     # alone: what these measure is order under a full machine of their own
     run_parts faults smoke ;;
 asan)
-    prepare 'asan:all units'
+    prepare 'asan:stoa units'
     trap finish EXIT
     trap 'exit 1' INT TERM HUP
     start_cluster
@@ -436,7 +436,7 @@ fuzz)
 soak)
     export ROUNDS=200 SOAK=1
     FUZZ_SECONDS=60
-    prepare release:all test:all 'asan:all units' fuzz:fuzzers
+    prepare release:all test:all 'asan:stoa units' fuzz:fuzzers
     trap finish EXIT
     trap 'exit 1' INT TERM HUP
     start_cluster
@@ -452,7 +452,7 @@ valgrind)
     for part in "$mode" "$@"; do
         declare -F "part_$part" > /dev/null || die "no part \"$part\""
     done
-    prepare release:all test:all 'asan:all units' fuzz:fuzzers
+    prepare release:all test:all 'asan:stoa units' fuzz:fuzzers
     trap finish EXIT
     trap 'exit 1' INT TERM HUP
     start_cluster

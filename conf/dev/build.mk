@@ -36,6 +36,9 @@ OPT_test := -O1 -DSTOA_TEST=1 -Wno-maybe-uninitialized
 OPT_asan := -O1 -DSTOA_TEST=1 -Wno-maybe-uninitialized $(SANITIZE)
 OPT_fuzz := -O1 -DSTOA_TEST=1 -fsanitize=fuzzer-no-link,address,undefined \
 	-fno-sanitize-recover=undefined -Wno-unknown-warning-option
+# libasan has a crypt_r of its own that only forwards: --as-needed would drop
+# the library that it forwards to
+LDOPT_release := -Wl,--as-needed
 LDOPT_asan := $(SANITIZE)
 LDOPT_fuzz := -fsanitize=address,undefined
 
@@ -59,7 +62,7 @@ PKG_LIBS := $(shell pkg-config --libs $(PKGS))
 
 CFLAGS := -std=gnu11 -g $(OPT_$(VARIANT)) $(HARDEN) -fPIC \
 	-D_GNU_SOURCE -Ishared $(PKG_CFLAGS)
-LDFLAGS := -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(LDOPT_$(VARIANT))
+LDFLAGS := -Wl,-z,relro,-z,now,-z,noexecstack $(LDOPT_$(VARIANT))
 
 LIB_SRCS := $(sort $(wildcard shared/*.c shared/api/*.c shared/tasks/*.c))
 WORKER_SRCS := $(sort $(wildcard workers/*.c))
