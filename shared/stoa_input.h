@@ -29,8 +29,8 @@ typedef stoa_str_t stoa_value_t;
 
 /* One scalar against one field row (path, query, form). */
 bool stoa_input_scalar(stoa_mem_t *mem, const stoa_field_t *field,
-                       stoa_str_t raw, stoa_value_t *out,
-                       const char *pointer, stoa_faults_t *faults);
+                       stoa_str_t raw, stoa_value_t *out, const char *pointer,
+                       stoa_faults_t *faults);
 
 /* values[i] belongs to fields[i]; a missing one is null. */
 bool stoa_input_query(stoa_mem_t *mem, const stoa_field_t *fields,

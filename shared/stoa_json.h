@@ -50,17 +50,17 @@ bool stoa_json_each(stoa_str_t list, size_t *at, stoa_str_t *value);
 stoa_json_type_e stoa_json_kind(stoa_str_t value);
 
 /* A string's content with a NUL behind it; false: no memory. */
-bool stoa_json_content(stoa_mem_t *mem, stoa_str_t value, stoa_str_t *out)
-    STOA_MUSTCHECK;
+bool stoa_json_content(stoa_mem_t *mem, stoa_str_t value,
+                       stoa_str_t *out) STOA_MUSTCHECK;
 
 stoa_json_type_e stoa_json_type(const stoa_json_t *v);
-stoa_json_t *stoa_json_get(const stoa_json_t *object, const char *name);
-size_t       stoa_json_count(const stoa_json_t *v); /* array or object */
-stoa_json_t *stoa_json_at(const stoa_json_t *array, size_t i);
-stoa_str_t   stoa_json_str(const stoa_json_t *v);
-int64_t      stoa_json_int(const stoa_json_t *v);
-double       stoa_json_real(const stoa_json_t *v);
-bool         stoa_json_bool(const stoa_json_t *v);
+stoa_json_t     *stoa_json_get(const stoa_json_t *object, const char *name);
+size_t           stoa_json_count(const stoa_json_t *v); /* array or object */
+stoa_json_t     *stoa_json_at(const stoa_json_t *array, size_t i);
+stoa_str_t       stoa_json_str(const stoa_json_t *v);
+int64_t          stoa_json_int(const stoa_json_t *v);
+double           stoa_json_real(const stoa_json_t *v);
+bool             stoa_json_bool(const stoa_json_t *v);
 
 /* Walks an object's members in the text's order; *it starts as NULL. */
 bool stoa_json_next(const stoa_json_t *object, void **it, stoa_str_t *name,

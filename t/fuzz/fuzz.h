@@ -17,6 +17,7 @@
 
 #define FUZZ_MEMORY (1 << 26)
 
+/* clang-format off */
 #define fuzz_assert(what)                                                     \
     do {                                                                      \
         if (!(what)) {                                                        \
@@ -24,6 +25,7 @@
             abort();                                                          \
         }                                                                     \
     } while (0)
+/* clang-format on */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

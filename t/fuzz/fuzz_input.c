@@ -13,7 +13,10 @@ static const char *const colors[] = { "red", "green", NULL };
 
 static const stoa_field_t item[] = {
     { .name = "type_id", .type = STOA_T_UUID, .flags = STOA_REQUIRED },
-    { .name = "quantity", .type = STOA_T_INT, .min = 1, .max = 10,
+    { .name = "quantity",
+      .type = STOA_T_INT,
+      .min = 1,
+      .max = 10,
       .flags = STOA_REQUIRED },
     stoa_end_field,
 };
@@ -25,7 +28,11 @@ static const stoa_field_t tag[] = {
 static const stoa_field_t body[] = {
     { .name = "title", .type = STOA_T_TEXT, .min = 1, .max = 10 },
     { .name = "at", .type = STOA_T_TIME, .flags = STOA_NULLABLE },
-    { .name = "items", .type = STOA_T_LIST, .min = 1, .max = 3, .items = item,
+    { .name = "items",
+      .type = STOA_T_LIST,
+      .min = 1,
+      .max = 3,
+      .items = item,
       .object = true },
     { .name = "tags", .type = STOA_T_LIST, .min = 0, .max = 2, .items = tag },
     { .name = "place", .type = STOA_T_OBJECT, .items = item },
@@ -67,8 +74,7 @@ fuzz_faults(const stoa_faults_t *faults)
         fuzz_assert(faults->fault[i].code != NULL);
         fuzz_assert(faults->fault[i].detail != NULL
                     && faults->fault[i].detail[0] != '\0');
-        fuzz_assert(stoa_str_utf8(stoa_str_z(faults->fault[i].pointer),
-                                  NULL));
+        fuzz_assert(stoa_str_utf8(stoa_str_z(faults->fault[i].pointer), NULL));
     }
 }
 
@@ -95,8 +101,8 @@ fuzz_values(const stoa_field_t *fields, const stoa_value_t *values)
                         && (int64_t) points <= fields[i].max);
             break;
         case STOA_T_INT:
-            fuzz_assert(stoa_str_int(values[i], fields[i].min, fields[i].max,
-                                     &n));
+            fuzz_assert(
+                stoa_str_int(values[i], fields[i].min, fields[i].max, &n));
             break;
         case STOA_T_TIME:
             fuzz_assert(values[i].len == 24 && stoa_time_parse(values[i], &n));
@@ -124,16 +130,15 @@ fuzz_body(stoa_mem_t *mem, stoa_str_t text)
     stoa_faults_t faults = { 0 };
     size_t        i;
 
-    if (!stoa_input_json(mem, body, text, values, &canonical, &json,
-                         &faults)) {
+    if (!stoa_input_json(mem, body, text, values, &canonical, &json, &faults)) {
         fuzz_faults(&faults);
         return;
     }
 
     fuzz_assert(faults.n == 0);
     fuzz_values(body, values);
-    fuzz_assert(stoa_input_json(mem, body, canonical, again, &second, &json,
-                                &faults));
+    fuzz_assert(
+        stoa_input_json(mem, body, canonical, again, &second, &json, &faults));
     fuzz_assert(stoa_str_eq(canonical, second));
 
     for (i = 0; i < NFIELDS; i++) {

@@ -34,13 +34,15 @@ fuzz_is_lax(json_t *v, unsigned depth)
         return 1;
     }
 
-    json_array_foreach(v, i, member) {
+    json_array_foreach(v, i, member)
+    {
         if (fuzz_is_lax(member, depth + 1)) {
             return 1;
         }
     }
 
-    json_object_foreach(v, name, member) {
+    json_object_foreach(v, name, member)
+    {
         if (fuzz_is_lax(member, depth + 1)) {
             return 1;
         }

@@ -11,7 +11,7 @@
 
 #include <jansson.h>
 
-#define NOW 1767323045LL
+#define NOW    1767323045LL
 #define SECRET "0123456789abcdef0123456789abcdef"
 
 static const stoa_jwt_rules_t rules = { "i", "a", 5 };
@@ -33,7 +33,7 @@ fuzz_is_uuid(json_t *object, const char *name, const stoa_uuid_t *uuid)
     stoa_uuid_t parsed;
 
     return value != NULL && stoa_uuid_parse(stoa_str_z(value), &parsed)
-           && memcmp(&parsed, uuid, sizeof(parsed)) == 0;
+        && memcmp(&parsed, uuid, sizeof(parsed)) == 0;
 }
 
 
@@ -47,7 +47,8 @@ fuzz_has_audience(json_t *payload)
         return 1;
     }
 
-    json_array_foreach(aud, i, one) {
+    json_array_foreach(aud, i, one)
+    {
         if (json_is_string(one) && strcmp(json_string_value(one), "a") == 0) {
             return 1;
         }
@@ -97,7 +98,8 @@ fuzz_agree(stoa_str_t header, stoa_str_t payload, const stoa_claims_t *c)
         fuzz_assert(fuzz_is_uuid(p, "sid", &c->sid));
         fuzz_assert(json_integer_value(json_object_get(p, "ep")) == c->epoch);
 
-        json_array_foreach(json_object_get(p, "roles"), i, role) {
+        json_array_foreach(json_object_get(p, "roles"), i, role)
+        {
             fuzz_assert(json_is_string(role));
             roles |= stoa_role_by_name(stoa_str_z(json_string_value(role)));
         }
@@ -162,8 +164,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         /* a changed signature is refused, known header or not */
         b.data[b.len - 2] ^= 1;
-        fuzz_assert(stoa_jwt_verify(keys, &rules, stoa_buf_view(&b),
-                                    NOW * 1000, &claims, &why)
+        fuzz_assert(stoa_jwt_verify(keys, &rules, stoa_buf_view(&b), NOW * 1000,
+                                    &claims, &why)
                     == STOA_E_UNAUTHENTICATED);
 
     } else {

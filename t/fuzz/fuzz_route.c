@@ -26,7 +26,8 @@ fuzz_takes(const char *path, stoa_str_t uri)
         path += strcspn(path, "/.");
         suffix = strcspn(path, "/");
 
-        for (from = i; i < uri.len && uri.data[i] != '/'; i++) { }
+        for (from = i; i < uri.len && uri.data[i] != '/'; i++) {
+        }
 
         if (i - from <= suffix
             || memcmp(uri.data + i - suffix, path, suffix) != 0) {

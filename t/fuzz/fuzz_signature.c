@@ -64,8 +64,7 @@ fuzz_is_right(stoa_str_t header, stoa_str_t raw)
 
         for (size_t k = 0; k + 67 <= header.len; k++) {
             found |= memcmp(header.data + k, "v1=", 3) == 0
-                     && strncasecmp((char *) header.data + k + 3, hex, 64)
-                            == 0;
+                  && strncasecmp((char *) header.data + k + 3, hex, 64) == 0;
         }
     }
 
@@ -102,9 +101,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (err == STOA_OK) {
         fuzz_assert(memchr(header.data, 0, header.len) != NULL
                     || fuzz_is_right(header, rest));
-        fuzz_assert(stoa_signature_verify(header, rest, secrets, 2, NOW + 601,
-                                          300)
-                    == STOA_E_SIGNATURE_INVALID);
+        fuzz_assert(
+            stoa_signature_verify(header, rest, secrets, 2, NOW + 601, 300)
+            == STOA_E_SIGNATURE_INVALID);
         fuzz_assert(stoa_signature_verify(header, rest, NULL, 0, NOW, 300)
                     == STOA_E_SIGNATURE_INVALID);
     }

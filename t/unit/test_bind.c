@@ -17,8 +17,7 @@ static const stoa_field_t body[] = {
     { .name = "n", .type = STOA_T_INT, .min = 1, .max = 10 },
     { .name = "big", .type = STOA_T_INT, .min = 1, .max = 9007199254740991 },
     { .name = "at", .type = STOA_T_TIME },
-    { .name = "items", .type = STOA_T_LIST, .min = 1, .max = 2,
-      .items = body },
+    { .name = "items", .type = STOA_T_LIST, .min = 1, .max = 2, .items = body },
     stoa_end_field,
 };
 
@@ -97,7 +96,7 @@ bind_texts(void **state)
 {
     stoa_bound_row_t row;
 
-    row = bind_good((stoa_endpoint_t) {
+    row = bind_good((stoa_endpoint_t){
         .method = STOA_POST,
         .path = "/things/:id/:code",
         .path_fields = code_field,
@@ -126,11 +125,11 @@ bind_texts(void **state)
     assert_string_equal(row.plain->args[8].name, "user_agent");
     assert_null(row.keyed);
 
-    row = bind_good((stoa_endpoint_t) {
+    row = bind_good((stoa_endpoint_t){
         .method = STOA_GET,
         .query = query,
         .sql = "select 200 as status, $kind as body, $page as p, "
-               "$if_match as m, $limit as l" ,
+               "$if_match as m, $limit as l",
         .body = NULL,
         .path_fields = NULL,
         .list = NULL,
@@ -139,13 +138,12 @@ bind_texts(void **state)
     assert_non_null(strstr(row.plain->stmt.sql, "$4::uuid as l"));
     assert_false(row.plain->stmt.write);
 
-    row = bind_good((stoa_endpoint_t) {
-        .method = STOA_POST,
-        .batch = 64,
-        .keyed = true,
-        .path = "/things/:id",
-        .sql = "api.f($ord, $ctx, $id, $body)",
-        .body = body });
+    row = bind_good((stoa_endpoint_t){ .method = STOA_POST,
+                                       .batch = 64,
+                                       .keyed = true,
+                                       .path = "/things/:id",
+                                       .sql = "api.f($ord, $ctx, $id, $body)",
+                                       .body = body });
     assert_string_equal(row.plain->stmt.sql,
                         "select a.ord, a.status, a.body, a.meta, a.etag, "
                         "a.emit, a.wait from api.f($1::int[], $2::api.ctx[], "
@@ -154,8 +152,8 @@ bind_texts(void **state)
     assert_int_equal(row.keyed->args[0].kind, STOA_ARG_IDEM_SCOPE);
     assert_int_equal(row.keyed->args[3].kind, STOA_ARG_ORD);
 
-    row = bind_good((stoa_endpoint_t) { .method = STOA_GET,
-                                        .flow = STOA_FLOW_DOCS });
+    row = bind_good(
+        (stoa_endpoint_t){ .method = STOA_GET, .flow = STOA_FLOW_DOCS });
     assert_null(row.plain);
 }
 
@@ -214,50 +212,50 @@ bind_run(const char *sql)
 }
 
 
-static const char fixture[]
-    = "create schema api; create schema app;"
-      "create type api.ctx as (actor uuid, roles text[], session uuid, device "
-      "uuid, ip text, request_id text, lang text, reply_to text, event uuid);"
-      "create type api.answer as (status int, body json, meta json, etag "
-      "text, emit json, wait bigint);"
-      "create type api.answers as (ord int, status int, body json, meta json, "
-      "etag text, emit json, wait bigint);"
-      "create type api.idem as (state text, status int, body json, meta json, "
-      "etag text, at timestamptz);"
-      "create table app.idempotency (scope text, key text, print text, status "
-      "int, body json, meta json, etag text, at timestamptz default now(), "
-      "constraint idempotency_pkey primary key (scope, key));"
-      "create table app.things (id uuid primary key default "
-      "gen_random_uuid(), n int, kind text, owner uuid, starts_at "
-      "timestamptz);"
-      "create view api.things as select * from app.things;"
-      "create function api.idem_begin(scope text, key text, print text) "
-      "returns api.idem language plpgsql as $$ declare r app.idempotency; "
-      "x api.idem; begin if key = 'busy' then x.state = 'in_flight'; return "
-      "x; end if; select * into r from app.idempotency t where t.scope = "
-      "idem_begin.scope and t.key = idem_begin.key; if not found then "
-      "x.state = 'new'; elsif r.print <> print then x.state = 'mismatch'; "
-      "else x.state = 'stored'; x.status = r.status; x.body = r.body; x.meta "
-      "= r.meta; x.etag = r.etag; x.at = r.at; end if; return x; end $$;"
-      "create function api.idem_store(scope text, key text, print text, "
-      "status int, body json, meta json, etag text) returns timestamptz "
-      "language sql as $$ insert into app.idempotency values (scope, key, "
-      "print, status, body, meta, etag) returning at $$;"
-      "create function api.make(ctx api.ctx, body jsonb) returns api.answer "
-      "language plpgsql as $$ declare a api.answer; begin if body->>'title' "
-      "= 'refuse' then a.status = 0; a.body = "
-      "'{\"code\":\"SOLD_OUT\",\"remaining\":3}'; return a; elsif "
-      "body->>'title' = 'broken' then a.status = 0; a.body = "
-      "'{\"code\":\"STARTING\"}'; return a; elsif body->>'title' = 'bad' then "
-      "a.status = 502; a.body = '{}'; return a; end if; insert into "
-      "app.things (kind) values (body->>'title'); a.status = 201; a.body = "
-      "json_build_object('n', (select count(*) from app.things)); a.etag = "
-      "'\"1\"'; a.emit = '[{\"wake\":true}]'; a.wait = 7; return a; end $$;"
-      "create function api.makes(ord int[], ctx api.ctx[], body jsonb[]) "
-      "returns setof api.answers language plpgsql as $$ begin insert into "
-      "app.things (kind) select 'batch' from unnest(ord); return query select "
-      "o, 201, json_build_object('o', o), null::json, null::text, "
-      "null::json, null::bigint from unnest(ord) o; end $$;";
+static const char fixture[] =
+    "create schema api; create schema app;"
+    "create type api.ctx as (actor uuid, roles text[], session uuid, device "
+    "uuid, ip text, request_id text, lang text, reply_to text, event uuid);"
+    "create type api.answer as (status int, body json, meta json, etag "
+    "text, emit json, wait bigint);"
+    "create type api.answers as (ord int, status int, body json, meta json, "
+    "etag text, emit json, wait bigint);"
+    "create type api.idem as (state text, status int, body json, meta json, "
+    "etag text, at timestamptz);"
+    "create table app.idempotency (scope text, key text, print text, status "
+    "int, body json, meta json, etag text, at timestamptz default now(), "
+    "constraint idempotency_pkey primary key (scope, key));"
+    "create table app.things (id uuid primary key default "
+    "gen_random_uuid(), n int, kind text, owner uuid, starts_at "
+    "timestamptz);"
+    "create view api.things as select * from app.things;"
+    "create function api.idem_begin(scope text, key text, print text) "
+    "returns api.idem language plpgsql as $$ declare r app.idempotency; "
+    "x api.idem; begin if key = 'busy' then x.state = 'in_flight'; return "
+    "x; end if; select * into r from app.idempotency t where t.scope = "
+    "idem_begin.scope and t.key = idem_begin.key; if not found then "
+    "x.state = 'new'; elsif r.print <> print then x.state = 'mismatch'; "
+    "else x.state = 'stored'; x.status = r.status; x.body = r.body; x.meta "
+    "= r.meta; x.etag = r.etag; x.at = r.at; end if; return x; end $$;"
+    "create function api.idem_store(scope text, key text, print text, "
+    "status int, body json, meta json, etag text) returns timestamptz "
+    "language sql as $$ insert into app.idempotency values (scope, key, "
+    "print, status, body, meta, etag) returning at $$;"
+    "create function api.make(ctx api.ctx, body jsonb) returns api.answer "
+    "language plpgsql as $$ declare a api.answer; begin if body->>'title' "
+    "= 'refuse' then a.status = 0; a.body = "
+    "'{\"code\":\"SOLD_OUT\",\"remaining\":3}'; return a; elsif "
+    "body->>'title' = 'broken' then a.status = 0; a.body = "
+    "'{\"code\":\"STARTING\"}'; return a; elsif body->>'title' = 'bad' then "
+    "a.status = 502; a.body = '{}'; return a; end if; insert into "
+    "app.things (kind) values (body->>'title'); a.status = 201; a.body = "
+    "json_build_object('n', (select count(*) from app.things)); a.etag = "
+    "'\"1\"'; a.emit = '[{\"wake\":true}]'; a.wait = 7; return a; end $$;"
+    "create function api.makes(ord int[], ctx api.ctx[], body jsonb[]) "
+    "returns setof api.answers language plpgsql as $$ begin insert into "
+    "app.things (kind) select 'batch' from unnest(ord); return query select "
+    "o, 201, json_build_object('o', o), null::json, null::text, "
+    "null::json, null::bigint from unnest(ord) o; end $$;";
 
 /* Calls a keyed statement and checks what it says and what it did. */
 static void
@@ -319,10 +317,10 @@ bind_keyed(void **state)
     size_t           i;
     char             name[32];
 
-    row = bind_good((stoa_endpoint_t) { .method = STOA_POST,
-                                        .keyed = true,
-                                        .body = body,
-                                        .sql = "api.make($ctx, $body)" });
+    row = bind_good((stoa_endpoint_t){ .method = STOA_POST,
+                                       .keyed = true,
+                                       .body = body,
+                                       .sql = "api.make($ctx, $body)" });
 
     for (i = 0; i < stoa_nitems(steps); i++) {
         (void) snprintf(name, sizeof(name), "step %zu", i);
@@ -330,12 +328,11 @@ bind_keyed(void **state)
                           steps[i].check);
     }
 
-    row = bind_good((stoa_endpoint_t) {
-        .method = STOA_POST,
-        .keyed = true,
-        .batch = 64,
-        .body = body,
-        .sql = "api.makes($ord, $ctx, $body)" });
+    row = bind_good((stoa_endpoint_t){ .method = STOA_POST,
+                                       .keyed = true,
+                                       .batch = 64,
+                                       .body = body,
+                                       .sql = "api.makes($ord, $ctx, $body)" });
     bind_expect_keyed(row.keyed->stmt.sql, "batch",
                       "'s','k5','p','{1}','{NULL}','{NULL}'",
                       "r.status = 201 and r.body->>'o' = '1'");
@@ -350,30 +347,30 @@ bind_keyed(void **state)
 static void
 bind_lists(void **state)
 {
-    static const char walk[]
-        = "prepare p as %s; prepare c as %s; do $$ declare r record; keys "
-          "jsonb; got json[] = '{}'; want json[]; i int = 0; begin "
-          "for i in 0..4 loop execute format('execute p(null, null, 5, %%s)', "
-          "5 * i) into strict r; if r.total <> 23 or r.status <> 200 then "
-          "raise exception 'page %% says %%', i, r; end if; if (r.next is "
-          "null) <> (i = 4) then raise exception 'next of page %% is %%', i, "
-          "r.next; end if; got = got || array(select "
-          "json_array_elements(r.body)); end loop; "
-          "want = array(select json_build_object('n', n, 'kind', kind) from "
-          "app.things where owner is null order by starts_at%s, id%s); "
-          "if got::text <> want::text then raise exception 'pages gave %%', "
-          "got; end if; got = '{}'; i = 0; loop execute 'execute c(null, "
-          "null, ' || coalesce(quote_literal(keys), 'null') || ', 4)' into "
-          "strict r; got = got || array(select json_array_elements(r.body)); "
-          "i = i + 1; keys = r.next::jsonb; exit when keys is null or i > 9; "
-          "end loop; if i <> 6 or got::text <> want::text then raise "
-          "exception 'cursors gave %% in %%', got, i; end if; execute "
-          "'execute p(null, ''k1'', 5, 0)' into strict r; if r.total <> 8 or "
-          "(select count(*) from json_array_elements(r.body) e where "
-          "e->>'kind' <> 'k1') <> 0 then raise exception 'filter gave %%', r; "
-          "end if; execute 'execute p(null, ''none'', 5, 0)' into strict r; "
-          "if r.total <> 0 or r.body::text <> '[]' or r.next is not null then "
-          "raise exception 'nothing gave %%', r; end if; end $$";
+    static const char walk[] =
+        "prepare p as %s; prepare c as %s; do $$ declare r record; keys "
+        "jsonb; got json[] = '{}'; want json[]; i int = 0; begin "
+        "for i in 0..4 loop execute format('execute p(null, null, 5, %%s)', "
+        "5 * i) into strict r; if r.total <> 23 or r.status <> 200 then "
+        "raise exception 'page %% says %%', i, r; end if; if (r.next is "
+        "null) <> (i = 4) then raise exception 'next of page %% is %%', i, "
+        "r.next; end if; got = got || array(select "
+        "json_array_elements(r.body)); end loop; "
+        "want = array(select json_build_object('n', n, 'kind', kind) from "
+        "app.things where owner is null order by starts_at%s, id%s); "
+        "if got::text <> want::text then raise exception 'pages gave %%', "
+        "got; end if; got = '{}'; i = 0; loop execute 'execute c(null, "
+        "null, ' || coalesce(quote_literal(keys), 'null') || ', 4)' into "
+        "strict r; got = got || array(select json_array_elements(r.body)); "
+        "i = i + 1; keys = r.next::jsonb; exit when keys is null or i > 9; "
+        "end loop; if i <> 6 or got::text <> want::text then raise "
+        "exception 'cursors gave %% in %%', got, i; end if; execute "
+        "'execute p(null, ''k1'', 5, 0)' into strict r; if r.total <> 8 or "
+        "(select count(*) from json_array_elements(r.body) e where "
+        "e->>'kind' <> 'k1') <> 0 then raise exception 'filter gave %%', r; "
+        "end if; execute 'execute p(null, ''none'', 5, 0)' into strict r; "
+        "if r.total <> 0 or r.body::text <> '[]' or r.next is not null then "
+        "raise exception 'nothing gave %%', r; end if; end $$";
     stoa_bound_row_t row;
     stoa_buf_t       b;
     size_t           i;
@@ -384,9 +381,8 @@ bind_lists(void **state)
              "(i / 4) * interval '1.000001 s' from generate_series(1, 23) i; "
              "insert into app.things (n, owner, starts_at) select i, "
              "gen_random_uuid(), now() from generate_series(1, 5) i");
-    row = bind_good((stoa_endpoint_t) { .method = STOA_GET,
-                                        .list = &list,
-                                        .query = query });
+    row = bind_good(
+        (stoa_endpoint_t){ .method = STOA_GET, .list = &list, .query = query });
     assert_int_equal(row.nsorts, 2);
     assert_string_equal(row.pages[1].stmt.name, "things.row:page:1");
 

@@ -80,8 +80,9 @@ input_scalars(void **state)
     static const char *const rows[][3] = {
         { "text", "\xc3\xa9\xc3\xa9", "ok \xc3\xa9\xc3\xa9" },
         { "text", "\xc3\xa9", "too_short" },
-        { "text", "\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9", "ok \xc3\xa9\xc3\xa9"
-                                                      "\xc3\xa9\xc3\xa9" },
+        { "text", "\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9",
+          "ok \xc3\xa9\xc3\xa9"
+          "\xc3\xa9\xc3\xa9" },
         { "text", "abcde", "too_long" },
         { "text", "ab\xff", "format" },
         { "secret", "abcd", "ok abcd" },
@@ -89,7 +90,10 @@ input_scalars(void **state)
         { "code", "abcd", "ok abcd" },
         { "code", "", "too_short" },
         { "code", "\xc3\xa9\xc3\xa9\xc3", "format" },
-        { "code", "\xc3\xa9\xc3\xa9" "a", "too_long" },
+        { "code",
+          "\xc3\xa9\xc3\xa9"
+          "a",
+          "too_long" },
         { "int", "-5", "ok -5" },
         { "int", "-6", "too_small" },
         { "int", "10", "ok 10" },
@@ -124,7 +128,8 @@ input_scalars(void **state)
         { "url", "javascript:alert(1)", "format" },
         { "url", "https://a.example/ x", "format" },
         { "url", "https://a.example/\"x", "format" },
-        { "url", "https://a.example/0123456789012345678901", "ok https://"
+        { "url", "https://a.example/0123456789012345678901",
+          "ok https://"
           "a.example/0123456789012345678901" },
         { "url", "https://a.example/01234567890123456789012", "too_long" },
         { "color", "red", "ok red" },
@@ -135,7 +140,8 @@ input_scalars(void **state)
     size_t i, k;
 
     for (i = 0; i < stoa_nitems(rows); i++) {
-        for (k = 0; strcmp(kinds[k].name, rows[i][0]) != 0; k++) { }
+        for (k = 0; strcmp(kinds[k].name, rows[i][0]) != 0; k++) {
+        }
 
         if (strcmp(input_one(&kinds[k], rows[i][1]), rows[i][2]) != 0) {
             fail_msg("%s %s: %s, not %s", rows[i][0], rows[i][1],
@@ -149,15 +155,39 @@ static void
 input_email(void **state)
 {
     static const char *const good[] = {
-        "a@b.co", "first.last+tag@sub.example.org", "o'brien@example.com",
-        "a_b-c=d@x-y.example", "1@2.33",
+        "a@b.co",
+        "first.last+tag@sub.example.org",
+        "o'brien@example.com",
+        "a_b-c=d@x-y.example",
+        "1@2.33",
     };
     static const char *const bad[] = {
-        "", "a", "a@", "@b.co", "a@b", "a@@b.co", "a@b@c.co", ".a@b.co",
-        "a.@b.co", "a..b@c.co", "a@.co", "a@b.", "a@b..co", "a@-b.co",
-        "a@b-.co", "a@b.co-", "a b@c.co", "a@b .co", "a@b.co\r\nBcc: x@y.zz",
-        "\"a b\"@c.co", "a@[127.0.0.1]", "a<b@c.co", "a,b@c.co",
-        "\xc3\xa9@b.co", "a@b\xc3\xa9.co", "a@b_c.co",
+        "",
+        "a",
+        "a@",
+        "@b.co",
+        "a@b",
+        "a@@b.co",
+        "a@b@c.co",
+        ".a@b.co",
+        "a.@b.co",
+        "a..b@c.co",
+        "a@.co",
+        "a@b.",
+        "a@b..co",
+        "a@-b.co",
+        "a@b-.co",
+        "a@b.co-",
+        "a b@c.co",
+        "a@b .co",
+        "a@b.co\r\nBcc: x@y.zz",
+        "\"a b\"@c.co",
+        "a@[127.0.0.1]",
+        "a<b@c.co",
+        "a,b@c.co",
+        "\xc3\xa9@b.co",
+        "a@b\xc3\xa9.co",
+        "a@b_c.co",
     };
     const stoa_field_t *f = &kinds[11];
     char                text[512];
@@ -183,12 +213,12 @@ input_email(void **state)
     assert_string_not_equal(input_one(f, text), "format");
     (void) snprintf(text, sizeof(text), "a@%064d.co", 0);
     assert_string_equal(input_one(f, text), "format");
-    (void) snprintf(text, sizeof(text), "a@%050d.%060d.%060d.%060d.%013d.co",
-                    0, 0, 0, 0, 0);
+    (void) snprintf(text, sizeof(text), "a@%050d.%060d.%060d.%060d.%013d.co", 0,
+                    0, 0, 0, 0);
     assert_int_equal(strlen(text), 252);
     assert_string_not_equal(input_one(f, text), "format");
-    (void) snprintf(text, sizeof(text), "a@%050d.%060d.%060d.%060d.%016d.co",
-                    0, 0, 0, 0, 0);
+    (void) snprintf(text, sizeof(text), "a@%050d.%060d.%060d.%060d.%016d.co", 0,
+                    0, 0, 0, 0);
     assert_int_equal(strlen(text), 255);
     assert_string_equal(input_one(f, text), "format");
 }
@@ -199,7 +229,10 @@ input_email(void **state)
 static const stoa_field_t query[] = {
     { .name = "event_id", .type = STOA_T_UUID },
     { .name = "limit", .type = STOA_T_INT, .min = 1, .max = 100 },
-    { .name = "q", .type = STOA_T_TEXT, .min = 1, .max = 20,
+    { .name = "q",
+      .type = STOA_T_TEXT,
+      .min = 1,
+      .max = 20,
       .flags = STOA_REQUIRED },
     stoa_end_field,
 };
@@ -212,7 +245,8 @@ input_has(const char *pointer, const char *code)
 
     for (i = 0; i < faults.n; i++) {
         if (strcmp(faults.fault[i].pointer, pointer) == 0
-            && strcmp(faults.fault[i].code, code) == 0) {
+            && strcmp(faults.fault[i].code, code) == 0)
+        {
             return true;
         }
     }
@@ -227,24 +261,25 @@ input_queries(void **state)
     stoa_value_t v[3];
 
     faults.n = 0;
-    assert_true(stoa_input_query(mem, query, L("q=a+b%26c&limit=7"), v,
-                                 &faults));
+    assert_true(
+        stoa_input_query(mem, query, L("q=a+b%26c&limit=7"), v, &faults));
     assert_true(stoa_str_eq_z(v[2], "a b&c"));
     assert_true(stoa_str_eq_z(v[1], "7"));
     assert_null(v[0].data);
 
     assert_true(stoa_input_query(
-        mem, query, L("&q=x&&eventId=019a5b7c-0000-7abc-8def-0123456789ab"),
-        v, &faults));
+        mem, query, L("&q=x&&eventId=019a5b7c-0000-7abc-8def-0123456789ab"), v,
+        &faults));
     assert_int_equal(v[0].len, 36);
-    assert_true(stoa_input_query(mem, query, L("q=x&event_id=&limit="), v,
-                                 &faults));
+    assert_true(
+        stoa_input_query(mem, query, L("q=x&event_id=&limit="), v, &faults));
     assert_null(v[0].data);
 
     faults.n = 0;
-    assert_false(stoa_input_query(
-        mem, query, L("limit=0&limti=5&event_id=x&limit=3&%zz=1&a"), v,
-        &faults));
+    assert_false(
+        stoa_input_query(mem, query,
+                         L("limit=0&limti=5&event_id=x&limit=3&%zz=1&a"), v,
+                         &faults));
     assert_true(input_has("limit", "too_small"));
     assert_true(input_has("limti", "unknown"));
     assert_true(input_has("event_id", "format"));
@@ -257,13 +292,13 @@ input_queries(void **state)
 
     /* one field in both spellings is given twice */
     faults.n = 0;
-    assert_false(stoa_input_query(mem, query, L("q=x&event_id=&eventId="), v,
-                                  &faults));
+    assert_false(
+        stoa_input_query(mem, query, L("q=x&event_id=&eventId="), v, &faults));
     assert_true(input_has("eventId", "duplicate"));
 
     faults.n = 0;
-    assert_false(stoa_input_query(mem, query,
-                                  (stoa_str_t) stoa_null_string, v, &faults));
+    assert_false(stoa_input_query(mem, query, (stoa_str_t) stoa_null_string, v,
+                                  &faults));
     assert_true(input_has("q", "required"));
 }
 
@@ -272,7 +307,9 @@ static void
 input_forms(void **state)
 {
     static const stoa_field_t fields[] = {
-        { .name = "action", .type = STOA_T_ENUM, .values = colors,
+        { .name = "action",
+          .type = STOA_T_ENUM,
+          .values = colors,
           .flags = STOA_REQUIRED },
         { .name = "top_n", .type = STOA_T_INT, .min = 0, .max = 9 },
         stoa_end_field,
@@ -284,8 +321,8 @@ input_forms(void **state)
     assert_true(stoa_input_form(mem, fields, L("action=red&topN=5"), v,
                                 &canonical, &faults));
     assert_true(stoa_str_eq_z(canonical, "{\"action\":\"red\",\"top_n\":5}"));
-    assert_false(stoa_input_form(mem, fields, L("topN=5&x=1"), v, &canonical,
-                                 &faults));
+    assert_false(
+        stoa_input_form(mem, fields, L("topN=5&x=1"), v, &canonical, &faults));
     assert_true(input_has("/action", "required"));
     assert_true(input_has("/x", "unknown"));
 }
@@ -295,7 +332,10 @@ input_forms(void **state)
 
 static const stoa_field_t item[] = {
     { .name = "ticket_type_id", .type = STOA_T_UUID, .flags = STOA_REQUIRED },
-    { .name = "quantity", .type = STOA_T_INT, .min = 1, .max = 10,
+    { .name = "quantity",
+      .type = STOA_T_INT,
+      .min = 1,
+      .max = 10,
       .flags = STOA_REQUIRED },
     stoa_end_field,
 };
@@ -305,15 +345,24 @@ static const stoa_field_t tag[] = {
 };
 
 static const stoa_field_t body[] = {
-    { .name = "title", .type = STOA_T_TEXT, .min = 1, .max = 10,
+    { .name = "title",
+      .type = STOA_T_TEXT,
+      .min = 1,
+      .max = 10,
       .flags = STOA_REQUIRED },
     { .name = "starts_at", .type = STOA_T_TIME, .flags = STOA_NULLABLE },
-    { .name = "items", .type = STOA_T_LIST, .min = 1, .max = 3, .items = item,
+    { .name = "items",
+      .type = STOA_T_LIST,
+      .min = 1,
+      .max = 3,
+      .items = item,
       .object = true },
     { .name = "tags", .type = STOA_T_LIST, .min = 0, .max = 2, .items = tag },
     { .name = "place", .type = STOA_T_OBJECT, .items = item },
     { .name = "open", .type = STOA_T_BOOL },
-    { .name = "n", .type = STOA_T_INT, .min = -9007199254740991,
+    { .name = "n",
+      .type = STOA_T_INT,
+      .min = -9007199254740991,
       .max = 9007199254740991 },
     stoa_end_field,
 };
@@ -344,7 +393,8 @@ input_bodies(void **state)
                     "\"items\":[{\"ticketTypeId\":"
                     "\"019A5B7C-0000-7ABC-8DEF-0123456789AB\","
                     "\"quantity\":2}],\"tags\":[\"x\",\"y\"],"
-                    "\"open\":false,\"n\":-9007199254740991}")) {
+                    "\"open\":false,\"n\":-9007199254740991}"))
+    {
         fail_msg("%s %s", faults.fault[0].pointer, faults.fault[0].code);
     }
 
@@ -376,11 +426,12 @@ input_bodies(void **state)
 
     /* space wherever it may stand; without a built value */
     faults.n = 0;
-    assert_true(stoa_input_json(mem, body,
-                                L(" \n{ \"title\" : \"a\" , \"items\" : [ { "
-                                  "\"quantity\" : 1 , \"ticketTypeId\" : \""
-                                  UUID "\" } ] } \t"),
-                                values, &canonical, NULL, &faults));
+    assert_true(
+        stoa_input_json(mem, body,
+                        L(" \n{ \"title\" : \"a\" , \"items\" : [ { "
+                          "\"quantity\" : 1 , \"ticketTypeId\" : \"" UUID
+                          "\" } ] } \t"),
+                        values, &canonical, NULL, &faults));
     assert_true(stoa_str_eq_z(canonical,
                               "{\"title\":\"a\",\"items\":[{\"quantity\":1,"
                               "\"ticket_type_id\":\"" UUID "\"}]}"));
@@ -388,9 +439,8 @@ input_bodies(void **state)
     /* absent members stay absent; snake_case is as good */
     assert_true(input_body("{\"title\":\"a\",\"starts_at\":"
                            "\"2026-01-02T03:04:05+00:00\"}"));
-    assert_true(stoa_str_eq_z(canonical,
-                              "{\"title\":\"a\",\"starts_at\":"
-                              "\"2026-01-02T03:04:05.000Z\"}"));
+    assert_true(stoa_str_eq_z(canonical, "{\"title\":\"a\",\"starts_at\":"
+                                         "\"2026-01-02T03:04:05.000Z\"}"));
     assert_true(input_body("{\"title\":\"a\",\"place\":{\"quantity\":1,"
                            "\"ticketTypeId\":\"" UUID "\"}}"));
     assert_true(stoa_str_eq_z(values[4],
@@ -472,9 +522,12 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(input_scalars), cmocka_unit_test(input_email),
-        cmocka_unit_test(input_queries), cmocka_unit_test(input_forms),
-        cmocka_unit_test(input_bodies),  cmocka_unit_test(input_body_faults),
+        cmocka_unit_test(input_scalars),
+        cmocka_unit_test(input_email),
+        cmocka_unit_test(input_queries),
+        cmocka_unit_test(input_forms),
+        cmocka_unit_test(input_bodies),
+        cmocka_unit_test(input_body_faults),
         cmocka_unit_test(input_many_faults),
     };
 
