@@ -427,6 +427,7 @@ create or replace function app.orders_place(ords int[], ctxs api.ctx[],
 returns setof api.answers
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan -- planned once, not per batch
 as $$
 declare
     v_now constant timestamptz := app.now();
@@ -922,27 +923,8 @@ begin
             'currency', e_currency[o.e],
             'promoCode', o.code,
             'reservedUntil', case when not o.free then app.ts(v_until) end,
-            'items', (
-                select json_agg(json_build_object(
-                    'ticketTypeId', i.type,
-                    'name', i.name,
-                    'quantity', i.qty,
-                    'unitPriceCents', i.price,
-                    'discountCents', i.disc,
-                    'lineTotalCents', i.total) order by i.line)
-                from i
-                where i.order_id = o.id),
-            'tickets', case when o.free then (
-                select json_agg(json_build_object(
-                    'id', s.ticket_id,
-                    'code', s.code,
-                    'state', 'valid',
-                    'ticketTypeId', s.type,
-                    'ticketTypeName', s.name,
-                    'holderName', s.buyer_name,
-                    'priceCents', s.seat_price) order by s.line, s.ticket_id)
-                from s
-                where s.order_id = o.id) else '[]'::json end,
+            'items', lines.body,
+            'tickets', coalesce(seats.body, '[]'),
             'paymentDetails', (select app.payment_json(p.*)
                 from new_payments p
                 where p.order_id = o.id),
@@ -953,7 +935,29 @@ begin
         null::json, null::text, app.wake(),
         (select q.id from new_tasks q
             where q.order_id = o.id and q.kind = 'payment.create')
-    from o;
+    from o
+    join (
+        select i.n, json_agg(json_build_object(
+            'ticketTypeId', i.type,
+            'name', i.name,
+            'quantity', i.qty,
+            'unitPriceCents', i.price,
+            'discountCents', i.disc,
+            'lineTotalCents', i.total) order by i.line) as body
+        from i
+        group by i.n) lines on lines.n = o.n
+    left join (
+        select s.n, json_agg(json_build_object(
+            'id', s.ticket_id,
+            'code', s.code,
+            'state', 'valid',
+            'ticketTypeId', s.type,
+            'ticketTypeName', s.name,
+            'holderName', s.buyer_name,
+            'priceCents', s.seat_price) order by s.line, s.ticket_id) as body
+        from s
+        where s.free
+        group by s.n) seats on seats.n = o.n;
 end $$;
 
 create or replace function api.orders_create(ords int[], ctxs api.ctx[],

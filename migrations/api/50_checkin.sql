@@ -28,6 +28,7 @@ returns setof api.answers
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan -- planned once, not per batch
 as $$
 declare
     v_now constant timestamptz := app.now();
