@@ -43,11 +43,19 @@ typedef struct {
    does not grow with the number of tickets. */
 
 const char *__lsan_default_suppressions(void);
+const char *__lsan_default_options(void);
 
 const char *
 __lsan_default_suppressions(void)
 {
     return "leak:libfontconfig.so\n";
+}
+
+
+const char *
+__lsan_default_options(void)
+{
+    return "print_suppressions=0";
 }
 
 #endif
