@@ -13,7 +13,7 @@ import { SECRETS, boot } from '../harness/index.js';
 let app, alice, bob, olga, event, tickets;
 
 before(async () => {
-  app = await boot({ workers: 0, nginxWorkers: 1 });
+  app = await boot({ workers: 0 });
   [alice, bob, olga] = [await app.user(), await app.user(),
     await app.user('organizer')];
   event = await app.event(olga, {

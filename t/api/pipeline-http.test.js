@@ -11,7 +11,7 @@ import { boot } from '../harness/index.js';
 let app, alice, olga, event;
 
 before(async () => {
-  app = await boot({ workers: 0, nginxWorkers: 1 });
+  app = await boot({ workers: 0 });
   alice = await app.user();
   olga = await app.user('organizer');
   event = await app.event(olga, { types: [{ priceCents: 0, quota: 50 }] });

@@ -11,7 +11,7 @@ import { ROUNDS, boot, until } from '../harness/index.js';
 let app, alice, bob, olga, type;
 
 before(async () => {
-  app = await boot({ workers: 0, nginxWorkers: 2 });
+  app = await boot({ workers: 0 });
   [alice, bob, olga] = [await app.user(), await app.user(),
     await app.user('organizer')];
   const event = await app.event(olga,

@@ -19,7 +19,7 @@ let app, olga, event, ticket;
 
 before(async () => {
   app = await boot({
-    workers: 0, nginxWorkers: 1,
+    workers: 0,
     nginx: {
       server: `listen unix:${SOCKET} http2;
         stoa_cors ${HERE} https://two.example;`,

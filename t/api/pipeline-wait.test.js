@@ -11,7 +11,7 @@ import { boot, until } from '../harness/index.js';
 let app, alice, type;
 
 before(async () => {
-  app = await boot({ workers: 0, nginxWorkers: 1 });
+  app = await boot({ workers: 0 });
   /* the provider that needs a worker to say where to pay */
   await app.sql(`insert into app.settings (key, value)
     values ('payment_provider', 'stripe')
