@@ -81,12 +81,11 @@ configure()
         return
     fi
     mkdir -p "$OUT/static"
-    (cd "$SRC" && ./configure --builddir="$OUT/static" --with-compat \
-        --with-debug --with-threads --with-http_ssl_module \
-        --with-http_stub_status_module --with-http_realip_module \
-        --with-http_v2_module --with-http_auth_request_module \
-        --prefix=/usr/share/nginx --conf-path=/etc/nginx/nginx.conf \
-        --error-log-path=stderr --add-module="$ROOT" \
+    # the packaged nginx's own paths and modules; a bash array
+    # shellcheck source=/dev/null
+    . /usr/share/nginx/src/conf_flags
+    (cd "$SRC" && ./configure "${NGX_CONF_FLAGS[@]}" \
+        --builddir="$OUT/static" --add-module="$ROOT" \
         --with-cc-opt="$CC_OPT" \
         --with-ld-opt='-fsanitize=address,undefined') > "$LOG" 2>&1 \
         || die 'cannot configure nginx with the module'
