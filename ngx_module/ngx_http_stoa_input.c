@@ -271,6 +271,26 @@ ngx_http_stoa_input_accept(ngx_http_stoa_ctx_t *q)
     return any ? STOA_OK : STOA_E_NOT_ACCEPTABLE;
 }
 
+/* As the document calls it: the pointer of a fault in the path. */
+static const char *
+ngx_http_stoa_input_wire(ngx_http_stoa_ctx_t *q, const char *name)
+{
+    char *wire;
+
+    if (ngx_strchr(name, '_') == NULL) {
+        return name;
+    }
+
+    wire = stoa_alloc(&q->mem, ngx_strlen(name) + 1);
+    if (wire == NULL) {
+        return name;
+    }
+
+    stoa_str_camel(name, wire);
+
+    return wire;
+}
+
 static stoa_err_e
 ngx_http_stoa_input_path(ngx_http_stoa_ctx_t *q)
 {
@@ -290,7 +310,8 @@ ngx_http_stoa_input_path(ngx_http_stoa_ctx_t *q)
     for (i = 0; i < n; i++) {
         (void) stoa_input_scalar(&q->mem, q->row->path[i],
                                  q->gate->match.params[i], &q->path_values[i],
-                                 q->row->path[i]->name,
+                                 ngx_http_stoa_input_wire(
+                                     q, q->row->path[i]->name),
                                  &q->faults); /* counted in faults */
     }
 
