@@ -22,6 +22,9 @@
 #include "worker_engine.h"
 #include "worker_template.h"
 
+#include "../shared/stoa_code.h"
+#include "../shared/stoa_hash.h"
+#include "../shared/stoa_hmac.h"
 #include "../shared/stoa_str.h"
 #include "../shared/stoa_time.h"
 
@@ -46,6 +49,41 @@ typedef struct {
     bool               stopping;
     bool               released;
 } worker_process_t;
+
+
+/*
+ * The key by which devices check ticket codes offline, derived as the edge
+ * derives its seed; snapshots carry it.  The seed itself never leaves.
+ */
+static void
+worker_settings_key(const stoa_conf_t *conf, stoa_buf_t *b)
+{
+    char             text[stoa_base64url_len(32) + 1];
+    bool             good;
+    unsigned char    seed[32], open[32];
+    stoa_str_t       hex = stoa_str_z(conf->ticket_seed);
+    stoa_code_key_t *key;
+
+    good = hex.len != 0
+             ? stoa_hex_decode(seed, sizeof(seed), hex)
+                   == (ssize_t) sizeof(seed)
+             : stoa_hmac_derive(stoa_str_z(conf->jwt_secret), "ticket-seed",
+                                seed);
+
+    key = good ? stoa_code_key_create(seed, 1) : NULL;
+    stoa_wipe(seed, sizeof(seed));
+
+    if (key == NULL) {
+        return; /* nginx -t says what is wrong with it */
+    }
+
+    stoa_code_key_public(key, open);
+    stoa_code_key_destroy(key);
+    text[stoa_base64url_encode((unsigned char *) text, open, sizeof(open))] =
+        '\0';
+    stoa_buf_z(b, ",\"ticket_public_key\":");
+    stoa_buf_json_z(b, text);
+}
 
 
 void
@@ -77,6 +115,7 @@ worker_settings_json(const stoa_conf_t *conf, stoa_buf_t *b)
         comma = ",";
     }
 
+    worker_settings_key(conf, b);
     stoa_buf_char(b, '}');
 }
 

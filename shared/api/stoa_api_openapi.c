@@ -112,6 +112,24 @@ stoa_openapi_flow_type(const stoa_endpoint_t *ep)
 }
 
 
+/* What a path of a file answers, by its suffix. */
+static const char *
+stoa_openapi_file_type(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+
+    if (dot != NULL && strcmp(dot, ".png") == 0) {
+        return "image/png";
+    }
+
+    if (dot != NULL && strcmp(dot, ".pdf") == 0) {
+        return "application/pdf";
+    }
+
+    return "application/octet-stream";
+}
+
+
 static void
 stoa_openapi_content(stoa_openapi_t *o, const stoa_endpoint_t *ep)
 {
@@ -121,7 +139,7 @@ stoa_openapi_content(stoa_openapi_t *o, const stoa_endpoint_t *ep)
         type = "text/csv";
 
     } else if (type == NULL && ep->media == STOA_MEDIA_BYTES) {
-        type = "application/octet-stream";
+        type = stoa_openapi_file_type(ep->path);
     }
 
     stoa_openapi_object(o, "content");
