@@ -64,11 +64,10 @@ worker_settings_key(const stoa_conf_t *conf, stoa_buf_t *b)
     stoa_str_t       hex = stoa_str_z(conf->ticket_seed);
     stoa_code_key_t *key;
 
-    good = hex.len != 0
-             ? stoa_hex_decode(seed, sizeof(seed), hex)
-                   == (ssize_t) sizeof(seed)
-             : stoa_hmac_derive(stoa_str_z(conf->jwt_secret), "ticket-seed",
-                                seed);
+    good = hex.len != 0 ? stoa_hex_decode(seed, sizeof(seed), hex)
+                              == (ssize_t) sizeof(seed)
+                        : stoa_hmac_derive(stoa_str_z(conf->jwt_secret),
+                                           "ticket-seed", seed);
 
     key = good ? stoa_code_key_create(seed, 1) : NULL;
     stoa_wipe(seed, sizeof(seed));
