@@ -186,7 +186,13 @@ stoa_openapi_success(stoa_openapi_t *o, const stoa_endpoint_t *ep)
         stoa_openapi_object(o, known[i].key);
         stoa_openapi_text(o, "description", known[i].description);
 
-        if (known[i].status < 204) {
+        if (known[i].status != ep->status) { /* whatever comes later */
+            stoa_openapi_object(o, "content");
+            stoa_openapi_ref(o, "application/json",
+                             "#/components/schemas/Success");
+            stoa_openapi_close(o, '}');
+
+        } else if (known[i].status < 204) {
             stoa_openapi_content(o, ep);
         }
 
