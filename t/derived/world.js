@@ -1,0 +1,127 @@
+/*
+ * One fixture builder per resource that a row's .of names, and the people of
+ * the authorization matrix: one account per role, a scanner device, nobody.
+ * What somebody is to a resource is always read back from its view
+ * api.acl_<resource>, so that the test follows what the functions follow.
+ */
+
+import { must } from '../harness/fixtures.js';
+import { mint, roles } from './rows.js';
+
+/* What event_staff can say; owners come from the builders. */
+export const STAFF = ['manage', 'scan'];
+
+export class World {
+  constructor(app) {
+    this.app = app;
+  }
+
+  async begin() {
+    this.organizer = await this.app.user('organizer');
+    this.buyer = await this.app.user();
+    this.actors = [];
+    for (const role of roles) this.actors.push(await this.account(role));
+    return this;
+  }
+
+  /* An account that has this role and is a member, as everybody is. */
+  async account(role) {
+    const user = await this.app.user();
+
+    await this.app.grantRole(user.id, role);
+
+    const has = [...new Set(['member', role])];
+
+    return { ...user, what: role, roles: new Set(has),
+      token: await this.token(user, has) };
+  }
+
+  /* A session of its own, so that ending it ends no other. */
+  async token(user, has) {
+    const { accessToken } = must(await this.app.api('POST',
+      '/api/v1/auth/login', { body: {
+        email: user.email, password: user.password } }), 200).data;
+    const { sid } = JSON.parse(Buffer.from(accessToken.split('.')[1],
+      'base64url'));
+
+    return mint(this.app, { sub: user.id, sid, roles: has });
+  }
+
+  async device(eventId) {
+    const app = this.app;
+    const { pairingCode, code, deviceId, id } = must(await app.api('POST',
+      '/api/v1/checkin/devices', { token: this.organizer.token,
+        body: { eventId, name: 'Derived' } }), 201).data;
+    const login = must(await app.api('POST', '/api/v1/checkin/devices/login',
+      { body: { code: pairingCode ?? code } }), 200).data;
+
+    return { id: deviceId ?? id ?? login.deviceId, what: 'device',
+      roles: new Set(['device']), eventId, device: true,
+      token: login.accessToken ?? login.token ?? login.deviceToken };
+  }
+
+  /* ---- resources: {id, eventId} of one that `buyer` owns ---- */
+
+  async event() {
+    const event = await this.app.event(this.organizer,
+      { types: [{ priceCents: 0, quota: 1000 }] });
+
+    return { id: event.id, eventId: event.id, type: event.types[0].id };
+  }
+
+  async ticket_type() {
+    const { eventId } = await this.event();
+    const { id } = await this.app.ticketType(this.organizer, eventId);
+
+    return { id, eventId };
+  }
+
+  async order(buyer) {
+    const { eventId, type } = await this.event();
+    const { data } = must(await this.app.order(buyer, type), 201);
+
+    return { id: data.id, eventId };
+  }
+
+  async ticket(buyer) {
+    const { eventId, type } = await this.event();
+    const [{ id }] = await this.app.freeTickets(buyer, type);
+
+    return { id, eventId };
+  }
+
+  async make(resource, buyer = this.buyer) {
+    if (resource === 'device') {
+      const { eventId } = await this.event();
+      const { id } = await this.device(eventId);
+
+      return { id, eventId };
+    }
+    if (typeof this[resource] !== 'function') {
+      throw new Error(`no fixture builder for "${resource}" in world.js`);
+    }
+    return this[resource](buyer);
+  }
+
+  /* Everything api.acl_<resource> says about this account. */
+  async relations(resource, id, userId) {
+    return new Set((await this.app.sql(
+      `select relation from api.acl_${resource}
+       where id = $1 and user_id = $2`, [id, userId]))
+      .map(({ relation }) => relation));
+  }
+
+  /* A resource to which this account is what `relation` says. */
+  async related(resource, relation, actor) {
+    if (relation === 'owner') return this.make(resource, actor);
+
+    const made = await this.make(resource);
+
+    await this.app.sql(
+      `insert into app.event_staff (event_id, user_id, relation, created_at)
+       values ($1, $2, $3, app.now())
+       on conflict (event_id, user_id) do update
+       set relation = excluded.relation`, [made.eventId, actor.id, relation]);
+    return made;
+  }
+}
