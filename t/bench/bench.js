@@ -17,8 +17,9 @@ import path from 'node:path';
 import { Proc, ROOT, SECRETS, boot, run, until } from '../harness/index.js';
 import { takePort } from '../harness/proc.js';
 import {
-  CONNECTIONS, cpuOf, familyOf, inTurns, measured, median, ratio, rssKiB, wrk,
+  CONNECTIONS, cpuOfServer, drain, inTurns, measured, median, ratio, rssKiB, wrk,
 } from './measure.js';
+import { admitScript, orderScript } from './single.js';
 import { makeTickets, makeFiller } from './tickets.js';
 
 const HERE = path.join(ROOT, 't/bench');
@@ -60,8 +61,7 @@ class Bench {
       workers: 0, nginxWorkers: 1, validate: false,
       cluster: { durable: true, settings: 'shared_buffers = 512MB\n' },
       conf: { ACCESS_TTL: '24h' },
-      nginx: { replace: [[/access_log [^;]*;/, 'access_log off;']],
-        http: 'keepalive_requests 1000000000;' },
+      nginx: { replace: [[/access_log [^;]*;/, 'access_log off;']] },
     });
     await this.releaseClock();
     this.organizer = await this.app.user('organizer');
@@ -70,7 +70,6 @@ class Bench {
     this.event = await this.app.event(this.organizer,
       { types: [{ priceCents: 0, quota: 2000000, maxPerOrder: 1 }] });
     this.worker = () => this.app.nginx.workerPids();
-    this.postgres = () => familyOf(this.postmaster());
     this.bases = [];
   }
 
@@ -98,15 +97,51 @@ class Bench {
       this.bases.push(baseLocation(name, res));
     }
     const file = this.app.nginx.conf;
-    const text = fs.readFileSync(file, 'utf8');
+    const text = fs.readFileSync(file, 'utf8').trimEnd();
+    const port = await takePort();
 
-    fs.writeFileSync(file, text.replace(/^(\s*location \/api\/v1\/)/m,
-      `${this.bases.join('\n        ')}\n$1`));
+    /* a server of its own, in which nothing of Stoa is switched on */
+    this.baseUrl = `http://127.0.0.1:${port}`;
+    fs.writeFileSync(file, `${text.slice(0, -1)}
+    server {
+        listen 127.0.0.1:${port};
+        access_log off;
+        stoa_security_headers off;
+        stoa_errors off;
+        ${this.bases.join('\n        ')}
+    }\n}\n`);
     await this.app.nginx.reload();
+    for (const name of Object.keys(wanted)) await this.sameSize(name, wanted);
   }
 
-  load(urlPath, options) {
-    return measured(this.worker, () => wrk(`${this.app.url}${urlPath}`,
+  /* The baseline must send what the row sends. */
+  async sameSize(name, wanted) {
+    const { spec } = wanted[name];
+    const size = async (url, one) => {
+      const headers = { ...one.headers };
+
+      if (one.token) headers.Authorization = `Bearer ${one.token}`;
+      if (one.body) headers['Content-Type'] = 'application/json';
+      const res = await fetch(url, { method: one.method ?? 'GET', headers,
+        body: one.body && JSON.stringify(one.body) });
+      const body = await res.arrayBuffer();
+      const head = [...res.headers].reduce((n, [k, v]) =>
+        n + k.length + v.length + 4, 0);
+
+      return { status: res.status, head, body: body.byteLength };
+    };
+    const stoa = await size(`${this.app.url}${spec.path}`, spec);
+    const base = await size(`${this.baseUrl}/base/${name}`, spec);
+
+    if (stoa.status !== base.status || Math.abs(stoa.body - base.body) > 16
+        || Math.abs(stoa.head - base.head) > 16) {
+      throw new Error(`${name}: Stoa sends ${JSON.stringify(stoa)}, the `
+        + `baseline ${JSON.stringify(base)}`);
+    }
+  }
+
+  load(urlPath, options, origin = this.app.url) {
+    return measured(this.worker, () => wrk(`${origin}${urlPath}`,
       { seconds: SECONDS, ...options }));
   }
 
@@ -114,7 +149,7 @@ class Bench {
   async overBase(name, urlPath, options = {}) {
     await this.load(urlPath, { ...options, seconds: 1 });
     const got = await inTurns(ROUNDS, {
-      base: () => this.load(`/base/${name}`, options),
+      base: () => this.load(`/base/${name}`, options, this.baseUrl),
       stoa: () => this.load(urlPath, options),
     });
 
@@ -149,8 +184,40 @@ class Bench {
       'the peer to answer');
   }
 
+  pgbench(script, ...more) {
+    return run('pgbench', ['-n', '-M', 'prepared', '-c', '32', '-j', '1',
+      ...more, '-f', script, '-h', this.app.cluster.data, '-U', 'postgres',
+      this.app.id]);
+  }
+
+  /*
+   * Admits these tickets through a door.  The time is PostgreSQL's, from the
+   * first admission to the last; its CPU is read until its processes idle.
+   */
+  async admit(url, list) {
+    const file = path.join(this.app.dir, 'codes');
+    const cpu = cpuOfServer(this.postmaster());
+
+    fs.writeFileSync(file, list.map((t) => JSON.stringify(
+      { code: t.code, eventId: this.event.id })).join('\n') + '\n');
+    await drain(`${url}/api/v1/orders/validate`, path.join(HERE, 'list.lua'),
+      file, this.scanner.token);
+    const used = cpuOfServer(this.postmaster()) - cpu;
+    const [got] = await this.app.sql(`
+      select count(*)::int as n,
+        extract(epoch from max(admitted_at) - min(admitted_at))::float8 as s
+      from app.tickets
+      where id = any ($1) and state = 'admitted'`, [list.map((t) => t.id)]);
+
+    if (got.n !== list.length) {
+      throw new Error(`admitted ${got.n} of ${list.length}`);
+    }
+    return { perS: got.n / got.s, dbUs: used / 1000 / got.n };
+  }
+
   async stop() {
     await this.peerProc?.stop();
+    if (!this.app) return;
     this.app.failed = true; /* logs of overload are not under test */
     await this.app.stop();
   }
@@ -218,34 +285,9 @@ const ROWS = {
     async run(b) {
       await b.startPeer();
       const all = await makeTickets(b, 2 * TICKETS);
-      const file = (name, list) => {
-        const to = path.join(b.app.dir, name);
+      const stoa = await b.admit(b.app.url, all.slice(0, TICKETS));
+      const peer = await b.admit(b.peerUrl, all.slice(TICKETS));
 
-        fs.writeFileSync(to, list.map((t) => JSON.stringify(
-          { code: t.code, eventId: b.event.id })).join('\n') + '\n');
-        return to;
-      };
-      const script = path.join(HERE, 'list.lua');
-      const admitted = () => b.app.value(
-        `select count(*) from app.tickets where state = 'admitted'`);
-      const go = async (url, list) => {
-        const before = await admitted();
-        const cpu = cpuOf(b.postgres());
-        const from = process.hrtime.bigint();
-
-        await wrk(`${url}/api/v1/orders/validate`, { seconds: 120, script,
-          args: [file('codes', list), b.scanner.token] });
-        const s = Number(process.hrtime.bigint() - from) / 1e9;
-        const n = await admitted() - before;
-
-        return { perS: n / s, n, dbUs: (cpuOf(b.postgres()) - cpu) / 1000 / n };
-      };
-      const stoa = await go(b.app.url, all.slice(0, TICKETS));
-      const peer = await go(b.peerUrl, all.slice(TICKETS));
-
-      if (stoa.n !== TICKETS || peer.n !== TICKETS) {
-        throw new Error(`admitted ${stoa.n} and ${peer.n} of ${TICKETS}`);
-      }
       return { stoa: stoa.perS, peer: peer.perS, unit: 'per s',
         ratio: stoa.perS / peer.perS, dbUs: stoa.dbUs, peerDbUs: peer.dbUs };
     },
@@ -254,40 +296,27 @@ const ROWS = {
     title: 'PostgreSQL CPU per admission over one commit each',
     must: 0.25, stretch: 0.15,
     async run(b) {
-      const n = Math.min(TICKETS, 50000);
+      const n = Math.min(TICKETS, 32000);
       const all = await makeTickets(b, 2 * n);
-      const file = path.join(b.app.dir, 'codes');
-
-      fs.writeFileSync(file, all.slice(0, n).map((t) => JSON.stringify(
-        { code: t.code, eventId: b.event.id })).join('\n') + '\n');
-      let cpu = cpuOf(b.postgres());
-
-      await wrk(`${b.app.url}/api/v1/orders/validate`, { seconds: 120,
-        script: path.join(HERE, 'list.lua'), args: [file, b.scanner.token] });
-      const batched = (cpuOf(b.postgres()) - cpu) / 1000 / n;
+      const clients = 32;
+      const each = Math.floor(n / clients);
+      const script = path.join(b.app.dir, 'admit.sql');
+      const batched = await b.admit(b.app.url, all.slice(0, n));
 
       await b.app.sql(`create table public.bench_codes as
         select row_number() over () as n, code from unnest($1::text[]) code`,
       [all.slice(n).map((t) => t.code)]);
       await b.app.sql('alter table public.bench_codes add primary key (n)');
-      const clients = 32;
-      const script = path.join(b.app.dir, 'admit.sql');
-      const bench = JSON.parse(fs.readFileSync(
-        path.join(HERE, 'single.json'), 'utf8'));
-
       await b.app.sql('create sequence public.bench_seq');
-      fs.writeFileSync(script, bench.admit
-        .replaceAll('@ACTOR@', b.scanner.id).replaceAll('@EVENT@', b.event.id));
-      fs.chmodSync(b.app.dir, 0o755);
-      cpu = cpuOf(b.postgres());
-      await run('pgbench', ['-n', '-M', 'prepared', '-c', String(clients),
-        '-j', '1', '-t', String(Math.floor(n / clients)), '-f', script,
-        '-h', b.app.cluster.data, '-U', 'postgres', b.app.id]);
-      const single = (cpuOf(b.postgres()) - cpu) / 1000
-        / (Math.floor(n / clients) * clients);
+      await b.app.sql('analyze public.bench_codes');
+      fs.writeFileSync(script, admitScript(b.scanner.id, b.event.id));
+      const cpu = cpuOfServer(b.postmaster());
 
-      return { stoa: batched, peer: single, unit: 'us CPU',
-        ratio: batched / single };
+      await b.pgbench(script, '-t', String(each));
+      const single = (cpuOfServer(b.postmaster()) - cpu) / 1000 / (each * clients);
+
+      return { stoa: batched.dbUs, peer: single, unit: 'us CPU',
+        ratio: batched.dbUs / single };
     },
   },
   orders: {
@@ -307,15 +336,9 @@ const ROWS = {
         throw new Error(`${got.errors} errors, ${made} orders of ${got.n}`);
       }
       const script = path.join(b.app.dir, 'order.sql');
-      const bench = JSON.parse(fs.readFileSync(
-        path.join(HERE, 'single.json'), 'utf8'));
 
-      fs.writeFileSync(script, bench.order
-        .replaceAll('@ACTOR@', b.buyer.id)
-        .replaceAll('@TYPE@', b.event.types[0].id));
-      const text = await run('pgbench', ['-n', '-M', 'prepared', '-c', '32',
-        '-j', '1', '-T', String(2 * SECONDS), '-f', script,
-        '-h', b.app.cluster.data, '-U', 'postgres', b.app.id]);
+      fs.writeFileSync(script, orderScript(b.buyer.id, b.event.types[0].id));
+      const text = await b.pgbench(script, '-T', String(2 * SECONDS));
       const peer = Number(/tps = ([\d.]+)/.exec(text)[1]);
 
       return { stoa: got.rps, peer, ratio: got.rps / peer, unit: 'per s' };
@@ -349,7 +372,7 @@ const ROWS = {
     must: 1.3, stretch: 1.1, slow: true,
     async run(b) {
       const p50s = async () => {
-        const all = await makeTickets(b, 20000);
+        const all = await makeTickets(b, 100000);
         const file = path.join(b.app.dir, 'codes');
         const row = await b.load(`/api/v1/events/${b.event.id}`,
           { headers: b.bearer(b.buyer) });
@@ -358,8 +381,8 @@ const ROWS = {
         fs.writeFileSync(file, all.map((t) => JSON.stringify(
           { code: t.code, eventId: b.event.id })).join('\n') + '\n');
         const admit = await wrk(`${b.app.url}/api/v1/orders/validate`, {
-          seconds: 60, script: path.join(HERE, 'list.lua'),
-          args: [file, b.scanner.token] });
+          seconds: 3, script: path.join(HERE, 'list.lua'),
+          args: [file, b.scanner.token, '/dev/null'] });
 
         return { row: row.p50, list: list.p50, admit: admit.p50 };
       };

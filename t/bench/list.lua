@@ -1,13 +1,14 @@
--- POSTs one body per line of a file, each once, then stops.
--- args: file, token
-local bodies, i, token = {}, 0, nil
+-- POSTs one body per line of a file, each once, then makes a marker file.
+-- (wrk sleeps its whole duration whatever a thread does, so that the caller
+-- watches for the marker.)  args: file, token, marker
+local bodies, i, marker = {}, 0, nil
 
 function init(args)
     for line in io.lines(args[1]) do bodies[#bodies + 1] = line end
-    token = args[2]
+    marker = args[3]
     wrk.method = "POST"
     wrk.headers["Content-Type"] = "application/json"
-    wrk.headers["Authorization"] = "Bearer " .. token
+    wrk.headers["Authorization"] = "Bearer " .. args[2]
 end
 
 function request()
@@ -19,5 +20,8 @@ local answered = 0
 
 function response()
     answered = answered + 1
-    if answered >= #bodies then wrk.thread:stop() end
+    if answered == #bodies and marker then
+        io.open(marker, "w"):close()
+        wrk.thread:stop()
+    end
 end

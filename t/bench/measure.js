@@ -4,7 +4,7 @@
  * base and subject in turns on the same machine, medians of the rounds.
  */
 
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { promisify } from 'node:util';
 
@@ -30,6 +30,17 @@ export function cpuOf(pids) {
     }
   }
   return sum;
+}
+
+/*
+ * Nanoseconds used by a server that forks, by what still runs and by the
+ * children that ended (/proc/PID/stat counts those in ticks of 10 ms).
+ */
+export function cpuOfServer(pid) {
+  const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+
+  return cpuOf(familyOf(pid)) + (Number(fields[13]) + Number(fields[14])) * 1e7;
 }
 
 /* A process and all below it. */
@@ -74,6 +85,10 @@ export async function wrk(url, { seconds = 5, script, args = [], headers = {},
   argv.push(url, '--', ...args);
 
   const { stdout } = await execFileP('wrk', argv, { maxBuffer: 1 << 20 });
+
+  if (!/50%\s+[\d.]+[mu]?s/.test(stdout)) {
+    throw new Error(`wrk says:\n${stdout}`);
+  }
   const number = (re) => Number((re.exec(stdout) ?? [0, 0])[1]);
   const sockets = /Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)/
     .exec(stdout) ?? [0, 0, 0, 0, 0];
@@ -87,6 +102,23 @@ export async function wrk(url, { seconds = 5, script, args = [], headers = {},
       + sockets.slice(1).reduce((a, b) => a + Number(b), 0),
     text: stdout,
   };
+}
+
+/* Sends each line of the file once (list.lua), as fast as it is answered. */
+export async function drain(url, script, file, token) {
+  const marker = `${file}.done`;
+
+  fs.rmSync(marker, { force: true });
+  const child = spawn('wrk', ['-t1', `-c${CONNECTIONS}`, '-d600s', '-s', script,
+    url, '--', file, token, marker], { stdio: 'ignore' });
+  const ended = new Promise((done) => { child.on('exit', done); });
+
+  while (!fs.existsSync(marker)) {
+    if (child.exitCode !== null) throw new Error('wrk ended early');
+    await new Promise((done) => { setTimeout(done, 20); });
+  }
+  child.kill('SIGKILL');
+  await ended;
 }
 
 /* A run with the CPU that these processes used for it, per request. */
