@@ -6,8 +6,10 @@
 # binary with preloaded sanitizers would hide it.
 #
 # The source comes from the distribution, through a list of sources kept in
-# build/asan/apt: a Debian as installed has no deb-src.  Done once per version
-# and list of sources; after that only what changed is compiled.
+# build/asan/apt: a Debian as installed has no deb-src.  An archive keeps only
+# the newest update of a package, so a machine a few days behind takes another
+# revision of the same nginx.  Done once per version and list of sources; after
+# that only what changed is compiled.
 
 set -eu
 cd "$(dirname "$0")/../.."
@@ -50,16 +52,37 @@ private_apt()
         -o APT::Sandbox::User=root -o Acquire::Languages=none "$@"
 }
 
+# the Debian revisions of the installed nginx that there are, newest first
+revisions()
+{
+    apt-cache -o Dir::Etc::SourceList=/dev/null \
+        -o Dir::Etc::SourceParts="$APT/sources" \
+        -o Dir::State::Lists="$APT/lists" -o Dir::Cache="$APT/cache" \
+        showsrc nginx 2> /dev/null | sed -n 's/^Version: //p' \
+        | grep -F -e "${VERSION%-*}-" | sort -rV
+}
+
+download()
+{
+    rm -f "$OUT"/src/*
+    (cd "$OUT/src" && private_apt source --download-only "nginx=$1") \
+        >> "$LOG" 2>&1
+}
+
 get_source()
 {
+    local revision
+
     [ -e "$SRC/configure" ] && return
     echo "stoa: getting the source of nginx $VERSION"
     make_sources
     private_apt update > "$LOG" 2>&1 || die 'cannot read the source lists'
     rm -rf "$OUT/src" "$SRC"
     mkdir -p "$OUT/src"
-    (cd "$OUT/src" && private_apt source --download-only "nginx=$VERSION" \
-        && dpkg-source --no-check -x ./*.dsc tree) >> "$LOG" 2>&1 \
+    for revision in $VERSION $(revisions); do
+        download "$revision" && break
+    done
+    (cd "$OUT/src" && dpkg-source --no-check -x ./*.dsc tree) >> "$LOG" 2>&1 \
         || die "cannot get the source of nginx $VERSION"
     mv "$OUT/src/tree" "$SRC"
 }
