@@ -72,7 +72,8 @@ begin
     from (
         select t.id
         from unnest(codes, modes) x (code, mode)
-        join app.tickets t on left(t.code, 28) = left(upper(x.code), 28)
+        join app.tickets t
+            on left(t.code, 28) = left(upper(x.code collate "C"), 28)
         where x.mode is distinct from 'lookup'
         order by t.id
         for no key update of t) l;
@@ -98,7 +99,7 @@ begin
                     x (code, mode, nonce, actor, roles, session, device, ip,
                         request_id, lang, reply_to, event, i)) x
             left join app.tickets t
-                on left(t.code, 28) = left(upper(x.code), 28)) r;
+                on left(t.code, 28) = left(upper(x.code collate "C"), 28)) r;
     end if;
 
     foreach v_t in array v_turns loop
@@ -115,7 +116,8 @@ begin
                     session, device, ip, request_id, lang, reply_to, event, i)
             where v_turn is null or v_turn[u.i] = v_t),
         f as ( -- found
-            select x.*, t.id as t_id, t.state, t.code = upper(x.code) as same,
+            select x.*, t.id as t_id, t.state,
+                t.code = upper(x.code collate "C") as same,
                 t.event_id as t_event, t.ticket_type_id, t.holder_name,
                 t.order_id, t.admitted_at, t.admitted_gate, t.generation,
                 y.name as type_name, y.valid_from,
@@ -127,7 +129,7 @@ begin
                     and coalesce(x.event_id, x.event) = x.event as device_ok
             from x
             left join app.tickets t
-                on left(t.code, 28) = left(upper(x.code), 28)
+                on left(t.code, 28) = left(upper(x.code collate "C"), 28)
             left join app.ticket_types y on y.id = t.ticket_type_id
             left join app.events e on e.id = t.event_id
             left join app.scanner_devices d on d.id = x.device),
@@ -135,7 +137,11 @@ begin
             select f.*,
                 case
                     when f.device is not null then f.device_ok
-                    when f.admin or f.at_event is null then true
+                    when f.at_event is null then true
+                    when f.admin then f.at_event is not distinct from f.t_event
+                        or exists (
+                            select from app.events g
+                            where g.id = f.at_event)
                     when f.at_event = f.t_event and f.organizer_id = f.actor
                         then true
                     else exists (
@@ -151,8 +157,9 @@ begin
                     when f.t_id is null then 'unknown'
                     when not f.same then case when exists (
                             select from app.ticket_revocations k
-                            where k.ticket_id = f.t_id and k.code_sha256
-                                = sha256(convert_to(upper(f.code), 'UTF8')))
+                            where k.ticket_id = f.t_id
+                                and k.code_sha256 = sha256(convert_to(
+                                    upper(f.code collate "C"), 'UTF8')))
                         then 'cancelled' else 'unknown' end
                     when f.t_event <> f.at_event then 'wrong_event'
                     when f.state in ('reserved', 'expired') then 'not_paid'

@@ -36,6 +36,9 @@ select is((t.scan(t.ctx(scan), k, event => ev2)).body->>'code', 'FORBIDDEN',
     'at another event: 403') from v;
 select is((t.scan(t.ctx(x, '{admin,member}'), k, mode => 'lookup'))
     .body->>'verdict', 'valid', 'an admin may') from v;
+select is((t.scan(t.ctx(x, '{admin,member}'), 'NONE', event =>
+    gen_random_uuid())).body->>'code', 'FORBIDDEN',
+    'at no event nobody may') from v;
 
 -- verdicts
 select is((t.scan(t.ctx(scan), 'NONSENSE')).body->>'verdict', 'unknown',
