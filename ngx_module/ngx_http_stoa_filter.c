@@ -114,7 +114,9 @@ ngx_http_stoa_header_filter(ngx_http_request_t *r)
         return NGX_ERROR;
     }
 
-    if (r->err_status != 0 && !r->error_page && r->upstream == NULL
+    /* err_status: nginx makes the page, also 502 and 504 of a proxy; what a
+       proxied server itself answers has none */
+    if (r->err_status != 0 && !r->error_page
         && (lcf->errors == 1 || (lcf->errors != 0 && gate->refused != STOA_OK))
         && r->err_status >= NGX_HTTP_BAD_REQUEST)
     {
