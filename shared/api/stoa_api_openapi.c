@@ -330,7 +330,7 @@ stoa_openapi_list_parameters(stoa_openapi_t *o, const stoa_endpoint_t *ep)
     stoa_field_t        page = { .name = "page",
                                  .type = STOA_T_INT,
                                  .min = 1,
-                                 .max = INT32_MAX,
+                                 .max = 1000000,
                                  .summary = "Number of the page, from 1" };
     stoa_field_t        limit = { .name = "limit",
                                   .type = STOA_T_INT,
