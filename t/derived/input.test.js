@@ -9,7 +9,8 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { boot } from '../harness/index.js';
 import {
-  NONE, camel, counts, fill, item, mint, object, rows, sample, withQuery,
+  NONE, camel, counts, fill, item, mint, object, paging, rows, sample,
+  withQuery,
 } from './rows.js';
 
 let app, token;
@@ -260,18 +261,8 @@ test('queries: each field, and names that nobody declared', async () => {
   let n = 0;
 
   for (const row of rows.filter((r) => !r.verify)) {
-    const fields = [...row.query];
+    const fields = [...row.query, ...paging(row)];
 
-    if (row.list) {
-      const has = new Set(fields.map((f) => f.name));
-      const paging = [
-        { name: 'page', type: 'int', min: 1, max: 1000000 },
-        { name: 'limit', type: 'int', min: 1, max: row.list.max },
-        { name: 'sort', type: 'enum', values: row.list.sorts },
-      ];
-
-      fields.push(...paging.filter((f) => !has.has(f.name)));
-    }
     await unchanged(row, async () => {
       for (const fault of pairs(fields, false)) {
         await refused(row, fault, {
@@ -356,7 +347,7 @@ test('what lies on a bound is not refused for it', async () => {
         `${wire} ${JSON.stringify(value)?.slice(0, 60)}`);
       }
     }
-    for (const field of row.query) {
+    for (const field of [...row.query, ...paging(row)]) {
       const wire = camel(field.name);
 
       for (const value of fits(field)) {

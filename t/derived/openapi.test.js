@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { createConfig, lintFromString } from '@redocly/openapi-core';
 import { boot } from '../harness/index.js';
-import { camel, rows } from './rows.js';
+import { camel, paging, rows } from './rows.js';
 
 let app, doc, text;
 
@@ -98,13 +98,14 @@ test('parameters are those of path, query and list', () => {
     const all = (operation(row).parameters ?? []).map(deref);
     const of = (where) => new Set(all.filter((p) => p.in === where)
       .map((p) => p.name));
-    const query = row.query.map((f) => camel(f.name));
+    const fields = [...row.query, ...paging(row)];
+    const query = fields.map((f) => camel(f.name));
 
-    if (row.list) query.push('page', 'limit', 'sort', 'cursor');
+    if (row.list) query.push('cursor');
     assert.deepEqual(of('path'), new Set(row.params.map(camel)),
       row.name);
     assert.deepEqual(of('query'), new Set(query), row.name);
-    for (const field of row.query) {
+    for (const field of fields) {
       const p = all.find((q) => q.name === camel(field.name));
 
       assert.equal(Boolean(p.required), Boolean(field.required), row.name);

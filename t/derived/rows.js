@@ -53,6 +53,13 @@ export const withQuery = (url, values) => {
   return text ? `${url}?${text}` : url;
 };
 
+/* The query fields that every list has beside its own. */
+export const paging = (row) => !row.list ? [] : [
+  { name: 'page', type: 'int', min: 1, max: 1000000 },
+  { name: 'limit', type: 'int', min: 1, max: row.list.max },
+  { name: 'sort', type: 'enum', values: row.list.sorts },
+].filter((field) => !row.query.some(({ name }) => name === field.name));
+
 /* Rows by path, as the router sees them. */
 export function byPath(list = rows) {
   const paths = new Map();
