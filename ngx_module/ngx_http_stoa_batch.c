@@ -19,6 +19,8 @@ typedef struct {
     ngx_uint_t        shares;
 } ngx_http_stoa_shared_t;
 
+#define NGX_HTTP_STOA_BATCHES 2 /* of one row under way in one process */
+
 typedef struct ngx_http_stoa_run_s ngx_http_stoa_run_t;
 
 /* One request: in the row's queue until it rides a run. */
@@ -42,6 +44,7 @@ struct ngx_http_stoa_run_s {
     ngx_http_stoa_element_t *els[]; /* .n of them */
 };
 
+static ngx_uint_t ngx_http_stoa_batch_due(const ngx_http_stoa_row_t *row);
 static void                 ngx_http_stoa_batch_flush(stoa_defer_t *d);
 static ngx_http_stoa_run_t *ngx_http_stoa_run_create(ngx_http_stoa_row_t *row,
                                                      ngx_uint_t           max);
@@ -102,7 +105,7 @@ ngx_http_stoa_batch_run(ngx_http_stoa_ctx_t *q)
     ngx_queue_insert_tail(&row->waiting, &el->queue);
     row->nwaiting++;
 
-    if (!row->running) {
+    if (ngx_http_stoa_batch_due(row)) {
         /* at the end of this turn: what arrived in it goes together */
         loop = ngx_http_stoa_process.loop;
         loop->defer(loop, &row->flush);
@@ -111,6 +114,19 @@ ngx_http_stoa_batch_run(ngx_http_stoa_ctx_t *q)
     q->r->connection->log->action = (char *) "waiting for postgres";
 
     return ngx_http_stoa_suspend(q);
+}
+
+/*
+ * One batch at a time fills the next one best; a second one beside it, once
+ * enough wait, keeps PostgreSQL busy while the first one's answers are sent.
+ */
+static ngx_uint_t
+ngx_http_stoa_batch_due(const ngx_http_stoa_row_t *row)
+{
+    return row->nwaiting > 0
+           && (row->running == 0
+               || (row->running < NGX_HTTP_STOA_BATCHES
+                   && row->nwaiting >= row->ep->batch / 4U));
 }
 
 /* The client left, or the request was answered. */
@@ -140,7 +156,7 @@ ngx_http_stoa_batch_flush(stoa_defer_t *d)
 
     row = d->data;
 
-    if (row->running || ngx_queue_empty(&row->waiting)) {
+    if (!ngx_http_stoa_batch_due(row)) {
         return;
     }
 
@@ -500,7 +516,7 @@ ngx_http_stoa_run_over(ngx_http_stoa_run_t *run)
 
     ngx_http_stoa_run_destroy(run);
 
-    if (!row->running && !ngx_queue_empty(&row->waiting)) {
+    if (ngx_http_stoa_batch_due(row)) {
         loop = ngx_http_stoa_process.loop;
         loop->defer(loop, &row->flush);
     }

@@ -242,23 +242,26 @@ begin
                 when not v.allowed then '{"code":"FORBIDDEN"}'::json
                 when v.verdict in ('unknown', 'wrong_event') then
                     json_build_object('verdict', v.verdict)
-                else json_build_object(
-                    'verdict', v.verdict,
-                    'reason', v.reason,
-                    'admittedAt', case when v.told is null
-                        and v.verdict = 'admitted' then v_at
-                        else app.ts(v.shown_at) end,
-                    'gate', v.shown_gate,
-                    'ticket', json_build_object(
-                        'id', v.t_id,
-                        'state', case when v.stores and v.verdict in (
-                                'admitted', 'exited') then v.verdict
-                            else v.state end,
-                        'ticketTypeId', v.ticket_type_id,
-                        'ticketTypeName', v.type_name,
-                        'holderName', v.holder_name,
-                        'orderId', v.order_id,
-                        'eventId', v.t_event))
+                -- text, not json_build_object(), which looks the type of
+                -- each argument up at each call
+                else ('{"verdict":' || to_json(v.verdict)
+                    || ',"reason":' || coalesce(to_json(v.reason)::text,
+                        'null')
+                    || ',"admittedAt":' || coalesce(to_json(case
+                        when v.told is null and v.verdict = 'admitted'
+                            then v_at else app.ts(v.shown_at) end)::text,
+                        'null')
+                    || ',"gate":' || coalesce(to_json(v.shown_gate)::text,
+                        'null')
+                    || ',"ticket":{"id":"' || v.t_id
+                    || '","state":"' || case when v.stores and v.verdict in (
+                            'admitted', 'exited') then v.verdict
+                        else v.state end
+                    || '","ticketTypeId":"' || v.ticket_type_id
+                    || '","ticketTypeName":' || to_json(v.type_name)
+                    || ',"holderName":' || to_json(v.holder_name)
+                    || ',"orderId":"' || v.order_id
+                    || '","eventId":"' || v.t_event || '"}}')::json
             end,
             null::json, null::text, null::json, null::bigint
         from v;

@@ -97,7 +97,9 @@ test('requests that wait share one statement and one commit', async () => {
   });
   assert.equal(sizes.reduce((a, b) => a + b, 0), 41);
   assert.equal(sizes[0], 1);
-  assert.ok(Math.max(...sizes) >= 30, `batches of ${sizes}`);
+  /* a second batch may start beside the slow one once 16 wait */
+  assert.ok(sizes.length <= 4, `batches of ${sizes}`);
+  assert.ok(Math.max(...sizes) >= 16, `batches of ${sizes}`);
 });
 
 test('each gets its own answer, whatever the others get', async () => {
