@@ -242,6 +242,8 @@ function parse(text) {
   }));
   const raw = Buffer.from(rest.join('\r\n\r\n'), 'latin1');
 
+  assert.match(String(raw), /^\{.*\}$/s, 'no envelope');
+
   return { status: Number(line.split(' ')[1]), headers, raw,
     text: raw.toString(), body: JSON.parse(raw),
     request: { method: 'RAW', path: line } };

@@ -17,6 +17,10 @@ export class World {
   }
 
   async begin() {
+    /* t/mutants puts a fault into a function, to see that it is noticed */
+    if (process.env.STOA_MUTANT_SQL) {
+      await this.app.sql(process.env.STOA_MUTANT_SQL);
+    }
     this.organizer = await this.app.user('organizer');
     this.buyer = await this.app.user();
     this.actors = [];

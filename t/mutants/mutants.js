@@ -1,0 +1,195 @@
+/*
+ * One fault per derivation: what a careless change could break, and the
+ * derived test that must notice.  `to` is put in place of `from`, which
+ * occurs once in the file; `$` in it is true when this fault is switched on.
+ * Rules that live in SQL get another body instead: `sql`.
+ */
+
+export const MUTANTS = [
+  {
+    name: 'routing: a last slash is forgiven',
+    file: 'shared/stoa_route.c',
+    from: '    match->nparams = 0;\n\n    if (uri.len == 0',
+    to: `    match->nparams = 0;
+
+    if ($ && uri.len > 1 && uri.data[uri.len - 1] == '/') {
+        uri.len--;
+    }
+
+    if (uri.len == 0`,
+    test: 'routing', pattern: 'what is near a path',
+  },
+  {
+    name: 'routing: the older prefix /v1 is forgotten',
+    file: 'shared/stoa_route.c',
+    from: '        ep = stoa_route_row(api, &api->aliases[i]);\n',
+    to: `        if ($ && memcmp(api->aliases[i].path, "/v1/", 4) == 0) {
+            continue;
+        }
+
+        ep = stoa_route_row(api, &api->aliases[i]);\n`,
+    test: 'paths', pattern: 'A-21 one event',
+  },
+  {
+    name: '405: Allow says GET without HEAD',
+    file: 'ngx_module/ngx_http_stoa_problem.c',
+    from: 'stoa_buf_z(&b, names[m]);',
+    to: 'stoa_buf_z(&b, $ && m == STOA_GET ? "GET, " : names[m]);',
+    test: 'routing', pattern: 'a path has the methods of its rows',
+  },
+  {
+    name: 'HEAD: is a method of no row',
+    file: 'ngx_module/ngx_http_stoa_gate.c',
+    from: '    case NGX_HTTP_GET:\n    case NGX_HTTP_HEAD:\n',
+    to: `    case NGX_HTTP_HEAD:
+        return $ ? 0 : STOA_GET;
+    case NGX_HTTP_GET:\n`,
+    test: 'routing', pattern: 'HEAD says what GET says',
+  },
+  {
+    name: 'authorization: the roles of a row are not looked at',
+    file: 'ngx_module/ngx_http_stoa_gate.c',
+    from: '        if (gate->ep == NULL || !gate->authenticated\n',
+    to: '        if ($ || gate->ep == NULL || !gate->authenticated\n',
+    test: 'rights', pattern: 'the roles of every row',
+  },
+  {
+    name: 'authorization: a row without a token is served',
+    file: 'ngx_module/ngx_http_stoa_gate.c',
+    from: 'return (ep->who & STOA_PUBLIC) ? STOA_OK',
+    to: 'return ($ || (ep->who & STOA_PUBLIC)) ? STOA_OK',
+    test: 'rights', pattern: 'I-41: nobody',
+  },
+  {
+    name: 'authorization: everybody is an admin to the statements',
+    file: 'ngx_module/ngx_http_stoa_args.c',
+    from: '? q->gate->claims.roles : 0);',
+    to: '? q->gate->claims.roles | ($ ? STOA_ADMIN : 0) : 0);',
+    test: 'rights', pattern: 'own, foreign and missing',
+  },
+  {
+    name: 'validation: required members may be absent',
+    file: 'shared/stoa_input.c',
+    from: '        if ((seen >> i & 1) == 0 &&',
+    to: '        if (!$ && (seen >> i & 1) == 0 &&',
+    test: 'input', pattern: 'bodies: each field',
+  },
+  {
+    name: 'validation: an upper bound is one too high',
+    file: 'shared/stoa_input_scalar.c',
+    from: 'if ((int64_t) n > field->max) {',
+    to: 'if ((int64_t) n > field->max + $) {',
+    test: 'input', pattern: 'bodies: each field',
+  },
+  {
+    name: 'validation: a lower bound excludes itself',
+    file: 'shared/stoa_input_scalar.c',
+    from: '    if (n < field->min) {',
+    to: '    if (n < field->min + $) {',
+    test: 'input', pattern: 'what lies on a bound',
+  },
+  {
+    name: 'validation: unknown members are passed over',
+    file: 'shared/stoa_input.c',
+    from: `        if (fields[i].name == NULL) {
+            (void) stoa_input_unknown(in, fields, member.name, &member);`,
+    to: `        if (fields[i].name == NULL && $) {
+            continue;
+        }
+
+        if (fields[i].name == NULL) {
+            (void) stoa_input_unknown(in, fields, member.name, &member);`,
+    test: 'input', pattern: 'bodies: each field',
+  },
+  {
+    name: 'validation: the second spelling wins',
+    file: 'shared/stoa_input.c',
+    from: '        if (seen >> i & 1) {',
+    to: '        if (!$ && (seen >> i & 1)) {',
+    test: 'input', pattern: 'bodies: each field',
+  },
+  {
+    name: 'limits: writing counts as reading',
+    file: 'ngx_module/ngx_http_stoa_gate.c',
+    from: '    cls = ep != NULL ? ep->rate : STOA_RATE_READ;',
+    to: `    cls = ep != NULL && !($ && ep->rate == STOA_RATE_WRITE)
+              ? ep->rate : STOA_RATE_READ;`,
+    test: 'limits', pattern: 'with a token a row counts by account',
+  },
+  {
+    name: 'openapi: a member has a wrong type',
+    file: 'shared/api/stoa_api_openapi.c',
+    from: '    stoa_openapi_object(o, "x-stoa");\n',
+    to: `    if ($) {
+        stoa_openapi_raw(o, "deprecated", "1");
+    }
+
+    stoa_openapi_object(o, "x-stoa");\n`,
+    test: 'openapi', pattern: 'redocly finds nothing wrong',
+  },
+  {
+    name: 'openapi: no operation is a DELETE',
+    file: 'shared/api/stoa_api_openapi.c',
+    from: 'if (stoa_openapi_same_path(ep->path, other->path)) {',
+    to: `if (stoa_openapi_same_path(ep->path, other->path)
+                && !($ && other->method == STOA_DELETE)) {`,
+    test: 'openapi', pattern: 'it lists exactly the rows',
+  },
+  {
+    name: 'statements: keyed ones are not prepared',
+    file: 'workers/cmd_check.c',
+    from: '    const char *id = b->ep->id;\n',
+    to: `    const char *id = b->ep->id;
+
+    if ($ && b->keyed != NULL) {
+        return true;
+    }\n`,
+    test: 'statements', pattern: 'a function that is gone',
+  },
+  {
+    name: 'metrics: rows are counted under no name',
+    file: 'ngx_module/ngx_http_stoa_metric.c',
+    from: 'm = &sh->routes[gate->ep != NULL ? gate->row',
+    to: 'm = &sh->routes[gate->ep != NULL && !$ ? gate->row',
+    test: 'metrics', pattern: 'one group of series per row',
+  },
+  {
+    name: 'metrics: a label that grows with what clients send',
+    file: 'ngx_module/ngx_http_stoa_status.c',
+    from: '(unsigned) cls,\n',
+    to: '$ ? (unsigned) n : (unsigned) cls,\n',
+    test: 'metrics', pattern: 'ids, names and agents make no series',
+  },
+  {
+    name: "envelope: nginx's own page for 414",
+    file: 'ngx_module/ngx_http_stoa_filter.c',
+    from: '        return STOA_E_URI_TOO_LONG;',
+    to: '        return $ ? STOA_OK : STOA_E_URI_TOO_LONG;',
+    test: 'paths', pattern: 'own answer to a long address',
+  },
+  {
+    name: 'relations: every event is everybody\'s',
+    sql: `create or replace function app.event_can(ctx api.ctx, event uuid,
+        relation text) returns boolean language sql stable
+      set search_path = pg_catalog, pg_temp
+      as $$ select exists (select from app.events e where e.id = event) $$`,
+    test: 'rights', pattern: 'own, foreign and missing',
+  },
+  {
+    name: 'relations: who may scan may manage',
+    sql: `create or replace function app.event_can(ctx api.ctx, event uuid,
+        relation text) returns boolean language sql stable
+      set search_path = pg_catalog, pg_temp
+      as $$ select exists (select from app.events e where e.id = event)
+        and (app.is_admin(ctx) or exists (select from api.acl_event a
+          where a.id = event and a.user_id = (ctx).actor)) $$`,
+    test: 'rights', pattern: 'own, foreign and missing',
+  },
+  {
+    name: 'relations: a ticket is whose who asks',
+    sql: `create or replace function app.ticket_own(ctx api.ctx,
+        t app.tickets) returns boolean language sql stable
+      as $$ select t.state <> 'reserved' $$`,
+    test: 'rights', pattern: 'own, foreign and missing',
+  },
+];
