@@ -198,6 +198,13 @@ part_api()
     node_part api 2 $(files t/api)
 }
 
+# one test for all rows, from stoa routes --json
+# shellcheck disable=SC2046
+part_derived()
+{
+    node_part derived 2 $(files t/derived)
+}
+
 # races once more, on four nginx workers
 # shellcheck disable=SC2046
 part_api4()
@@ -257,7 +264,7 @@ part_asan()
 part_asanall()
 {
     STOA_BUILD=build/asan node_part asanall 2 \
-        $(files t/api t/workers t/security t/faults)
+        $(files t/api t/derived t/workers t/security t/faults)
 }
 
 part_fuzz()
@@ -418,8 +425,8 @@ test)
     trap finish EXIT
     trap 'exit 1' INT TERM HUP
     start_cluster
-    run_parts lint api units sql harness security workers mutants fuzz api4 \
-        asan web
+    run_parts lint api units sql harness derived security workers mutants \
+        fuzz api4 asan web
     # alone: what these measure is order under a full machine of their own
     run_parts faults smoke ;;
 asan)
@@ -444,7 +451,7 @@ soak)
     trap finish EXIT
     trap 'exit 1' INT TERM HUP
     start_cluster
-    run_parts api security workers api4 fuzz
+    run_parts api derived security workers mutants api4 fuzz
     run_parts faults ;;
 valgrind)
     prepare test:all
