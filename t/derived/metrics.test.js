@@ -87,12 +87,12 @@ test(`${STRANGERS} ids, names and agents make no series`, async () => {
 test('a method that nobody knows is no label', async () => {
   const before_ = await series();
 
-  for (const method of ['PROPFIND', 'LOCK', 'X'.repeat(20)]) {
+  for (const method of ['PROPFIND', 'LOCK', 'ABCDEFGHIJKLMNOP']) {
     await app.raw(`${method} /api/v1/events HTTP/1.1\r\nHost: x\r\n` +
       'Connection: close\r\n\r\n');
   }
   for (const s of (await series()).filter((t) => !before_.includes(t))) {
     assert.equal(label(s, 'route'), 'none', s);
-    assert.doesNotMatch(s, /PROPFIND|LOCK|XXX/);
+    assert.doesNotMatch(s, /PROPFIND|LOCK|ABC/);
   }
 });

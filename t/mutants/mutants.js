@@ -117,6 +117,20 @@ export const MUTANTS = [
     test: 'limits', pattern: 'with a token a row counts by account',
   },
   {
+    name: 'columns: a development row is there in production',
+    file: 'ngx_module/ngx_http_stoa_gate.c',
+    from: '    if (ep->development && ',
+    to: '    if (!$ && ep->development && ',
+    test: 'columns', pattern: 'a development row',
+  },
+  {
+    name: 'columns: no write is keyed',
+    file: 'ngx_module/ngx_http_stoa_idem.c',
+    from: '    if (!q->ep->keyed) {',
+    to: '    if ($ || !q->ep->keyed) {',
+    test: 'columns', pattern: 'a keyed row stores',
+  },
+  {
     name: 'openapi: a member has a wrong type',
     file: 'shared/api/stoa_api_openapi.c',
     from: '    stoa_openapi_object(o, "x-stoa");\n',
