@@ -41,7 +41,9 @@ test('a development row is not there in production', async () => {
   try {
     for (const row of rows) {
       for (const path of [row.path, ...row.aliases]) {
-        const spec = request(row, { path });
+        /* a row that is there would say 400 of such an id */
+        const spec = request(row, { path, params: Object.fromEntries(
+          row.params.map((name) => [name, 'none'])) });
         const res = await prod.api(spec.method, spec.path,
           { ...spec, validate: false });
 
