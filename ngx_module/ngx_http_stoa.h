@@ -273,10 +273,9 @@ stoa_err_e ngx_http_stoa_rate_take(ngx_http_stoa_gate_t  *gate,
 /* Failures of (account, prefix) (decision 24): OK or RATE_LIMITED. */
 stoa_err_e ngx_http_stoa_throttle_check(ngx_http_stoa_gate_t *gate,
                                         stoa_str_t            account);
-void       ngx_http_stoa_throttle_fail(ngx_http_stoa_gate_t *gate,
-                                       stoa_str_t            account);
-void       ngx_http_stoa_throttle_clear(ngx_http_stoa_gate_t *gate,
-                                        stoa_str_t            account);
+stoa_err_e ngx_http_stoa_throttle_verdict(ngx_http_stoa_gate_t *gate,
+                                          stoa_str_t            account,
+                                          ngx_uint_t            right);
 
 /* Revocations in the zone. */
 ngx_uint_t ngx_http_stoa_revoke_loaded(void);
@@ -365,7 +364,7 @@ typedef struct ngx_http_stoa_row_s {
     ngx_uint_t              secrets; /* a body field is a secret */
     ngx_queue_t             waiting; /* ngx_http_stoa_element_t */
     ngx_uint_t              nwaiting;
-    ngx_uint_t              running; /* a batch of this row is under way */
+    ngx_uint_t              running; /* batches of this row under way */
     stoa_defer_t            flush;
 } ngx_http_stoa_row_t;
 

@@ -288,17 +288,22 @@ ngx_http_stoa_login_hash(ngx_http_stoa_ctx_t *q)
 static ngx_http_stoa_go_e
 ngx_http_stoa_login_finish(ngx_http_stoa_ctx_t *q)
 {
+    stoa_err_e   err;
     stoa_str_t   account;
-    stoa_value_t values[5];
+    stoa_value_t values[6];
 
     account = ngx_http_stoa_account(q, ngx_http_stoa_body_value(q, "email"));
 
-    if (!q->hashing->matched) {
-        ngx_http_stoa_throttle_fail(q->gate, account);
-        return ngx_http_stoa_flow_fail(q, STOA_E_INVALID_CREDENTIALS);
+    err = ngx_http_stoa_throttle_verdict(q->gate, account,
+                                         q->hashing->matched);
+
+    if (err == STOA_OK && !q->hashing->matched) {
+        err = STOA_E_INVALID_CREDENTIALS;
     }
 
-    ngx_http_stoa_throttle_clear(q->gate, account);
+    if (err != STOA_OK) {
+        return ngx_http_stoa_flow_fail(q, err);
+    }
 
     values[0] = ngx_http_stoa_ctx_literal(q);
     values[1] = ngx_http_stoa_flow_column(q, "user_id");
@@ -314,9 +319,10 @@ ngx_http_stoa_login_finish(ngx_http_stoa_ctx_t *q)
     }
 
     values[4] = ngx_http_stoa_user_agent(q);
+    values[5] = q->hashing->stored; /* what the password fits to */
 
     return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
-                                    NGX_HTTP_STOA_S_LOGIN_FINISH, values, 5);
+                                    NGX_HTTP_STOA_S_LOGIN_FINISH, values, 6);
 }
 
 /* ---- refresh ---- */

@@ -44,8 +44,8 @@ static const stoa_pg_stmt_t ngx_http_stoa_stmts[] = {
         .name = "flow_login_finish",
         .sql = NGX_HTTP_STOA_GRANT
                "api.auth_login_finish($1::api.ctx, $2::uuid, $3::boolean, "
-               "$4::text, $5::text) a",
-        .nparams = 5,
+               "$4::text, $5::text, $6::text) a",
+        .nparams = 6,
         .write = true,
     },
     [NGX_HTTP_STOA_S_REFRESH] = {

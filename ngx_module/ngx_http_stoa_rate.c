@@ -270,39 +270,49 @@ ngx_http_stoa_throttle_find(ngx_http_stoa_shared_t *sh, const uint64_t key[2],
 }
 
 
-stoa_err_e
-ngx_http_stoa_throttle_check(ngx_http_stoa_gate_t *gate, stoa_str_t account)
+static void
+ngx_http_stoa_throttle_count(ngx_http_stoa_throttle_slot_t *s,
+                             ngx_http_stoa_limit_t *limit, int64_t now)
 {
-    ngx_http_stoa_throttle_slot_t *s;
-    ngx_http_stoa_limit_t         *limit;
-    ngx_http_stoa_shared_t        *sh;
-    uint64_t                       key[2];
-    int64_t                        until = 0, now;
+    ngx_uint_t over;
+    int64_t    wait;
 
-    sh = ngx_http_stoa_shared();
-
-    if (sh == NULL || ngx_http_stoa_process.mcf->login.rate == 0) {
-        return STOA_OK;
+    if (s->last_ms != 0
+        && ngx_max(s->last_ms, s->until_ms) + (int64_t) limit->period_ms < now)
+    {
+        s->fails = 0;
     }
 
-    if (!sh->throttle_loaded) {
-        return STOA_E_STARTING; /* who waited before the restart still does */
+    s->fails++;
+
+    if (s->fails >= limit->rate) {
+        over = ngx_min(s->fails - limit->rate, 20);
+        wait = (int64_t) limit->period_ms << over;
+        s->until_ms = now + ngx_min(wait, NGX_HTTP_STOA_DAY_MS);
     }
 
-    if (ngx_http_stoa_throttle_key(gate, account, key) != NGX_OK) {
-        return STOA_E_INTERNAL;
+    s->dirty = 1;
+    s->last_ms = now;
+}
+
+
+static void
+ngx_http_stoa_throttle_forget(ngx_http_stoa_throttle_slot_t *s)
+{
+    if (s->fails != 0) {
+        s->fails = 0;
+        s->until_ms = 0;
+        s->dirty = 1;
     }
+}
 
-    ngx_http_stoa_lock(&sh->throttle_lock);
 
-    s = ngx_http_stoa_throttle_find(sh, key, 0);
-    if (s != NULL) {
-        until = s->until_ms;
-    }
-
-    ngx_http_stoa_unlock(&sh->throttle_lock);
-
-    now = stoa_time_ms();
+/* Of a pair that waits until then: says so in the gate. */
+static stoa_err_e
+ngx_http_stoa_throttle_refuse(ngx_http_stoa_gate_t *gate, int64_t until,
+                              int64_t now)
+{
+    ngx_http_stoa_limit_t *limit;
 
     if (until <= now) {
         return STOA_OK;
@@ -328,77 +338,90 @@ ngx_http_stoa_throttle_check(ngx_http_stoa_gate_t *gate, stoa_str_t account)
 }
 
 
-void
-ngx_http_stoa_throttle_fail(ngx_http_stoa_gate_t *gate, stoa_str_t account)
-{
-    ngx_http_stoa_throttle_slot_t *s;
-    ngx_http_stoa_limit_t         *limit;
-    ngx_http_stoa_shared_t        *sh;
-    ngx_uint_t                     over;
-    uint64_t                       key[2];
-    int64_t                        now, wait;
-
-    sh = ngx_http_stoa_shared();
-
-    if (sh == NULL || ngx_http_stoa_process.mcf->login.rate == 0
-        || ngx_http_stoa_throttle_key(gate, account, key) != NGX_OK)
-    {
-        return;
-    }
-
-    limit = &ngx_http_stoa_process.mcf->login;
-    now = stoa_time_ms();
-
-    ngx_http_stoa_lock(&sh->throttle_lock);
-
-    s = ngx_http_stoa_throttle_find(sh, key, 1);
-
-    if (s->last_ms != 0
-        && ngx_max(s->last_ms, s->until_ms) + (int64_t) limit->period_ms < now)
-    {
-        s->fails = 0;
-    }
-
-    s->fails++;
-
-    if (s->fails >= limit->rate) {
-        over = ngx_min(s->fails - limit->rate, 20);
-        wait = (int64_t) limit->period_ms << over;
-        s->until_ms = now + ngx_min(wait, NGX_HTTP_STOA_DAY_MS);
-    }
-
-    s->dirty = 1;
-    s->last_ms = now;
-
-    ngx_http_stoa_unlock(&sh->throttle_lock);
-}
-
-
-void
-ngx_http_stoa_throttle_clear(ngx_http_stoa_gate_t *gate, stoa_str_t account)
+stoa_err_e
+ngx_http_stoa_throttle_check(ngx_http_stoa_gate_t *gate, stoa_str_t account)
 {
     ngx_http_stoa_throttle_slot_t *s;
     ngx_http_stoa_shared_t        *sh;
     uint64_t                       key[2];
+    int64_t                        until = 0;
 
     sh = ngx_http_stoa_shared();
 
-    if (sh == NULL || ngx_http_stoa_throttle_key(gate, account, key) != NGX_OK)
-    {
-        return;
+    if (sh == NULL || ngx_http_stoa_process.mcf->login.rate == 0) {
+        return STOA_OK;
+    }
+
+    if (!sh->throttle_loaded) {
+        return STOA_E_STARTING; /* who waited before the restart still does */
+    }
+
+    if (ngx_http_stoa_throttle_key(gate, account, key) != NGX_OK) {
+        return STOA_E_INTERNAL;
     }
 
     ngx_http_stoa_lock(&sh->throttle_lock);
 
     s = ngx_http_stoa_throttle_find(sh, key, 0);
-
-    if (s != NULL && s->fails != 0) {
-        s->fails = 0;
-        s->until_ms = 0;
-        s->dirty = 1;
+    if (s != NULL) {
+        until = s->until_ms;
     }
 
     ngx_http_stoa_unlock(&sh->throttle_lock);
+
+    return ngx_http_stoa_throttle_refuse(gate, until, stoa_time_ms());
+}
+
+
+/*
+ * What became of a guess, under one lock: many guesses may have passed the
+ * check before the first of them was counted, so each asks again here, and
+ * who is over the limit by now is told nothing about the password.
+ */
+stoa_err_e
+ngx_http_stoa_throttle_verdict(ngx_http_stoa_gate_t *gate, stoa_str_t account,
+                               ngx_uint_t right)
+{
+    ngx_http_stoa_throttle_slot_t *s;
+    ngx_http_stoa_limit_t         *limit;
+    ngx_http_stoa_shared_t        *sh;
+    uint64_t                       key[2];
+    int64_t                        until, now;
+
+    sh = ngx_http_stoa_shared();
+    limit = &ngx_http_stoa_process.mcf->login;
+
+    if (sh == NULL || limit->rate == 0) {
+        return STOA_OK;
+    }
+
+    if (ngx_http_stoa_throttle_key(gate, account, key) != NGX_OK) {
+        return STOA_E_INTERNAL;
+    }
+
+    now = stoa_time_ms();
+    until = 0;
+
+    ngx_http_stoa_lock(&sh->throttle_lock);
+
+    s = ngx_http_stoa_throttle_find(sh, key, !right);
+
+    if (s != NULL) {
+        until = s->until_ms;
+
+        if (until <= now || limit->dry_run) {
+            if (right) {
+                ngx_http_stoa_throttle_forget(s);
+
+            } else {
+                ngx_http_stoa_throttle_count(s, limit, now);
+            }
+        }
+    }
+
+    ngx_http_stoa_unlock(&sh->throttle_lock);
+
+    return ngx_http_stoa_throttle_refuse(gate, until, now);
 }
 
 

@@ -171,9 +171,13 @@ as $$
     where u.email = app.email($1) and u.status <> 'deleted'
 $$;
 
--- The password was right.
+-- The password was right, for the hash that was read before it was tried: one
+-- that was replaced since lets nobody in and is not overwritten by new_hash.
+drop function if exists api.auth_login_finish(api.ctx, uuid, boolean, text,
+    text);
+
 create or replace function api.auth_login_finish(ctx api.ctx, user_id uuid,
-    remember boolean, new_hash text, user_agent text)
+    remember boolean, new_hash text, user_agent text, tried_hash text)
 returns api.grant
 language plpgsql
 security definer
@@ -187,7 +191,7 @@ begin
     set last_login_at = app.now(),
         password_hash = coalesce(new_hash, u.password_hash)
     where u.id = auth_login_finish.user_id and u.status in (
-        'active', 'limited')
+        'active', 'limited') and u.password_hash = tried_hash
     returning u.* into v_user;
 
     if not found then
@@ -304,6 +308,7 @@ begin
 end $$;
 
 -- Known and unknown addresses run the same statements and get the same bytes.
+-- Whoever asks, an account gets at most five of these mails in an hour.
 create or replace function api.auth_forgot(ctx api.ctx, email text)
 returns api.answer
 language plpgsql
@@ -318,9 +323,14 @@ begin
     where u.email = app.email(auth_forgot.email)
         and u.status in ('active', 'limited');
 
-    if v_user is not null then
+    if v_user is not null
+        and (select count(*) from app.one_time_tokens t
+             where t.user_id = v_user and t.purpose = 'password_reset'
+                 and t.created_at > app.now() - interval '1 hour') < 5
+    then
         perform queue.enqueue('mail.send', jsonb_build_object(
-            'template', 'password_reset', 'user_id', v_user));
+            'template', 'password_reset', 'user_id', v_user),
+            uniq => 'password_reset:' || v_user);
     end if;
 
     perform app.audit(ctx, 'auth.forgot', 'user', v_user::text);

@@ -423,7 +423,8 @@ race('I-37: one e-mail address in many spellings', null, async (db) => {
 
 race('I-38: twenty tabs refresh with one token', 'i38', async (db) => {
   const sid = await db.one(`select sid from api.auth_login_finish(${CTX},
-    $1, false, null, 'ua')`, [db.people[3]]);
+    $1, false, null, 'ua', (select password_hash from app.users
+      where id = $1))`, [db.people[3]]);
   const got = await db.all(20, () => [
     `select json_build_object('status', a.status, 'body', a.body,
       'counter', a.counter, 'how', a.refresh)

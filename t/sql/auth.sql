@@ -17,7 +17,8 @@ select is_empty($$ select * from api.auth_login_begin('x@test.example') $$,
     'unknown: no row');
 
 create temp table g as
-select (api.auth_login_finish(t.ctx(null), u.id, true, null, 'ua')).*
+select (api.auth_login_finish(t.ctx(null), u.id, true, null, 'ua',
+    u.password_hash)).*
 from app.users u;
 select is((select status from g), 200, 'login');
 select is((select counter from g), 1::bigint, 'counter begins at 1');
@@ -49,8 +50,8 @@ select t.clock('0');
 -- clients that never store the successor
 select app.settings_put('{"refresh_rotate": "off"}');
 truncate g;
-insert into g select (api.auth_login_finish(t.ctx(null), u.id, false, 'h3',
-    'ua')).* from app.users u;
+insert into g select f.* from app.users u, api.auth_login_finish(t.ctx(null),
+    u.id, false, 'h3', 'ua', u.password_hash) f;
 select is((select password_hash from app.users), 'h3', 'rehash at login');
 select results_eq($$ select refresh, counter from api.auth_refresh(
     t.ctx(null), (select sid from g), 1) $$,
@@ -92,7 +93,7 @@ select t.clock('0');
 -- logout
 truncate g;
 insert into g select (api.auth_login_finish(t.ctx(null), u.id, false, null,
-    'ua')).* from app.users u;
+    'ua', u.password_hash)).* from app.users u;
 select matches((api.auth_logout(row((select user_id from g), '{member}',
     (select sid from g), null, null, null, 'en', null, null)::api.ctx,
     false)).emit->0->>'ctl', '^sid [0-9a-f-]{36} [0-9]{13}$',

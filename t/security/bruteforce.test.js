@@ -1,0 +1,189 @@
+/*
+ * Guesses: the limit of failures holds for guesses that come together, for
+ * every spelling of the address, for both verdicts alike; it locks the pair
+ * out and not the owner; what is mailed on request is mailed a few times.
+ */
+
+import assert from 'node:assert/strict';
+import http from 'node:http';
+import { after, before, test } from 'node:test';
+import { boot } from '../harness/index.js';
+
+let app;
+
+before(async () => {
+  app = await boot({ workers: 0 });
+});
+after(() => app?.stop());
+
+const guess = (email, password) => ({
+  method: 'POST', path: '/api/v1/auth/login', body: { email, password } });
+
+function tally(all) {
+  const by = {};
+
+  for (const { status } of all) by[status] = (by[status] ?? 0) + 1;
+  return by;
+}
+
+function from(address, spec) {
+  const body = JSON.stringify(spec.body);
+
+  return new Promise((done, failed) => {
+    const req = http.request({ host: '127.0.0.1', port: app.port,
+      localAddress: address, method: spec.method, path: spec.path,
+      headers: { 'Content-Type': 'application/json',
+        'Content-Length': Buffer.byteLength(body) } }, (res) => {
+      res.resume();
+      done(res.statusCode);
+    });
+
+    req.on('error', failed);
+    req.end(body);
+  });
+}
+
+test('guesses that come together count like guesses in a row', async () => {
+  const user = await app.user();
+  const all = await app.barrier(60, () => guess(user.email, 'not this one'));
+
+  assert.deepEqual(tally(all), { 401: 5, 429: 55 });
+});
+
+test('the right one among them is not found behind the fifth', async () => {
+  const user = await app.user();
+
+  for (let i = 0; i < 4; i++) {
+    await app.api('POST', '/api/v1/auth/login',
+      { body: { email: user.email, password: `wrong guess ${i}` } });
+  }
+  const all = await app.barrier(30, () => guess(user.email, 'wrong once more'));
+
+  assert.deepEqual(tally(all), { 401: 1, 429: 29 });
+  assert.deepEqual(tally(await app.barrier(5,
+    () => guess(user.email, user.password))), { 429: 5 });
+  assert.equal(await from('127.0.0.77', guess(user.email, user.password)), 200,
+    'the owner from elsewhere');
+});
+
+test('many right ones at once are all let in', async () => {
+  const user = await app.user();
+
+  assert.deepEqual(tally(await app.barrier(20,
+    () => guess(user.email, user.password))), { 200: 20 });
+});
+
+test('another spelling of the address is the same account', async () => {
+  const user = await app.user();
+  const [name, domain] = user.email.split('@');
+
+  for (const email of [user.email, user.email.toUpperCase(),
+    `${name.toUpperCase()}@${domain}`, `${name}@${domain.toUpperCase()}`,
+    `${name[0].toUpperCase()}${name.slice(1)}@${domain}`]) {
+    assert.equal((await app.api('POST', '/api/v1/auth/login',
+      { body: { email, password: 'not this one' } })).status, 401, email);
+  }
+  assert.equal((await app.api('POST', '/api/v1/auth/login',
+    { body: { email: user.email, password: user.password } })).status, 429);
+});
+
+test('what is no plain address is no account', async () => {
+  const user = await app.user();
+
+  for (const email of [` ${user.email}`, `${user.email} `, `${user.email}\n`,
+    `${user.email}\u0000`, user.email.replace('t', '\u0163'),
+    user.email.replace('member', 'membe\u211a'), `"${user.email}"`,
+    `<${user.email}>`, `${user.email},x@y.example`, `${user.email}\r\nBcc: x`]) {
+    assert.equal((await app.api('POST', '/api/v1/auth/login',
+      { body: { email, password: user.password } })).status, 400,
+    JSON.stringify(email));
+  }
+});
+
+test('an unknown account is counted like a known one', async () => {
+  const email = 'nobody-at-all@test.example';
+
+  assert.deepEqual(tally(await app.barrier(12,
+    () => guess(email, 'whatever it is'))), { 401: 5, 429: 7 });
+});
+
+test('a password that changed while it was tried lets nobody in',
+  async () => {
+    const user = await app.user();
+    const lock = await app.client();
+
+    /* the login has read the hash, and its last statement waits */
+    await lock.query('begin');
+    await lock.query('update app.users set version = version where id = $1',
+      [user.id]);
+    const sessions = async () => app.value(
+      'select count(*)::int from app.login_sessions where user_id = $1',
+      [user.id]);
+    const had = await sessions();
+    const login = app.api('POST', '/api/v1/auth/login',
+      { body: { email: user.email, password: user.password } });
+
+    while (!await app.value(`select count(*)::int from pg_stat_activity
+      where datname = $1 and wait_event_type = 'Lock'`, [app.id])) {
+      await new Promise((done) => { setTimeout(done, 10); });
+    }
+    await lock.query(`update app.users set password_hash = 'changed'
+      where id = $1`, [user.id]);
+    await lock.query('commit');
+
+    const res = await login;
+
+    assert.equal(res.status, 401, res.text);
+    assert.equal(res.error.code, 'INVALID_CREDENTIALS');
+    assert.equal(await sessions(), had);
+    assert.equal(await app.value(
+      'select password_hash from app.users where id = $1', [user.id]),
+    'changed');
+  });
+
+test('mails on request: one waits at a time, five in an hour', async () => {
+  const user = await app.user();
+  const forgot = () => app.api('POST', '/api/v1/auth/forgot-password',
+    { body: { email: user.email } });
+  const waiting = () => app.value(`select count(*)::int from queue.outbox
+    where payload->>'user_id' = $1 and payload->>'template' = 'password_reset'`,
+  [user.id]);
+  const answers = new Set();
+
+  for (let i = 0; i < 10; i++) answers.add((await forgot()).status);
+  assert.equal(await waiting(), 1);
+
+  for (let i = 0; i < 7; i++) {
+    await app.sql(`delete from queue.outbox where payload->>'user_id' = $1`,
+      [user.id]);
+    answers.add((await forgot()).status);
+    if (await waiting()) { /* what the worker does right before it sends */
+      await app.sql(`select task.reset_token($1, sha256($2::bytea), 3600)`,
+        [user.id, `token ${i}`]);
+    } else {
+      assert.equal(i, 5, 'the sixth is not sent');
+      break;
+    }
+  }
+  assert.deepEqual([...answers], [200]);
+});
+
+test('codes that are guessed: no verdict without the whole of it',
+  async () => {
+    for (const [path, body] of [
+      ['reset-password', (i) => ({ token: `${'A'.repeat(42)}${i}`,
+        newPassword: 'a long enough password' })],
+      ['refresh', (i) => ({ refreshToken: `A${i}${'A'.repeat(60)}` })],
+    ]) {
+      const texts = new Set();
+
+      for (let i = 0; i < 8; i++) {
+        const res = await app.api('POST', `/api/v1/auth/${path}`,
+          { body: body(i) });
+
+        assert.ok([400, 401].includes(res.status), res.text);
+        texts.add(`${res.error.code} ${JSON.stringify(res.error.errors)}`);
+      }
+      assert.equal(texts.size, 1, [...texts].join('\n'));
+    }
+  });
