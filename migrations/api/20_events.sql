@@ -829,15 +829,17 @@ begin
         'pages', (v_total + v_limit - 1) / v_limit));
 end $$;
 
--- A cell that no spreadsheet takes for a formula.
+-- A cell that no spreadsheet takes for a formula, nor cuts at a semicolon or a
+-- tab into one.
 create or replace function app.csv(cell text)
 returns text
 language sql immutable
 as $$
     select case
         when cell is null then ''
-        when cell ~ '^[-=+@\t\r]' then '"''' || replace(cell, '"', '""') || '"'
-        when cell ~ '[",\n\r]' then '"' || replace(cell, '"', '""') || '"'
+        when cell ~ '^\s*[-=+@\t\r]'
+            then '"''' || replace(cell, '"', '""') || '"'
+        when cell ~ '[",;\t\n\r]' then '"' || replace(cell, '"', '""') || '"'
         else cell
     end
 $$;
