@@ -308,11 +308,12 @@ ngx_http_stoa_input_path(ngx_http_stoa_ctx_t *q)
     }
 
     for (i = 0; i < n; i++) {
-        (void) stoa_input_scalar(&q->mem, q->row->path[i],
-                                 q->gate->match.params[i], &q->path_values[i],
-                                 ngx_http_stoa_input_wire(
-                                     q, q->row->path[i]->name),
-                                 &q->faults); /* counted in faults */
+        (void)
+            stoa_input_scalar(&q->mem, q->row->path[i],
+                              q->gate->match.params[i], &q->path_values[i],
+                              ngx_http_stoa_input_wire(q,
+                                                       q->row->path[i]->name),
+                              &q->faults); /* counted in faults */
     }
 
     return STOA_OK;

@@ -146,7 +146,7 @@ class App extends Fixtures {
     }
     this.worker = new Proc('stoa work', path.join(BUILD, 'stoa'), ['work'],
       { log, env: all, cwd: ROOT });
-    await sleep(50 * SLOW);
+    await sleep(50);
     if (this.worker.over && !env?.STOA_CRASH) {
       await this.worker.ready(() => false, 'stoa work');
     }

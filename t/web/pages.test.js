@@ -32,11 +32,21 @@ after(async () => {
   await app?.stop();
 });
 
-const signIn = (page) => page.addInitScript((token) => {
-  if (!localStorage.getItem('stoa.refresh')) {
-    localStorage.setItem('stoa.refresh', token);
-  }
-}, buyer.refreshToken);
+/*
+ * A login of the page's own: refresh tokens rotate, and one that a page
+ * before has used up would end the session of them all.
+ */
+async function signIn(page) {
+  const res = await app.api('POST', '/api/v1/auth/login',
+    { body: { email: buyer.email, password: buyer.password } });
+
+  assert.equal(res.status, 200);
+  await page.addInitScript((token) => {
+    if (!localStorage.getItem('stoa.refresh')) {
+      localStorage.setItem('stoa.refresh', token);
+    }
+  }, res.data.refreshToken);
+}
 
 const PAGES = [
   ['events', () => '/events/', false],

@@ -359,7 +359,8 @@ describe('I-51: kill -9 on the way', () => {
           { types: [{ priceCents: 700 }] });
         const placed = (await app.order(organizer, event.types[0].id)).data;
 
-        assert.ok(fs.existsSync(path.join(dir, 'once')), 'it was killed');
+        await until(() => fs.existsSync(path.join(dir, 'once')),
+          { timeout: 30000, what: 'the kill' });
         await until(async () => {
           await app.clock.advance(3000);
           await sleep(250);
