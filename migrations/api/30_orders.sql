@@ -1041,6 +1041,26 @@ begin
         return app.fail('NOT_FOUND');
     end if;
 
+    -- the door must not let somebody in between the look and the change
+    if v_order.status = 'paid' then
+        perform e.id from app.events e where e.id = v_order.event_id
+            for no key update;
+
+        perform y.id
+        from app.ticket_types y
+        where y.id in (
+            select i.ticket_type_id from app.order_items i
+            where i.order_id = v_order.id)
+        order by y.id
+        for no key update;
+
+        perform t.id
+        from app.tickets t
+        where t.order_id = v_order.id
+        order by t.id
+        for no key update;
+    end if;
+
     if app.order_status(v_order.status, v_order.reserved_until) not in (
         'reserved', 'awaiting_payment', 'payment_failed')
         and not (v_order.status = 'paid' and v_order.total_cents = 0
