@@ -305,6 +305,7 @@ ngx_http_stoa_page_error(ngx_http_request_t *r)
     case NGX_HTTP_INTERNAL_SERVER_ERROR:
         return STOA_E_INTERNAL;
     case NGX_HTTP_NOT_IMPLEMENTED:
+    case NGX_HTTP_VERSION_NOT_SUPPORTED:
         return STOA_E_NOT_IMPLEMENTED;
     case NGX_HTTP_BAD_GATEWAY:
         return STOA_E_BAD_GATEWAY;
