@@ -274,8 +274,7 @@ stoa_err_e ngx_http_stoa_rate_take(ngx_http_stoa_gate_t  *gate,
 stoa_err_e ngx_http_stoa_throttle_check(ngx_http_stoa_gate_t *gate,
                                         stoa_str_t            account);
 stoa_err_e ngx_http_stoa_throttle_verdict(ngx_http_stoa_gate_t *gate,
-                                          stoa_str_t            account,
-                                          ngx_uint_t            right);
+                                          stoa_str_t account, ngx_uint_t right);
 
 /* Revocations in the zone. */
 ngx_uint_t ngx_http_stoa_revoke_loaded(void);

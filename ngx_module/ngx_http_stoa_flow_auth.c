@@ -294,8 +294,7 @@ ngx_http_stoa_login_finish(ngx_http_stoa_ctx_t *q)
 
     account = ngx_http_stoa_account(q, ngx_http_stoa_body_value(q, "email"));
 
-    err = ngx_http_stoa_throttle_verdict(q->gate, account,
-                                         q->hashing->matched);
+    err = ngx_http_stoa_throttle_verdict(q->gate, account, q->hashing->matched);
 
     if (err == STOA_OK && !q->hashing->matched) {
         err = STOA_E_INVALID_CREDENTIALS;

@@ -93,7 +93,8 @@ test('what is no plain address is no account', async () => {
   for (const email of [` ${user.email}`, `${user.email} `, `${user.email}\n`,
     `${user.email}\u0000`, user.email.replace('t', '\u0163'),
     user.email.replace('member', 'membe\u211a'), `"${user.email}"`,
-    `<${user.email}>`, `${user.email},x@y.example`, `${user.email}\r\nBcc: x`]) {
+    `<${user.email}>`, `${user.email},x@y.example`,
+    `${user.email}\r\nBcc: x`]) {
     assert.equal((await app.api('POST', '/api/v1/auth/login',
       { body: { email, password: user.password } })).status, 400,
     JSON.stringify(email));

@@ -40,7 +40,8 @@ async function live() {
   await auth('refresh', { refreshToken: `${user.refreshToken}x` });
   await auth('refresh', { refreshToken: user.refreshToken, more: 1 });
 
-  const next = (await auth('refresh', { refreshToken: user.refreshToken })).data;
+  const next = (await auth('refresh',
+    { refreshToken: user.refreshToken })).data;
 
   secrets.set('next refresh token', next.refreshToken);
   secrets.set('next access token', next.accessToken.split('.')[2]);

@@ -81,8 +81,8 @@ test('what is well framed is two requests, also after a refusal', async () => {
     'a body that begins like a request': 'DELETE /api/v1/users/me HTTP/1.1' +
       `\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n${
         NEXT.length.toString(16)}\r\n${NEXT}\r\n0\r\n\r\n`,
-    'an upgrade with a body': 'POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\n' +
-      'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n' +
+    'an upgrade with a body': 'POST /api/v1/auth/login HTTP/1.1\r\n' +
+      'Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n' +
       `HTTP2-Settings: AAMAAABk\r\nContent-Length: 2\r\n\r\n{}`,
   })) {
     const text = await app.raw(`${first}GET /api/v1/events HTTP/1.1\r\n` +
