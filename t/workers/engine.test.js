@@ -38,7 +38,7 @@ describe('one pool', () => {
       await sleep(30);
     }
     times.sort((a, b) => a - b);
-    assert.ok(times[5] < 250, `median of ${times}`);
+    assert.ok(times[5] < 1000, `median of ${times}`);
   });
 
   test('without any token the outbox is found all the same', async () => {
@@ -86,7 +86,7 @@ describe('one pool', () => {
       from test.effects x join queue.history h on h.id = x.id
       where x.id = $1`, [id]);
 
-    assert.ok(late >= 1.45 && late < 2.5, `after ${late} s`);
+    assert.ok(late >= 1.45 && late < 15, `after ${late} s`);
   });
 
   test('unknown kind: dead, no_handler, no attempt', async () => {
@@ -128,7 +128,7 @@ describe('one pool', () => {
   });
 
   test('levels: the lowest runs while a higher one has a backlog', async () => {
-    const high = await e.enqueue('order.expire', { mode: 'sleep', s: 0.01 }, 600);
+    const high = await e.enqueue('order.expire', { mode: 'sleep', s: 0.03 }, 600);
     const low = await e.enqueue('order.expire_sweep', { mode: 'ok' }, 10);
 
     await e.done(low);
@@ -143,7 +143,7 @@ describe('one pool', () => {
 
     assert.deepEqual(all.queues.map((q) => q.queue).sort(),
       ['cron', 'mail', 'payment', 'render', 'timeout', 'webhook']);
-    assert.ok(all.queues[0].tickedMsAgo < 2000);
+    assert.ok(all.queues[0].tickedMsAgo < 15000);
     assert.equal(typeof all.outbox.lagMs, 'number');
     assert.match(await e.stoa(['queues']), /^queue +ready/);
   });
