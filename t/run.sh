@@ -205,6 +205,13 @@ part_derived()
     node_part derived 2 $(files t/derived)
 }
 
+# each file on one and on four nginx workers of its own
+# shellcheck disable=SC2046
+part_invariants()
+{
+    node_part invariants 2 $(files t/invariants)
+}
+
 # races once more, on four nginx workers
 # shellcheck disable=SC2046
 part_api4()
@@ -425,8 +432,8 @@ test)
     trap finish EXIT
     trap 'exit 1' INT TERM HUP
     start_cluster
-    run_parts lint api units sql harness derived security workers mutants \
-        fuzz api4 asan web
+    run_parts lint api units sql harness derived invariants security \
+        workers mutants fuzz api4 asan web
     # alone: what these measure is order under a full machine of their own
     run_parts faults smoke ;;
 asan)
@@ -451,7 +458,7 @@ soak)
     trap finish EXIT
     trap 'exit 1' INT TERM HUP
     start_cluster
-    run_parts api derived security workers mutants api4 fuzz
+    run_parts api derived invariants security workers mutants api4 fuzz
     run_parts faults ;;
 valgrind)
     prepare test:all
