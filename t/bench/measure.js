@@ -96,8 +96,8 @@ export async function wrk(url, { seconds = 5, script, args = [], headers = {},
   return {
     n: number(/(\d+) requests in/),
     rps: number(/Requests\/sec:\s+([\d.]+)/),
-    p50: milliseconds(/50%\s+(\S+)/.exec(stdout)[1]),
-    p99: milliseconds(/99%\s+(\S+)/.exec(stdout)[1]),
+    p50: milliseconds(/^ +50%\s+(\S+)/m.exec(stdout)[1]),
+    p99: milliseconds(/^ +99%\s+(\S+)/m.exec(stdout)[1]),
     errors: number(/Non-2xx or 3xx responses: (\d+)/)
       + sockets.slice(1).reduce((a, b) => a + Number(b), 0),
     text: stdout,
