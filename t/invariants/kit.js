@@ -51,6 +51,10 @@ async function make(nginxWorkers, { people = 24, ...options } = {}) {
   });
 
   try {
+    /* the provider is a setting that the workers bring along */
+    await until(async () => await app.value(
+      `select app.setting('public_url')`) === app.url,
+    { what: 'the settings to be stored', timeout: 60000 });
     app.org = await app.user('organizer');
     app.people = await Promise.all(
       Array.from({ length: people }, () => app.user()));
