@@ -45,7 +45,7 @@ struct ngx_http_stoa_run_s {
 };
 
 static ngx_uint_t ngx_http_stoa_batch_due(const ngx_http_stoa_row_t *row);
-static void                 ngx_http_stoa_batch_flush(stoa_defer_t *d);
+static void       ngx_http_stoa_batch_flush(stoa_defer_t *d);
 static ngx_http_stoa_run_t *ngx_http_stoa_run_create(ngx_http_stoa_row_t *row,
                                                      ngx_uint_t           max);
 static void                 ngx_http_stoa_run_destroy(ngx_http_stoa_run_t *run);
@@ -124,9 +124,9 @@ static ngx_uint_t
 ngx_http_stoa_batch_due(const ngx_http_stoa_row_t *row)
 {
     return row->nwaiting > 0
-           && (row->running == 0
-               || (row->running < NGX_HTTP_STOA_BATCHES
-                   && row->nwaiting >= row->ep->batch / 4U));
+        && (row->running == 0
+            || (row->running < NGX_HTTP_STOA_BATCHES
+                && row->nwaiting >= row->ep->batch / 4U));
 }
 
 /* The client left, or the request was answered. */
