@@ -102,7 +102,19 @@ class App extends Fixtures {
       workers: this.nginxWorkers,
       change: this.options.nginx, env: this.options.nginxEnv,
     });
-    await this.nginx.start();
+    await Promise.all([this.nginx.start(), this.settingsStored()]);
+  }
+
+  /*
+   * What SQL reads of stoa.conf, such as the provider of payments, is stored
+   * by the workers a moment after their start; the template's own values
+   * stand there until then.
+   */
+  async settingsStored() {
+    if (this.workers === 0 || this.conf.PUBLIC_URL !== this.url) return;
+    await until(async () => this.worker.over
+      || await this.value(`select app.setting('public_url')`) === this.url,
+    { timeout: 20000, what: 'the workers to store the settings' });
   }
 
   /* ---- parts ---- */
