@@ -27,27 +27,38 @@ cross join lateral (
         and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
         and o.reserved_until <= app.now()) gone;
 
+-- A ticket type as everybody sees it.  One expression, which the planner puts
+-- into the views that call it.
+create or replace function app.type_json(t app.ticket_types, e app.events,
+    remaining bigint, on_sale boolean)
+returns json
+language sql stable
+return json_build_object(
+    'id', t.id,
+    'eventId', t.event_id,
+    'name', t.name,
+    'description', t.description,
+    'priceCents', t.price_cents,
+    'currency', e.currency,
+    'quota', t.quota,
+    'sold', t.sold,
+    'remaining', remaining,
+    'onSale', on_sale,
+    'minPerOrder', t.min_per_order,
+    'maxPerOrder', t.max_per_order,
+    'salesStart', app.ts(t.sales_start),
+    'salesEnd', app.ts(t.sales_end),
+    'validFrom', app.ts(t.valid_from),
+    'validUntil', app.ts(t.valid_until),
+    'sort', t.sort,
+    'version', t.version);
+
+grant execute on function app.type_json(app.ticket_types, app.events, bigint,
+    boolean) to stoa_edge;
+
 create or replace view api.ticket_types_list as
 select t.id, t.event_id, t.sort, t.version, e.status as event_status,
-    json_build_object(
-        'id', t.id,
-        'eventId', t.event_id,
-        'name', t.name,
-        'description', t.description,
-        'priceCents', t.price_cents,
-        'currency', e.currency,
-        'quota', t.quota,
-        'sold', t.sold,
-        'remaining', s.remaining,
-        'onSale', s.on_sale,
-        'minPerOrder', t.min_per_order,
-        'maxPerOrder', t.max_per_order,
-        'salesStart', app.ts(t.sales_start),
-        'salesEnd', app.ts(t.sales_end),
-        'validFrom', app.ts(t.valid_from),
-        'validUntil', app.ts(t.valid_until),
-        'sort', t.sort,
-        'version', t.version) as item
+    app.type_json(t, e, s.remaining, s.on_sale) as item
 from app.ticket_types t
 join app.events e on e.id = t.event_id
 join app.type_stock s on s.id = t.id;
@@ -133,31 +144,15 @@ cross join lateral (
     offset 0) h
 cross join lateral (
     select min(t.price_cents) as min_price, coalesce(json_agg(
-        json_build_object(
-            'id', t.id,
-            'eventId', t.event_id,
-            'name', t.name,
-            'description', t.description,
-            'priceCents', t.price_cents,
-            'currency', e.currency,
-            'quota', t.quota,
-            'sold', t.sold,
-            'remaining', greatest(0, least(
+        app.type_json(t, e, greatest(0, least(
                 t.quota - t.sold + case when h.lapsed
                     then app.lapsed_seats(e.id, t.id) else 0 end,
                 e.capacity - e.sold + case when h.lapsed
                     then app.lapsed_seats(e.id, null) else 0 end)),
-            'onSale', (t.sales_start is null or t.sales_start <= app.now())
+            (t.sales_start is null or t.sales_start <= app.now())
                 and (t.sales_end is null or t.sales_end > app.now())
-                and e.status = 'published' and e.ends_at > app.now(),
-            'minPerOrder', t.min_per_order,
-            'maxPerOrder', t.max_per_order,
-            'salesStart', app.ts(t.sales_start),
-            'salesEnd', app.ts(t.sales_end),
-            'validFrom', app.ts(t.valid_from),
-            'validUntil', app.ts(t.valid_until),
-            'sort', t.sort,
-            'version', t.version) order by t.sort, t.id), '[]') as items
+                and e.status = 'published' and e.ends_at > app.now())
+        order by t.sort, t.id), '[]') as items
     from app.ticket_types t
     where t.event_id = e.id) y
 cross join lateral (
