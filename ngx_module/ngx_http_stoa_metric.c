@@ -136,6 +136,9 @@ ngx_http_stoa_metric_pool(ngx_http_stoa_shared_t *sh, ngx_uint_t i,
     ngx_http_stoa_metric_diff(failed);
     ngx_http_stoa_metric_diff(saturated);
     ngx_http_stoa_metric_diff(reconnects);
+    ngx_http_stoa_metric_diff(answered);
+    ngx_http_stoa_metric_diff(wait_us);
+    ngx_http_stoa_metric_diff(run_us);
 
 #undef ngx_http_stoa_metric_diff
 

@@ -221,6 +221,44 @@ ngx_http_stoa_print_totals(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
 }
 
 
+/* A mean is what the sum grew by over what the count grew by. */
+static void
+ngx_http_stoa_print_times(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
+{
+    static const struct {
+        const char *name;
+        const char *help;
+        size_t      offset;
+    } rows[] = {
+        { "stoa_pg_wait_seconds",
+          "Time that statements waited for a connection, by pool",
+          offsetof(ngx_http_stoa_pool_totals_t, wait_us) },
+        { "stoa_pg_run_seconds",
+          "Time from sending a statement to its answer, by pool",
+          offsetof(ngx_http_stoa_pool_totals_t, run_us) },
+    };
+
+    unsigned long us;
+    ngx_uint_t    i, pool;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        ngx_http_stoa_family(b, rows[i].name, "summary", rows[i].help);
+
+        for (pool = STOA_POOL_FAST; pool < STOA_POOL_COUNT; pool++) {
+            us = (unsigned long) *(ngx_atomic_t *) ((u_char *) &sh->pools[pool]
+                                                    + rows[i].offset);
+
+            stoa_buf_printf(b, "%s_sum{pool=\"%s\"} %lu.%06lu\n", rows[i].name,
+                            ngx_http_stoa_pools[pool], us / 1000000,
+                            us % 1000000);
+            stoa_buf_printf(b, "%s_count{pool=\"%s\"} %lu\n", rows[i].name,
+                            ngx_http_stoa_pools[pool],
+                            (unsigned long) sh->pools[pool].answered);
+        }
+    }
+}
+
+
 /* One series per nginx worker; old and new ones of a reload are added. */
 static void
 ngx_http_stoa_print_gauges(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
@@ -298,6 +336,7 @@ ngx_http_stoa_print_edge(stoa_buf_t *b)
 
     ngx_http_stoa_print_cells(b, sh);
     ngx_http_stoa_print_totals(b, sh);
+    ngx_http_stoa_print_times(b, sh);
     ngx_http_stoa_print_gauges(b, sh);
 }
 

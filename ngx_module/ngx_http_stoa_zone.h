@@ -12,7 +12,7 @@
 #include "ngx_http_stoa.h"
 
 #define NGX_HTTP_STOA_ZONE_MAGIC   0x53746f61
-#define NGX_HTTP_STOA_ZONE_VERSION 1
+#define NGX_HTTP_STOA_ZONE_VERSION 2
 
 #define NGX_HTTP_STOA_PROCS   64
 #define NGX_HTTP_STOA_BUCKETS 16 /* the last is +Inf */
@@ -80,6 +80,7 @@ typedef struct {
 
 typedef struct {
     ngx_atomic_t submitted, done, failed, saturated, reconnects;
+    ngx_atomic_t answered, wait_us, run_us; /* the sums of so many */
 } ngx_http_stoa_pool_totals_t;
 
 typedef struct {

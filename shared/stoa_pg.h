@@ -51,8 +51,9 @@ typedef struct {
     uint64_t timeouts; /* answered by the deadline; counted in failed too */
     uint64_t resent;   /* sent again: lost connection, aborted group, plan */
     uint64_t syncs;    /* Syncs of operations: below done when reads share */
-    uint64_t wait_us;  /* sums over all that were answered by PostgreSQL: */
-    uint64_t run_us;   /* submitted until sent, sent until answered */
+    uint64_t answered; /* by PostgreSQL, each time; over these the sums of */
+    uint64_t wait_us;  /* submitted until sent, and of */
+    uint64_t run_us;   /* sent until answered */
 } stoa_pg_stats_t;
 
 /* Starts connecting at once; connects again with backoff 100 ms..5 s and

@@ -345,6 +345,7 @@ stoa_pg_op_answered(stoa_pg_op_t *op)
 
     op->state = STOA_PG_OP_ENDING;
     op->done_us = stoa_pg_clock_us();
+    pool->stats.answered++;
     pool->stats.wait_us += op->sent_us - op->submitted_us;
     pool->stats.run_us += op->done_us - op->sent_us;
 

@@ -72,6 +72,36 @@ test('counters are exact over workers and go on over a reload', async () => {
   }
 });
 
+test('a pool tells how long its statements waited and ran', async () => {
+  const of = (series, name) => series[`stoa_pg_${name}{pool="fast"}`];
+  const first = (await metrics()).series;
+  const client = await app.client('stoa_owner');
+
+  await client.query('begin; lock table app.events in access exclusive mode');
+
+  const answer = page('/api/v1/events?limit=13');
+
+  await sleep(300);
+  await client.query('commit');
+  await client.end?.();
+  assert.equal((await answer).status, 200);
+
+  await until(async () => {
+    const { series } = await metrics();
+
+    for (const kind of ['wait', 'run']) {
+      assert.ok(of(series, `${kind}_seconds_count`)
+        > of(first, `${kind}_seconds_count`), `${kind} counts`);
+    }
+    assert.ok(of(series, 'wait_seconds_sum') >= of(first, 'wait_seconds_sum'));
+
+    const ran = of(series, 'run_seconds_sum') - of(first, 'run_seconds_sum');
+
+    assert.ok(ran >= 0.2 && ran < 30, `ran for ${ran} seconds`);
+    return true;
+  });
+});
+
 test('series do not grow with what clients send', async () => {
   await page('/api/v1/nothing/1');
   /* the workers' own series come whenever they report */
