@@ -102,6 +102,7 @@ typedef struct {
     ngx_uint_t            row_mask;
     ngx_uint_t            used;   /* some location has rows or gates */
     ngx_uint_t            served; /* some location has rows */
+    ngx_array_t          *shown;  /* locations with "stoa_metrics" */
     ngx_uint_t            pool_set, hash_set; /* directive was seen */
 } ngx_http_stoa_main_conf_t;
 

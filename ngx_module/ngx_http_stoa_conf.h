@@ -8,7 +8,7 @@
 
 #include "ngx_http_stoa_zone.h"
 
-/* Handlers of directives (ngx_http_stoa_conf.c). */
+/* Handlers of directives (ngx_http_stoa_conf.c, ngx_http_stoa_conf_loc.c). */
 #define NGX_HTTP_STOA_CONF(name)                                               \
     char *ngx_http_stoa_conf_##name(ngx_conf_t *cf, ngx_command_t *cmd,        \
                                     void *conf)
@@ -26,6 +26,14 @@ NGX_HTTP_STOA_CONF(word);
 NGX_HTTP_STOA_CONF(auth);
 NGX_HTTP_STOA_CONF(limit_apply);
 NGX_HTTP_STOA_CONF(cors);
+
+/* Complains about a word; names[] may have a NULL at 0. */
+char *ngx_http_stoa_conf_unknown(ngx_conf_t *cf, const char *what,
+                                 ngx_str_t *word, const char *const *names,
+                                 ngx_uint_t n);
+/* After merging: warns of each "stoa_metrics" that nothing guards. */
+void ngx_http_stoa_conf_warn_shown(ngx_conf_t                *cf,
+                                   ngx_http_stoa_main_conf_t *mcf);
 
 /* ngx_http_stoa_setup.c */
 

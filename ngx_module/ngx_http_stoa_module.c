@@ -276,6 +276,8 @@ ngx_http_stoa_postconfiguration(ngx_conf_t *cf)
         return NGX_OK;
     }
 
+    ngx_http_stoa_conf_warn_shown(cf, mcf);
+
     if (ngx_http_stoa_handler_add(cf, NGX_HTTP_PREACCESS_PHASE,
                                   ngx_http_stoa_preaccess)
             != NGX_OK

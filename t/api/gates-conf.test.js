@@ -177,6 +177,35 @@ test('a settings file that everybody may read is a warning', () => {
   assert.doesNotMatch(trial(api).said, /\[warn\]/);
 });
 
+test('metrics that everybody may read are a warning', () => {
+  const sentence = '"stoa_metrics" shows metrics to everybody';
+  const show = (change) => trial({ ...change,
+    location: `${change.location ?? ''}\nstoa_metrics;` });
+
+  for (const change of [{}, { location: 'access_log off;' },
+    { location: 'stoa_auth optional;' }, { location: 'auth_basic off;' },
+    { server: 'location /b/ {\ndeny all;\n}' }]) {
+    const { ok, said, text } = show(change);
+    const line = text.split('\n').indexOf('stoa_metrics;') + 1;
+
+    assert.ok(ok, said);
+    assert.ok(said.split('\n').some((s) => s.includes('[warn]')
+      && s.includes(sentence) && s.endsWith(`nginx.conf:${line}`)), said);
+  }
+  for (const guard of ['allow 127.0.0.1;\ndeny all;', 'deny ::/0;',
+    'deny unix:;', 'internal;', 'stoa_auth required role=admin;',
+    'auth_basic metrics;', 'auth_request /b/;']) {
+    const { ok, said } = show({ location: guard });
+
+    assert.ok(ok, said);
+    assert.doesNotMatch(said, /\[warn\]/, guard);
+  }
+  /* guards of the server hold in its locations, which may open again */
+  assert.doesNotMatch(show({ server: 'auth_basic x;' }).said, /\[warn\]/);
+  assert.match(show({ server: 'auth_basic x;', location: 'auth_basic off;' })
+    .said, /\[warn\]/);
+});
+
 test('what is right is accepted, with the sum of connections', () => {
   const { ok, said } = trial({
     http: `stoa_pool fast=2 write=2 slow=1;
@@ -212,6 +241,7 @@ test('conf/nginx.conf and conf/stoa.conf are right as they stand', () => {
   const { ok, said } = check(text);
 
   assert.ok(ok, said);
+  assert.doesNotMatch(said, /shows metrics to everybody/);
 
   /* every directive of the module stands in it */
   const source = fs.readFileSync(
