@@ -24,6 +24,7 @@
 #include "../shared/stoa_route.h"
 #include "../shared/stoa_str.h"
 #include "../shared/stoa_time.h"
+#include "../shared/api/stoa_flow.h"
 
 _Static_assert(sizeof(stoa_str_t) == sizeof(ngx_str_t)
                    && offsetof(stoa_str_t, data) == offsetof(ngx_str_t, data),
@@ -61,14 +62,6 @@ typedef enum {
     NGX_HTTP_STOA_CACHE_WAIT /* behind the flight of another request */
 } ngx_http_stoa_cache_status_e;
 
-/* The module's own statements (ngx_http_stoa_revoke.c has their texts). */
-typedef enum {
-    NGX_HTTP_STOA_G_REVOCATIONS = 0,
-    NGX_HTTP_STOA_G_THROTTLE_LOAD,
-    NGX_HTTP_STOA_G_THROTTLE_SAVE,
-    NGX_HTTP_STOA_G_COUNT
-} ngx_http_stoa_gate_stmt_e;
-
 typedef struct {
     ngx_str_t             settings_path; /* stoa_settings */
     stoa_conf_t           conf;
@@ -96,7 +89,7 @@ typedef struct {
     stoa_mem_t           *secrets;    /* not in core dumps, wiped at exit */
     ngx_http_stoa_limit_t login;      /* failures of (account, prefix) */
     size_t                cache_size; /* micro-cache of one process, 0: off */
-    stoa_pg_stmt_t        stmts[NGX_HTTP_STOA_G_COUNT];
+    stoa_pg_stmt_t        stmts[STOA_STMT_COUNT]; /* with slots */
     stoa_str_t            throttle_secret;
     uint16_t             *row_index; /* by address of the row: index + 1 */
     ngx_uint_t            row_mask;
@@ -368,32 +361,8 @@ typedef struct ngx_http_stoa_row_s {
     stoa_defer_t            flush;
 } ngx_http_stoa_row_t;
 
-/* Statements of the flows (ngx_http_stoa_flows.c has their texts). */
-typedef enum {
-    NGX_HTTP_STOA_S_REGISTER = 0,
-    NGX_HTTP_STOA_S_LOGIN_BEGIN,
-    NGX_HTTP_STOA_S_LOGIN_FINISH,
-    NGX_HTTP_STOA_S_REFRESH,
-    NGX_HTTP_STOA_S_LOGOUT,
-    NGX_HTTP_STOA_S_FORGOT,
-    NGX_HTTP_STOA_S_RESET_BEGIN,
-    NGX_HTTP_STOA_S_RESET,
-    NGX_HTTP_STOA_S_DEVICE_PAIR,
-    NGX_HTTP_STOA_S_DEVICE_LOGIN,
-    NGX_HTTP_STOA_S_TICKET_CODE,
-    NGX_HTTP_STOA_S_CHANGE_BEGIN,
-    NGX_HTTP_STOA_S_REISSUE,
-    NGX_HTTP_STOA_S_TRANSFER,
-    NGX_HTTP_STOA_S_EVENT_BEGIN,
-    NGX_HTTP_STOA_S_EVENT_REGISTER,
-    NGX_HTTP_STOA_S_PAY,
-    NGX_HTTP_STOA_S_IDEM_AMEND,
-    NGX_HTTP_STOA_S_COUNT
-} ngx_http_stoa_stmt_e;
-
 typedef struct {
     ngx_http_stoa_row_t *rows; /* parallel to mcf->api->rows */
-    stoa_pg_stmt_t       stmts[NGX_HTTP_STOA_S_COUNT];
     ngx_thread_pool_t   *hash_pool;
 } ngx_http_stoa_pipeline_t;
 
@@ -525,7 +494,7 @@ extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
     ngx_http_stoa_flow_device_login[], ngx_http_stoa_flow_ticket_svg[],
     ngx_http_stoa_flow_ticket_change[], ngx_http_stoa_flow_event_register[],
     ngx_http_stoa_flow_pay_form[], ngx_http_stoa_flow_errors[],
-    ngx_http_stoa_flow_openapi[], ngx_http_stoa_flow_docs[];
+    ngx_http_stoa_flow_openapi[];
 
 ngx_http_stoa_go_e ngx_http_stoa_flow_end(ngx_http_stoa_ctx_t *q, ngx_int_t rc);
 ngx_http_stoa_go_e ngx_http_stoa_flow_fail(ngx_http_stoa_ctx_t *q,
@@ -535,10 +504,9 @@ ngx_http_stoa_go_e ngx_http_stoa_flow_wait(ngx_http_stoa_ctx_t *q,
 void               ngx_http_stoa_misc_exit(void);
 /* Runs a statement; the next step finds its rows in q->res. */
 ngx_http_stoa_go_e ngx_http_stoa_flow_query(ngx_http_stoa_ctx_t *q,
-                                            stoa_pool_e          pool,
-                                            ngx_http_stoa_stmt_e stmt,
-                                            const stoa_value_t  *values,
-                                            ngx_uint_t           n);
+                                            stoa_pool_e pool, stoa_stmt_e stmt,
+                                            const stoa_value_t *values,
+                                            ngx_uint_t          n);
 /* The last step of flows that end with an answer row. */
 ngx_http_stoa_go_e ngx_http_stoa_flow_answer(ngx_http_stoa_ctx_t *q);
 stoa_value_t       ngx_http_stoa_flow_column(ngx_http_stoa_ctx_t *q,

@@ -248,8 +248,8 @@ ngx_http_stoa_register_insert(ngx_http_stoa_ctx_t *q)
     values[5] = ngx_http_stoa_user_agent(q);
     values[6] = q->lang;
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
-                                    NGX_HTTP_STOA_S_REGISTER, values, 7);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_REGISTER,
+                                    values, 7);
 }
 
 /* ---- login ---- */
@@ -268,8 +268,8 @@ ngx_http_stoa_login_begin(ngx_http_stoa_ctx_t *q)
         return ngx_http_stoa_flow_fail(q, err);
     }
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST,
-                                    NGX_HTTP_STOA_S_LOGIN_BEGIN, &email, 1);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST, STOA_STMT_LOGIN_BEGIN,
+                                    &email, 1);
 }
 
 static ngx_http_stoa_go_e
@@ -320,8 +320,8 @@ ngx_http_stoa_login_finish(ngx_http_stoa_ctx_t *q)
     values[4] = ngx_http_stoa_user_agent(q);
     values[5] = q->hashing->stored; /* what the password fits to */
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
-                                    NGX_HTTP_STOA_S_LOGIN_FINISH, values, 6);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_LOGIN_FINISH,
+                                    values, 6);
 }
 
 /* ---- refresh ---- */
@@ -357,7 +357,7 @@ ngx_http_stoa_refresh_open(ngx_http_stoa_ctx_t *q)
     values[1] = stoa_buf_view(&sid);
     values[2] = stoa_buf_view(&n);
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, NGX_HTTP_STOA_S_REFRESH,
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_REFRESH,
                                     values, 3);
 }
 
@@ -379,7 +379,7 @@ ngx_http_stoa_logout(ngx_http_stoa_ctx_t *q)
         values[1] = (stoa_value_t) stoa_string("false");
     }
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, NGX_HTTP_STOA_S_LOGOUT,
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_LOGOUT,
                                     values, 2);
 }
 
@@ -402,8 +402,8 @@ ngx_http_stoa_reset_begin(ngx_http_stoa_ctx_t *q)
 
         q->step = 3; /* straight to the answer */
 
-        return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
-                                        NGX_HTTP_STOA_S_FORGOT, values, 2);
+        return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_FORGOT,
+                                        values, 2);
     }
 
     if (email.data != NULL || token.data == NULL || password.data == NULL) {
@@ -432,8 +432,8 @@ ngx_http_stoa_reset_begin(ngx_http_stoa_ctx_t *q)
     stoa_hex_encode((char *) q->hash.data + 2, sum, sizeof(sum));
     stoa_wipe(raw, sizeof(raw));
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST,
-                                    NGX_HTTP_STOA_S_RESET_BEGIN, &q->hash, 1);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST, STOA_STMT_RESET_BEGIN,
+                                    &q->hash, 1);
 }
 
 static ngx_http_stoa_go_e
@@ -467,8 +467,8 @@ ngx_http_stoa_reset_store(ngx_http_stoa_ctx_t *q)
     values[1] = q->hash;
     values[2] = stoa_str_z(q->hashing->made);
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, NGX_HTTP_STOA_S_RESET,
-                                    values, 3);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_RESET, values,
+                                    3);
 }
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[] = {

@@ -1,7 +1,6 @@
 /*
- * Small flows: the test provider's payment form, the table of errors, the
- * OpenAPI document (built once per process from the rows) and the way to the
- * readable API page.
+ * Small flows: the test provider's payment form, the table of errors, and
+ * the OpenAPI document (built once per process from the rows).
  */
 
 #include "ngx_http_stoa.h"
@@ -21,8 +20,8 @@ ngx_http_stoa_pay_store(ngx_http_stoa_ctx_t *q)
     values[1] = q->path_values[0];
     values[2] = ngx_http_stoa_body_value(q, "action");
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, NGX_HTTP_STOA_S_PAY,
-                                    values, 3);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_PAY, values,
+                                    3);
 }
 
 /* 303 to the page that polls the order. */
@@ -133,15 +132,6 @@ ngx_http_stoa_openapi_reply(ngx_http_stoa_ctx_t *q)
                                       none, etag));
 }
 
-static ngx_http_stoa_go_e
-ngx_http_stoa_docs_reply(ngx_http_stoa_ctx_t *q)
-{
-    q->location = (stoa_str_t) stoa_string("/api/");
-
-    return ngx_http_stoa_flow_end(
-        q, ngx_http_stoa_reply_empty(q, NGX_HTTP_MOVED_TEMPORARILY));
-}
-
 void
 ngx_http_stoa_misc_exit(void)
 {
@@ -166,10 +156,5 @@ const ngx_http_stoa_step_t ngx_http_stoa_flow_errors[] = {
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_openapi[] = {
     { "reply", ngx_http_stoa_openapi_reply },
-    ngx_http_stoa_steps_end,
-};
-
-const ngx_http_stoa_step_t ngx_http_stoa_flow_docs[] = {
-    { "reply", ngx_http_stoa_docs_reply },
     ngx_http_stoa_steps_end,
 };

@@ -166,8 +166,8 @@ ngx_http_stoa_svg_find(ngx_http_stoa_ctx_t *q)
     values[0] = ngx_http_stoa_ctx_literal(q);
     values[1] = q->path_values[0];
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST,
-                                    NGX_HTTP_STOA_S_TICKET_CODE, values, 2);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST, STOA_STMT_TICKET_CODE,
+                                    values, 2);
 }
 
 static ngx_http_stoa_go_e
@@ -273,8 +273,8 @@ ngx_http_stoa_change_begin(ngx_http_stoa_ctx_t *q)
     values[0] = ngx_http_stoa_ctx_literal(q);
     values[1] = q->path_values[0];
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST,
-                                    NGX_HTTP_STOA_S_CHANGE_BEGIN, values, 2);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST, STOA_STMT_CHANGE_BEGIN,
+                                    values, 2);
 }
 
 static ngx_http_stoa_go_e
@@ -331,8 +331,8 @@ ngx_http_stoa_change_store(ngx_http_stoa_ctx_t *q)
     return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
                                     ngx_strcmp(q->ep->id, "tickets.transfer")
                                             == 0
-                                        ? NGX_HTTP_STOA_S_TRANSFER
-                                        : NGX_HTTP_STOA_S_REISSUE,
+                                        ? STOA_STMT_TRANSFER
+                                        : STOA_STMT_REISSUE,
                                     values, 5);
 }
 
@@ -346,8 +346,8 @@ ngx_http_stoa_event_begin(ngx_http_stoa_ctx_t *q)
     values[0] = ngx_http_stoa_ctx_literal(q);
     values[1] = q->path_values[0];
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST,
-                                    NGX_HTTP_STOA_S_EVENT_BEGIN, values, 2);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST, STOA_STMT_EVENT_BEGIN,
+                                    values, 2);
 }
 
 static ngx_http_stoa_go_e
@@ -388,7 +388,7 @@ ngx_http_stoa_event_store(ngx_http_stoa_ctx_t *q)
     values[3] = stoa_buf_view(&b);
 
     return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
-                                    NGX_HTTP_STOA_S_EVENT_REGISTER, values, 4);
+                                    STOA_STMT_EVENT_REGISTER, values, 4);
 }
 
 /* ---- devices ---- */
@@ -446,8 +446,8 @@ ngx_http_stoa_pair_make(ngx_http_stoa_ctx_t *q)
     values[3] = q->canonical.data != NULL ? q->canonical
                                           : (stoa_value_t) stoa_string("{}");
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
-                                    NGX_HTTP_STOA_S_DEVICE_PAIR, values, 4);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_DEVICE_PAIR,
+                                    values, 4);
 }
 
 /* Adds a member to the answer's object. */
@@ -535,8 +535,8 @@ ngx_http_stoa_device_begin(ngx_http_stoa_ctx_t *q)
     values[0] = ngx_http_stoa_ctx_literal(q);
     values[1] = ngx_http_stoa_sum(q, code);
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
-                                    NGX_HTTP_STOA_S_DEVICE_LOGIN, values, 2);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_DEVICE_LOGIN,
+                                    values, 2);
 }
 
 /* The body names deviceId and eventId; the token is made of these. */

@@ -4,8 +4,8 @@
  * what it started (a statement, a hash), or ends with an answer; steps do not
  * call each other and do not loop over what suspends.
  *
- * The texts of the flows' statements stand here; their slots are handed out
- * at configuration, together with each row's prepared form.
+ * The flows' statements are rows of shared/api/stoa_flow.c, which stoa check
+ * reads as well.
  */
 
 #include "ngx_http_stoa.h"
@@ -16,146 +16,6 @@ static char *ngx_http_stoa_row_init(ngx_conf_t                *cf,
 static char *ngx_http_stoa_row_path(ngx_conf_t *cf, ngx_http_stoa_row_t *row);
 static char *ngx_http_stoa_row_query(ngx_conf_t *cf, ngx_http_stoa_row_t *row);
 static ngx_int_t ngx_http_stoa_flow_go(ngx_http_stoa_ctx_t *q);
-
-#define NGX_HTTP_STOA_ANSWER                                                   \
-    "select a.status, a.body, a.meta, a.etag, a.emit, a.wait from "
-#define NGX_HTTP_STOA_GRANT                                                    \
-    "select a.status, a.body, a.user_id, a.roles, a.epoch, a.sid, "            \
-    "a.counter, a.refresh, a.emit from "
-
-/* name, pool's write flag, parameters, text */
-static const stoa_pg_stmt_t ngx_http_stoa_stmts[] = {
-
-    [NGX_HTTP_STOA_S_REGISTER] = {
-        .name = "flow_register",
-        .sql = NGX_HTTP_STOA_GRANT
-               "api.auth_register($1::api.ctx, $2::text, $3::text, $4::text, "
-               "$5::text, $6::text, $7::text) a",
-        .nparams = 7,
-        .write = true,
-    },
-    [NGX_HTTP_STOA_S_LOGIN_BEGIN] = {
-        .name = "flow_login_begin",
-        .sql = "select a.user_id, a.hash, a.status from "
-               "api.auth_login_begin($1::text) a",
-        .nparams = 1,
-    },
-    [NGX_HTTP_STOA_S_LOGIN_FINISH] = {
-        .name = "flow_login_finish",
-        .sql = NGX_HTTP_STOA_GRANT
-               "api.auth_login_finish($1::api.ctx, $2::uuid, $3::boolean, "
-               "$4::text, $5::text, $6::text) a",
-        .nparams = 6,
-        .write = true,
-    },
-    [NGX_HTTP_STOA_S_REFRESH] = {
-        .name = "flow_refresh",
-        .sql = NGX_HTTP_STOA_GRANT
-               "api.auth_refresh($1::api.ctx, $2::uuid, $3::bigint) a",
-        .nparams = 3,
-        .write = true,
-    },
-    [NGX_HTTP_STOA_S_LOGOUT] = {
-        .name = "flow_logout",
-        .sql = NGX_HTTP_STOA_ANSWER
-               "api.auth_logout($1::api.ctx, $2::boolean) a",
-        .nparams = 2,
-        .write = true,
-    },
-    [NGX_HTTP_STOA_S_FORGOT] = {
-        .name = "flow_forgot",
-        .sql = NGX_HTTP_STOA_ANSWER
-               "api.auth_forgot($1::api.ctx, $2::text) a",
-        .nparams = 2,
-        .write = true,
-    },
-    [NGX_HTTP_STOA_S_RESET_BEGIN] = {
-        .name = "flow_reset_begin",
-        .sql = "select a.ok from api.auth_reset_begin($1::bytea) a",
-        .nparams = 1,
-    },
-    [NGX_HTTP_STOA_S_RESET] = {
-        .name = "flow_reset",
-        .sql = NGX_HTTP_STOA_ANSWER
-               "api.auth_reset($1::api.ctx, $2::bytea, $3::text) a",
-        .nparams = 3,
-        .write = true,
-    },
-    [NGX_HTTP_STOA_S_DEVICE_PAIR] = {
-        .name = "flow_device_pair",
-        .sql = NGX_HTTP_STOA_ANSWER
-               "api.device_pair($1::api.ctx, $2::uuid, $3::bytea, "
-               "$4::jsonb) a",
-        .nparams = 4,
-        .write = true,
-    },
-    [NGX_HTTP_STOA_S_DEVICE_LOGIN] = {
-        .name = "flow_device_login",
-        .sql = NGX_HTTP_STOA_ANSWER
-               "api.device_login($1::api.ctx, $2::bytea) a",
-        .nparams = 2,
-        .write = true,
-    },
-    [NGX_HTTP_STOA_S_TICKET_CODE] = {
-        .name = "flow_ticket_code",
-        .sql = NGX_HTTP_STOA_ANSWER
-               "api.tickets_code($1::api.ctx, $2::uuid) a",
-        .nparams = 2,
-    },
-    [NGX_HTTP_STOA_S_CHANGE_BEGIN] = {
-        .name = "flow_change_begin",
-        .sql = "select a.status, a.body, a.ticket_type_id, a.generation from "
-               "api.tickets_change_begin($1::api.ctx, $2::uuid) a",
-        .nparams = 2,
-    },
-    [NGX_HTTP_STOA_S_REISSUE] = {
-        .name = "flow_reissue",
-        .sql = NGX_HTTP_STOA_ANSWER
-               "api.tickets_reissue($1::api.ctx, $2::uuid, $3::int, "
-               "$4::text, $5::jsonb) a",
-        .nparams = 5,
-        .write = true,
-    },
-    [NGX_HTTP_STOA_S_TRANSFER] = {
-        .name = "flow_transfer",
-        .sql = NGX_HTTP_STOA_ANSWER
-               "api.tickets_transfer($1::api.ctx, $2::uuid, $3::int, "
-               "$4::text, $5::jsonb) a",
-        .nparams = 5,
-        .write = true,
-    },
-    [NGX_HTTP_STOA_S_EVENT_BEGIN] = {
-        .name = "flow_event_begin",
-        .sql = "select a.status, a.body, a.ticket_type_id from "
-               "api.events_register_begin($1::api.ctx, $2::uuid) a",
-        .nparams = 2,
-    },
-    [NGX_HTTP_STOA_S_EVENT_REGISTER] = {
-        .name = "flow_event_register",
-        .sql = NGX_HTTP_STOA_ANSWER
-               "api.events_register($1::api.ctx, $2::uuid, $3::uuid, "
-               "$4::jsonb) a",
-        .nparams = 4,
-        .write = true,
-    },
-    [NGX_HTTP_STOA_S_PAY] = {
-        .name = "flow_pay",
-        .sql = NGX_HTTP_STOA_ANSWER
-               "api.pay_form($1::api.ctx, $2::uuid, $3::text) a",
-        .nparams = 3,
-        .write = true,
-    },
-    [NGX_HTTP_STOA_S_IDEM_AMEND] = {
-        .name = "idem_amend",
-        .sql = "select api.idem_amend($1::text, $2::text, $3::text, "
-               "$4::json) as ok",
-        .nparams = 4,
-        .write = true,
-    },
-};
-
-_Static_assert(stoa_nitems(ngx_http_stoa_stmts) == NGX_HTTP_STOA_S_COUNT,
-               "each statement has its text");
 
 static const ngx_http_stoa_step_t *const ngx_http_stoa_flows[] = {
     [STOA_FLOW_AUTH_CHECK] = ngx_http_stoa_flow_auth_check,
@@ -172,7 +32,6 @@ static const ngx_http_stoa_step_t *const ngx_http_stoa_flows[] = {
     [STOA_FLOW_PAY_FORM] = ngx_http_stoa_flow_pay_form,
     [STOA_FLOW_ERRORS] = ngx_http_stoa_flow_errors,
     [STOA_FLOW_OPENAPI] = ngx_http_stoa_flow_openapi,
-    [STOA_FLOW_DOCS] = ngx_http_stoa_flow_docs,
 };
 
 _Static_assert(stoa_nitems(ngx_http_stoa_flows) == STOA_FLOW_COUNT,
@@ -213,11 +72,6 @@ ngx_http_stoa_flows_init(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
                                mcf->api->rows[i]->id, why);
             return NGX_ERROR;
         }
-    }
-
-    for (i = 0; i < NGX_HTTP_STOA_S_COUNT; i++) {
-        pl->stmts[i] = ngx_http_stoa_stmts[i];
-        pl->stmts[i].slot = (uint32_t) mcf->nstmts++;
     }
 
     return ngx_http_stoa_hash_init(cf, mcf, pl);
@@ -289,15 +143,15 @@ ngx_http_stoa_flow_wait(ngx_http_stoa_ctx_t *q, ngx_int_t rc)
 
 ngx_http_stoa_go_e
 ngx_http_stoa_flow_query(ngx_http_stoa_ctx_t *q, stoa_pool_e pool,
-                         ngx_http_stoa_stmt_e stmt, const stoa_value_t *values,
+                         stoa_stmt_e stmt, const stoa_value_t *values,
                          ngx_uint_t n)
 {
-    int                      *lens;
-    char                    **v;
-    ngx_uint_t                i;
-    ngx_http_stoa_pipeline_t *pl;
+    int                       *lens;
+    char                     **v;
+    ngx_uint_t                 i;
+    ngx_http_stoa_main_conf_t *mcf;
 
-    pl = ngx_http_stoa_pipeline(q->r);
+    mcf = ngx_http_stoa_mcf(q->r);
 
     v = ngx_palloc(q->r->pool, n * sizeof(char *));
     lens = ngx_palloc(q->r->pool, n * sizeof(int));
@@ -321,11 +175,12 @@ ngx_http_stoa_flow_query(ngx_http_stoa_ctx_t *q, stoa_pool_e pool,
 
     q->resume = ngx_http_stoa_flow_resume;
 
-    return ngx_http_stoa_flow_wait(q, ngx_http_stoa_sql_submit(q, pool,
-                                                               &pl->stmts[stmt],
-                                                               (const char
-                                                                    *const *) v,
-                                                               lens));
+    return ngx_http_stoa_flow_wait(q,
+                                   ngx_http_stoa_sql_submit(q, pool,
+                                                            &mcf->stmts[stmt],
+                                                            (const char *const
+                                                                 *) v,
+                                                            lens));
 }
 
 ngx_http_stoa_go_e

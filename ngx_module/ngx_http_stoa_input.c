@@ -262,9 +262,8 @@ ngx_http_stoa_input_accept(ngx_http_stoa_ctx_t *q)
         break;
     }
 
-    if (q->ep->flow == STOA_FLOW_TICKET_SVG || q->ep->flow == STOA_FLOW_DOCS
-        || q->ep->flow == STOA_FLOW_PAY_FORM)
-    {
+    if (q->ep->flow == STOA_FLOW_TICKET_SVG
+        || q->ep->flow == STOA_FLOW_PAY_FORM) {
         return STOA_OK;
     }
 

@@ -56,29 +56,6 @@ static const char *const ngx_http_stoa_tick_names[] = {
 
 static ngx_http_stoa_tick_t ngx_http_stoa_tick;
 
-const stoa_pg_stmt_t ngx_http_stoa_gate_stmts[NGX_HTTP_STOA_G_COUNT] = {
-    [NGX_HTTP_STOA_G_REVOCATIONS] = {
-        .name = "stoa_revocations",
-        .sql = "select (extract(epoch from pg_catalog.clock_timestamp()) "
-               "* 1000)::bigint as now_ms, r.text as entry "
-               "from (select 1) one left join api.revocations_since("
-               "pg_catalog.to_timestamp($1::bigint / 1000.0)) r on true",
-        .nparams = 1,
-    },
-    [NGX_HTTP_STOA_G_THROTTLE_LOAD] = {
-        .name = "stoa_throttle_load",
-        .sql = "select t.key, t.fails, t.until_ms from api.throttle_load() t",
-    },
-    [NGX_HTTP_STOA_G_THROTTLE_SAVE] = {
-        .name = "stoa_throttle_save",
-        /* unnest() of several arrays is syntax, it takes no schema */
-        .sql = "select api.throttle_save(t.k, t.f, t.u) from unnest("
-               "$1::text[], $2::int[], $3::bigint[]) t(k, f, u)",
-        .nparams = 3,
-        .write = true,
-    },
-};
-
 
 /* ---- the table ---- */
 
@@ -499,10 +476,11 @@ ngx_http_stoa_tick_load(ngx_http_stoa_shared_t *sh)
     lens[0] = (int) (ngx_sprintf(text, "%L%Z", since) - text) - 1;
     values[0] = (const char *) text;
 
-    ngx_http_stoa_tick
-        .load = stoa_pg_submit(pool, &mcf->stmts[NGX_HTTP_STOA_G_REVOCATIONS],
-                               values, lens, 0, ngx_http_stoa_tick_loaded, NULL,
-                               &err);
+    ngx_http_stoa_tick.load = stoa_pg_submit(pool,
+                                             &mcf->stmts[STOA_STMT_REVOCATIONS],
+                                             values, lens, 0,
+                                             ngx_http_stoa_tick_loaded, NULL,
+                                             &err);
 
     if (ngx_http_stoa_tick.load == NULL) {
         ngx_http_stoa_tick_failed(sh, NGX_HTTP_STOA_TICK_LOAD, NULL, err);
@@ -630,7 +608,7 @@ ngx_http_stoa_tick_save(ngx_http_stoa_shared_t *sh)
     }
 
     ngx_http_stoa_tick
-        .save = stoa_pg_submit(pool, &mcf->stmts[NGX_HTTP_STOA_G_THROTTLE_SAVE],
+        .save = stoa_pg_submit(pool, &mcf->stmts[STOA_STMT_THROTTLE_SAVE],
                                values, lens, 0, ngx_http_stoa_tick_saved, NULL,
                                &err);
 
@@ -664,8 +642,8 @@ ngx_http_stoa_tick_leader(ngx_http_stoa_shared_t *sh)
 
         if (ngx_http_stoa_tick.restore == NULL && stoa_pg_pool_ready(pool)) {
             ngx_http_stoa_tick.restore =
-                stoa_pg_submit(pool, &mcf->stmts[NGX_HTTP_STOA_G_THROTTLE_LOAD],
-                               NULL, NULL, 0, ngx_http_stoa_tick_restored, NULL,
+                stoa_pg_submit(pool, &mcf->stmts[STOA_STMT_THROTTLE_LOAD], NULL,
+                               NULL, 0, ngx_http_stoa_tick_restored, NULL,
                                &err);
         }
 

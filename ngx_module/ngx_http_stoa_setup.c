@@ -420,8 +420,8 @@ ngx_http_stoa_setup(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
         return NGX_ERROR;
     }
 
-    for (i = 0; i < NGX_HTTP_STOA_G_COUNT; i++) {
-        mcf->stmts[i] = ngx_http_stoa_gate_stmts[i];
+    for (i = 0; i < STOA_STMT_COUNT; i++) {
+        mcf->stmts[i] = stoa_flow_stmts[i].stmt;
         mcf->stmts[i].slot = (uint32_t) mcf->nstmts++;
     }
 

@@ -230,11 +230,11 @@ ngx_http_stoa_wait_over(ngx_http_stoa_ctx_t *q, stoa_str_t message)
 static ngx_int_t
 ngx_http_stoa_wait_amend(ngx_http_stoa_ctx_t *q, ngx_http_stoa_parked_t *p)
 {
-    ngx_uint_t                i;
-    stoa_str_t                v[4];
-    ngx_http_stoa_pipeline_t *pl;
+    ngx_uint_t                 i;
+    stoa_str_t                 v[4];
+    ngx_http_stoa_main_conf_t *mcf;
 
-    pl = ngx_http_stoa_pipeline(q->r);
+    mcf = ngx_http_stoa_mcf(q->r);
     v[0] = ngx_http_stoa_idem_scope(q);
     v[1] = q->idem_key;
     v[2] = ngx_http_stoa_idem_print(q);
@@ -253,7 +253,7 @@ ngx_http_stoa_wait_amend(ngx_http_stoa_ctx_t *q, ngx_http_stoa_parked_t *p)
     }
 
     return ngx_http_stoa_sql_submit(q, STOA_POOL_WRITE,
-                                    &pl->stmts[NGX_HTTP_STOA_S_IDEM_AMEND],
+                                    &mcf->stmts[STOA_STMT_IDEM_AMEND],
                                     p->values, p->lens);
 }
 

@@ -159,8 +159,6 @@ void ngx_http_stoa_metric_close(void);
 
 extern const uint32_t ngx_http_stoa_bounds_us[NGX_HTTP_STOA_BUCKETS - 1];
 
-extern const stoa_pg_stmt_t ngx_http_stoa_gate_stmts[NGX_HTTP_STOA_G_COUNT];
-
 uint64_t ngx_http_stoa_mono_us(void);
 
 static ngx_inline ngx_uint_t

@@ -1,7 +1,8 @@
 /*
  * stoa check: settings, endpoint rows, task rows; with --db every statement
- * of edge and workers is prepared on the live schema, as the role that will
- * run it, and each failure is told with its row.
+ * of edge and workers, those of flows and gates too, is prepared on the live
+ * schema, as the role that will run it, and each failure is told with its
+ * row or flow.
  */
 
 #include "cmd.h"
@@ -10,7 +11,7 @@
 
 #include "worker.h"
 
-#include "../shared/api/stoa_api.h"
+#include "../shared/api/stoa_flow.h"
 #include "../shared/stoa_bind.h"
 #include "../shared/stoa_route.h"
 #include "../shared/stoa_str.h"
@@ -144,6 +145,21 @@ cmd_check_bound(cmd_check_t *k, const stoa_bound_row_t *b)
 }
 
 
+/* "flow AUTH_LOGIN, statement flow_login_begin". */
+static bool
+cmd_check_flow(cmd_check_t *k, const stoa_flow_stmt_t *row)
+{
+    char        what[128];
+    const char *flow = stoa_flow_name(row->flow);
+
+    (void) snprintf(what, sizeof(what), "%s%s%sstatement %s",
+                    flow != NULL ? "flow " : "", flow != NULL ? flow : "",
+                    flow != NULL ? ", " : "", row->stmt.name);
+
+    return cmd_check_prepare(k, what, &row->stmt);
+}
+
+
 static int
 cmd_check_edge(cmd_check_t *k)
 {
@@ -159,6 +175,10 @@ cmd_check_edge(cmd_check_t *k)
         if (k->bound[i].ep != NULL) {
             ok = cmd_check_bound(k, &k->bound[i]);
         }
+    }
+
+    for (size_t i = 0; ok && i < STOA_STMT_COUNT; i++) {
+        ok = cmd_check_flow(k, &stoa_flow_stmts[i]);
     }
 
     cmd_db_close(k->db);
@@ -183,7 +203,7 @@ cmd_check_worker(cmd_check_t *k)
 
     for (size_t i = 0; ok && i < stoa_ntasks; i++) {
         char           sql[256];
-        stoa_pg_stmt_t stmt = { .sql = sql };
+        stoa_pg_stmt_t stmt = { .sql = sql, .nparams = 2 };
 
         if (stoa_tasks[i].sql != NULL) {
             (void) snprintf(sql, sizeof(sql), "select %s", stoa_tasks[i].sql);

@@ -118,13 +118,35 @@ cmd_db_query(cmd_db_t *db, const char *sql, size_t nvalues,
 }
 
 
+/* As many parameters as the sender binds, or it would be refused then. */
+static int
+cmd_db_params(cmd_db_t *db, const stoa_pg_stmt_t *stmt, stoa_str_t has,
+              const char **why)
+{
+    stoa_buf_t b;
+    int64_t    n = -1;
+
+    if (stoa_str_int(has, 0, 65535, &n) && n == stmt->nparams) {
+        return CMD_OK;
+    }
+
+    stoa_buf_init(&b, db->c->mem, 64, 256);
+    stoa_buf_printf(&b, "its text has %lld parameters, its row says %u",
+                    (long long) n, stmt->nparams);
+    stoa_buf_nul(&b);
+    *why = b.failed ? "no memory" : (const char *) b.data;
+
+    return CMD_FAILED;
+}
+
+
 int
 cmd_db_prepare(cmd_db_t *db, const stoa_pg_stmt_t *stmt, const char **why)
 {
     stoa_buf_t        b;
     stoa_pg_result_t *res;
-    const char       *sql;
-    int               rc;
+    const char       *sql, *late;
+    int               rc, done;
 
     stoa_buf_init(&b, db->c->mem, 512, 131072);
     stoa_buf_printf(&b, "prepare \"check\" as %s", stmt->sql);
@@ -143,8 +165,29 @@ cmd_db_prepare(cmd_db_t *db, const stoa_pg_stmt_t *stmt, const char **why)
         return rc;
     }
 
-    rc = cmd_db_query(db, "deallocate \"check\"", 0, NULL, &res, NULL, why);
+    rc = cmd_db_query(db,
+                      "select coalesce(cardinality(p.parameter_types), 0) "
+                      "from pg_prepared_statements p where p.name = 'check'",
+                      0, NULL, &res, NULL, why);
+
+    if (rc == CMD_OK) {
+        rc = cmd_db_params(db, stmt, stoa_pg_value(res, 0, 0), why);
+    }
+
     stoa_pg_result_free(res);
+
+    if (rc == CMD_UNREACHED) {
+        return rc;
+    }
+
+    done = cmd_db_query(db, "deallocate \"check\"", 0, NULL, &res, NULL, &late);
+    stoa_pg_result_free(res);
+
+    if (rc == CMD_OK && done != CMD_OK) {
+        *why = late;
+        return done;
+    }
+
     return rc;
 }
 

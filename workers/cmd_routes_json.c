@@ -6,6 +6,7 @@
 
 #include "cmd_routes.h"
 
+#include "../shared/api/stoa_flow.h"
 #include "../shared/stoa_str.h"
 
 #define DEPTH_MAX 8 /* of nested fields; stoa_api_check() allows fewer */
@@ -158,10 +159,6 @@ cmd_routes_list(stoa_buf_t *b, const stoa_list_t *list)
 static void
 cmd_routes_work(stoa_buf_t *b, const stoa_endpoint_t *ep)
 {
-#define CMD_ROUTES_FLOW(name) [STOA_FLOW_##name] = #name,
-    static const char *const flows[STOA_FLOW_COUNT] = { STOA_FLOWS(
-        CMD_ROUTES_FLOW) };
-#undef CMD_ROUTES_FLOW
     static const char *const pools[STOA_POOL_COUNT] = {
         [STOA_POOL_FAST] = "fast",
         [STOA_POOL_WRITE] = "write",
@@ -177,7 +174,7 @@ cmd_routes_work(stoa_buf_t *b, const stoa_endpoint_t *ep)
 
     cmd_routes_text(b, "pool", pools[ep->pool]);
     cmd_routes_text(b, "sql", ep->sql);
-    cmd_routes_text(b, "flow", flows[ep->flow]);
+    cmd_routes_text(b, "flow", stoa_flow_name(ep->flow));
 
     if (ep->list != NULL) {
         cmd_routes_list(b, ep->list);

@@ -101,14 +101,7 @@ stoa_openapi_failures(stoa_openapi_t *o, const stoa_endpoint_t *ep)
 static const char *
 stoa_openapi_flow_type(const stoa_endpoint_t *ep)
 {
-    switch (ep->flow) {
-    case STOA_FLOW_TICKET_SVG:
-        return "image/svg+xml";
-    case STOA_FLOW_DOCS:
-        return "text/html";
-    default:
-        return NULL;
-    }
+    return ep->flow == STOA_FLOW_TICKET_SVG ? "image/svg+xml" : NULL;
 }
 
 

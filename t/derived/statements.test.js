@@ -4,9 +4,25 @@
  */
 
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { boot } from '../harness/index.js';
+import { ROOT, boot } from '../harness/index.js';
 import { rows } from './rows.js';
+
+/* The statements that no row holds: [{name, flow, calls}]. */
+const flows = [...fs.readFileSync(
+  path.join(ROOT, 'shared/api/stoa_flow.c'), 'utf8')
+  .matchAll(/\[STOA_STMT_\w+\] = \{\n([^]*?)\n {4}\},\n/g)]
+  .map(([, text]) => ({
+    name: text.match(/\.name = "(\w+)"/)[1],
+    flow: text.match(/\.flow = STOA_FLOW_(\w+)/)?.[1],
+    calls: text.match(/\bapi\.(\w+)\(/)[1],
+  }));
+
+/* What the command calls such a statement. */
+const called = ({ flow, name }) =>
+  `${flow ? `flow ${flow}, ` : ''}statement ${name}`;
 
 let app;
 
@@ -56,7 +72,7 @@ test('every statement of every row can be prepared', async () => {
   const prepared = Number(text.match(/(\d+) statements prepared/)[1]);
   const wanted = rows.reduce((n, r) => n
     + (r.sql ? 1 + Boolean(r.keyed) : 0)
-    + (r.list ? 2 * r.list.sorts.length : 0), 0);
+    + (r.list ? 2 * r.list.sorts.length : 0), flows.length);
 
   assert.ok(prepared >= wanted, `${prepared} prepared, rows have ${wanted}`);
 });
@@ -74,6 +90,32 @@ test('a function that is gone is told with its row', async () => {
     assert.deepEqual(named(text), uses(name), text);
     assert.ok(text.includes(name), text);
   }
+});
+
+test('a function that a flow calls otherwise is told with the flow', async () => {
+  const used = new Set(rows.map((r) => r.flow).filter(Boolean));
+
+  assert.ok(flows.length > 15, `${flows.length} statements`);
+  for (const { flow } of flows) {
+    assert.ok(!flow || used.has(flow), `no row has the flow ${flow}`);
+  }
+  for (const statement of flows) {
+    const { calls } = statement;
+    const same = flows.filter((other) => other.calls === calls);
+
+    await rename(calls, `${calls}_gone`);
+    await app.sql(`create function api.${calls}(a int, b int, c int)
+      returns int language sql as 'select 1'`);
+    const { failed, text } = await check();
+
+    await app.sql(`drop function api.${calls}(int, int, int)`);
+    await rename(`${calls}_gone`, calls);
+    assert.ok(failed, `${calls} is another and nothing was said`);
+    assert.deepEqual(named(text), uses(calls), text);
+    assert.deepEqual(flows.filter((one) => new RegExp(
+      `: ${called(one)}: .*api\\.${calls}\\(`).test(text)), same, text);
+  }
+  assert.equal((await check()).failed, false);
 });
 
 test('a view that is gone is told with every row that reads it', async () => {

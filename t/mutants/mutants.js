@@ -150,6 +150,13 @@ export const MUTANTS = [
     test: 'openapi', pattern: 'it lists exactly the rows',
   },
   {
+    name: 'statements: those of flows are not prepared',
+    file: 'workers/cmd_check.c',
+    from: 'ok && i < STOA_STMT_COUNT; i++) {',
+    to: 'ok && !($ && i != 0) && i < STOA_STMT_COUNT; i++) {',
+    test: 'statements', pattern: 'a function that a flow',
+  },
+  {
     name: 'statements: keyed ones are not prepared',
     file: 'workers/cmd_check.c',
     from: '    const char *id = b->ep->id;\n',

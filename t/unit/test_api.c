@@ -354,7 +354,7 @@ api_holes(void **state)
     REFUSED(".rate", ep.rate = 0);
     REFUSED(".pool", ep.pool = 0);
     REFUSED("exactly one", ep.sql = NULL);
-    REFUSED("exactly one", ep.flow = STOA_FLOW_DOCS);
+    REFUSED("exactly one", ep.flow = STOA_FLOW_ERRORS);
     REFUSED(".body_kind", ep.body_kind = 0);
     REFUSED(".summary", ep.summary = NULL);
     REFUSED(".summary", ep.tag = NULL);

@@ -153,7 +153,7 @@ bind_texts(void **state)
     assert_int_equal(row.keyed->args[3].kind, STOA_ARG_ORD);
 
     row = bind_good(
-        (stoa_endpoint_t){ .method = STOA_GET, .flow = STOA_FLOW_DOCS });
+        (stoa_endpoint_t){ .method = STOA_GET, .flow = STOA_FLOW_ERRORS });
     assert_null(row.plain);
 }
 

@@ -1,0 +1,236 @@
+/*
+ * The statements of flows and gates: each with its flow, name, text, number
+ * of parameters and whether it writes.  Names in the texts are whole, types
+ * of parameters stand as casts.
+ */
+
+#include "stoa_flow.h"
+
+#include "../stoa_str.h"
+
+#define STOA_STMT_ANSWER                                                       \
+    "select a.status, a.body, a.meta, a.etag, a.emit, a.wait from "
+#define STOA_STMT_GRANT                                                        \
+    "select a.status, a.body, a.user_id, a.roles, a.epoch, a.sid, "            \
+    "a.counter, a.refresh, a.emit from "
+
+const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
+    [STOA_STMT_REGISTER] = {
+        .flow = STOA_FLOW_AUTH_REGISTER,
+        .stmt = {
+            .name = "flow_register",
+            .sql = STOA_STMT_GRANT
+                   "api.auth_register($1::api.ctx, $2::text, $3::text, "
+                   "$4::text, $5::text, $6::text, $7::text) a",
+            .nparams = 7,
+            .write = true,
+        },
+    },
+    [STOA_STMT_LOGIN_BEGIN] = {
+        .flow = STOA_FLOW_AUTH_LOGIN,
+        .stmt = {
+            .name = "flow_login_begin",
+            .sql = "select a.user_id, a.hash, a.status from "
+                   "api.auth_login_begin($1::text) a",
+            .nparams = 1,
+        },
+    },
+    [STOA_STMT_LOGIN_FINISH] = {
+        .flow = STOA_FLOW_AUTH_LOGIN,
+        .stmt = {
+            .name = "flow_login_finish",
+            .sql = STOA_STMT_GRANT
+                   "api.auth_login_finish($1::api.ctx, $2::uuid, $3::boolean, "
+                   "$4::text, $5::text, $6::text) a",
+            .nparams = 6,
+            .write = true,
+        },
+    },
+    [STOA_STMT_REFRESH] = {
+        .flow = STOA_FLOW_AUTH_REFRESH,
+        .stmt = {
+            .name = "flow_refresh",
+            .sql = STOA_STMT_GRANT
+                   "api.auth_refresh($1::api.ctx, $2::uuid, $3::bigint) a",
+            .nparams = 3,
+            .write = true,
+        },
+    },
+    [STOA_STMT_LOGOUT] = {
+        .flow = STOA_FLOW_AUTH_LOGOUT,
+        .stmt = {
+            .name = "flow_logout",
+            .sql = STOA_STMT_ANSWER
+                   "api.auth_logout($1::api.ctx, $2::boolean) a",
+            .nparams = 2,
+            .write = true,
+        },
+    },
+    [STOA_STMT_FORGOT] = {
+        .flow = STOA_FLOW_AUTH_RESET,
+        .stmt = {
+            .name = "flow_forgot",
+            .sql = STOA_STMT_ANSWER
+                   "api.auth_forgot($1::api.ctx, $2::text) a",
+            .nparams = 2,
+            .write = true,
+        },
+    },
+    [STOA_STMT_RESET_BEGIN] = {
+        .flow = STOA_FLOW_AUTH_RESET,
+        .stmt = {
+            .name = "flow_reset_begin",
+            .sql = "select a.ok from api.auth_reset_begin($1::bytea) a",
+            .nparams = 1,
+        },
+    },
+    [STOA_STMT_RESET] = {
+        .flow = STOA_FLOW_AUTH_RESET,
+        .stmt = {
+            .name = "flow_reset",
+            .sql = STOA_STMT_ANSWER
+                   "api.auth_reset($1::api.ctx, $2::bytea, $3::text) a",
+            .nparams = 3,
+            .write = true,
+        },
+    },
+    [STOA_STMT_DEVICE_PAIR] = {
+        .flow = STOA_FLOW_DEVICE_PAIR,
+        .stmt = {
+            .name = "flow_device_pair",
+            .sql = STOA_STMT_ANSWER
+                   "api.device_pair($1::api.ctx, $2::uuid, $3::bytea, "
+                   "$4::jsonb) a",
+            .nparams = 4,
+            .write = true,
+        },
+    },
+    [STOA_STMT_DEVICE_LOGIN] = {
+        .flow = STOA_FLOW_DEVICE_LOGIN,
+        .stmt = {
+            .name = "flow_device_login",
+            .sql = STOA_STMT_ANSWER
+                   "api.device_login($1::api.ctx, $2::bytea) a",
+            .nparams = 2,
+            .write = true,
+        },
+    },
+    [STOA_STMT_TICKET_CODE] = {
+        .flow = STOA_FLOW_TICKET_SVG,
+        .stmt = {
+            .name = "flow_ticket_code",
+            .sql = STOA_STMT_ANSWER
+                   "api.tickets_code($1::api.ctx, $2::uuid) a",
+            .nparams = 2,
+        },
+    },
+    [STOA_STMT_CHANGE_BEGIN] = {
+        .flow = STOA_FLOW_TICKET_CHANGE,
+        .stmt = {
+            .name = "flow_change_begin",
+            .sql = "select a.status, a.body, a.ticket_type_id, a.generation from "
+                   "api.tickets_change_begin($1::api.ctx, $2::uuid) a",
+            .nparams = 2,
+        },
+    },
+    [STOA_STMT_REISSUE] = {
+        .flow = STOA_FLOW_TICKET_CHANGE,
+        .stmt = {
+            .name = "flow_reissue",
+            .sql = STOA_STMT_ANSWER
+                   "api.tickets_reissue($1::api.ctx, $2::uuid, $3::int, "
+                   "$4::text, $5::jsonb) a",
+            .nparams = 5,
+            .write = true,
+        },
+    },
+    [STOA_STMT_TRANSFER] = {
+        .flow = STOA_FLOW_TICKET_CHANGE,
+        .stmt = {
+            .name = "flow_transfer",
+            .sql = STOA_STMT_ANSWER
+                   "api.tickets_transfer($1::api.ctx, $2::uuid, $3::int, "
+                   "$4::text, $5::jsonb) a",
+            .nparams = 5,
+            .write = true,
+        },
+    },
+    [STOA_STMT_EVENT_BEGIN] = {
+        .flow = STOA_FLOW_EVENT_REGISTER,
+        .stmt = {
+            .name = "flow_event_begin",
+            .sql = "select a.status, a.body, a.ticket_type_id from "
+                   "api.events_register_begin($1::api.ctx, $2::uuid) a",
+            .nparams = 2,
+        },
+    },
+    [STOA_STMT_EVENT_REGISTER] = {
+        .flow = STOA_FLOW_EVENT_REGISTER,
+        .stmt = {
+            .name = "flow_event_register",
+            .sql = STOA_STMT_ANSWER
+                   "api.events_register($1::api.ctx, $2::uuid, $3::uuid, "
+                   "$4::jsonb) a",
+            .nparams = 4,
+            .write = true,
+        },
+    },
+    [STOA_STMT_PAY] = {
+        .flow = STOA_FLOW_PAY_FORM,
+        .stmt = {
+            .name = "flow_pay",
+            .sql = STOA_STMT_ANSWER
+                   "api.pay_form($1::api.ctx, $2::uuid, $3::text) a",
+            .nparams = 3,
+            .write = true,
+        },
+    },
+    [STOA_STMT_IDEM_AMEND] = {
+        .stmt = {
+            .name = "idem_amend",
+            .sql = "select api.idem_amend($1::text, $2::text, $3::text, "
+                   "$4::json) as ok",
+            .nparams = 4,
+            .write = true,
+        },
+    },
+    [STOA_STMT_REVOCATIONS] = {
+        .stmt = {
+            .name = "stoa_revocations",
+            .sql = "select (extract(epoch from pg_catalog.clock_timestamp()) "
+                   "* 1000)::bigint as now_ms, r.text as entry "
+                   "from (select 1) one left join api.revocations_since("
+                   "pg_catalog.to_timestamp($1::bigint / 1000.0)) r on true",
+            .nparams = 1,
+        },
+    },
+    [STOA_STMT_THROTTLE_LOAD] = {
+        .stmt = {
+            .name = "stoa_throttle_load",
+            .sql = "select t.key, t.fails, t.until_ms "
+                   "from api.throttle_load() t",
+        },
+    },
+    [STOA_STMT_THROTTLE_SAVE] = {
+        .stmt = {
+            .name = "stoa_throttle_save",
+            /* unnest() of several arrays is syntax, it takes no schema */
+            .sql = "select api.throttle_save(t.k, t.f, t.u) from unnest("
+                   "$1::text[], $2::int[], $3::bigint[]) t(k, f, u)",
+            .nparams = 3,
+            .write = true,
+        },
+    },
+};
+
+
+const char *
+stoa_flow_name(stoa_flow_e flow)
+{
+#define STOA_FLOW_NAME(name) [STOA_FLOW_##name] = #name,
+    static const char *const names[STOA_FLOW_COUNT] = { STOA_FLOWS(
+        STOA_FLOW_NAME) };
+#undef STOA_FLOW_NAME
+
+    return flow > STOA_FLOW_NONE && flow < STOA_FLOW_COUNT ? names[flow] : NULL;
+}
