@@ -4,8 +4,8 @@
  * valid comes out in one spelling: lower-case UUIDs, times in UTC with
  * milliseconds, members in snake_case.  Memory comes from the caller's
  * stoa_mem_t alone; depth is bounded by the field tables, not by the input.
- * A JSON body is read in place, by the scanner of stoa_json.c; jansson builds
- * its value only when a caller wants it.
+ * A JSON body is read in place, by stoa_json_walk.c; jansson builds its value
+ * only when a caller wants it.
  * Details never repeat input; pointers may name an unknown member.
  */
 

@@ -1,6 +1,6 @@
 /*
- * Between stoa_jwt.c, which holds the keys, and stoa_jwt_sign.c; nobody else
- * includes this.
+ * Between stoa_jwt.c, which holds the keys, stoa_jwt_claims.c and
+ * stoa_jwt_sign.c; nobody else includes this.
  */
 
 #ifndef STOA_JWT_INT_H_INCLUDED
@@ -10,11 +10,32 @@
 
 #define STOA_JWT_SIGNATURE 512 /* of RSA with 4096 bits */
 
+/* *type of a token */
+#define STOA_JWT_ACCESS 1
+#define STOA_JWT_DEVICE 2
+
+static inline stoa_err_e
+stoa_jwt_refuse(const char **why, const char *sentence)
+{
+    *why = sentence;
+
+    return STOA_E_UNAUTHENTICATED;
+}
+
 static inline const char *
 stoa_jwt_typ_of(const stoa_claims_t *claims)
 {
     return claims->roles & STOA_DEVICE ? "stoa-device+jwt" : "at+jwt";
 }
+
+/* A string without escapes. */
+bool stoa_jwt_text(stoa_str_t value, stoa_str_t *out);
+
+/* *type: 0 when typ is another; false: it is no string. */
+bool stoa_jwt_typ(stoa_str_t value, unsigned *type);
+
+/* Three parts and two dots. */
+bool stoa_jwt_split(stoa_str_t token, stoa_str_t part[3]);
 
 /* The header that the signing key wants; false: there is no such key. */
 bool stoa_jwt_signer_header(stoa_jwt_keys_t *keys, const char *typ,

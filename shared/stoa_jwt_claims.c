@@ -1,0 +1,358 @@
+/*
+ * What a token says: its parts, the texts of its header, its claims.  They
+ * are read in place from JSON that the strict scanner accepted, which refuses
+ * duplicate members; names and values with escapes are refused.  No keys and
+ * no cryptography: stoa_jwt.c opens the token first.
+ */
+
+#include "stoa_jwt_int.h"
+#include "stoa_json.h"
+#include "stoa_str.h"
+
+#define STOA_JWT_IAT_SKEW_S 60
+#define STOA_JWT_AHEAD      253402300799LL /* seconds: year 9999 */
+
+typedef enum {
+    STOA_CLAIM_ISS = 1 << 0,
+    STOA_CLAIM_AUD = 1 << 1,
+    STOA_CLAIM_SUB = 1 << 2,
+    STOA_CLAIM_SID = 1 << 3,
+    STOA_CLAIM_JTI = 1 << 4,
+    STOA_CLAIM_IAT = 1 << 5,
+    STOA_CLAIM_EXP = 1 << 6,
+    STOA_CLAIM_EP = 1 << 7,
+    STOA_CLAIM_ROLES = 1 << 8,
+    STOA_CLAIM_EVT = 1 << 9,
+    STOA_CLAIM_NBF = 1 << 10
+} stoa_claim_e;
+
+#define STOA_CLAIMS_BOTH                                                       \
+    (STOA_CLAIM_ISS | STOA_CLAIM_AUD | STOA_CLAIM_SUB | STOA_CLAIM_JTI         \
+     | STOA_CLAIM_IAT | STOA_CLAIM_EXP)
+#define STOA_CLAIMS_ACCESS                                                     \
+    (STOA_CLAIMS_BOTH | STOA_CLAIM_SID | STOA_CLAIM_EP | STOA_CLAIM_ROLES)
+#define STOA_CLAIMS_DEVICE (STOA_CLAIMS_BOTH | STOA_CLAIM_EVT)
+
+static const struct {
+    const char  *name;
+    stoa_claim_e claim;
+} stoa_claim_names[] = {
+    { "iss", STOA_CLAIM_ISS },     { "aud", STOA_CLAIM_AUD },
+    { "sub", STOA_CLAIM_SUB },     { "sid", STOA_CLAIM_SID },
+    { "jti", STOA_CLAIM_JTI },     { "iat", STOA_CLAIM_IAT },
+    { "exp", STOA_CLAIM_EXP },     { "ep", STOA_CLAIM_EP },
+    { "roles", STOA_CLAIM_ROLES }, { "evt", STOA_CLAIM_EVT },
+    { "nbf", STOA_CLAIM_NBF },
+};
+
+/* ---- JSON texts as written ---- */
+
+bool
+stoa_jwt_text(stoa_str_t value, stoa_str_t *out)
+{
+    if (value.len < 2 || value.data[0] != '"'
+        || memchr(value.data, '\\', value.len) != NULL)
+    {
+        return false;
+    }
+
+    out->data = value.data + 1;
+    out->len = value.len - 2;
+
+    return true;
+}
+
+
+/* The next string of a list without nesting; *at starts as 0. */
+static bool
+stoa_jwt_next_text(stoa_str_t list, size_t *at, stoa_str_t *out)
+{
+    unsigned char *from, *to;
+
+    from = memchr(list.data + *at, '"', list.len - *at);
+
+    if (from == NULL) {
+        return false;
+    }
+
+    from++;
+    to = memchr(from, '"', list.len - (size_t) (from - list.data));
+
+    if (to == NULL) {
+        return false;
+    }
+
+    out->data = from;
+    out->len = (size_t) (to - from);
+    *at = (size_t) (to - list.data) + 1;
+
+    return true;
+}
+
+
+/* A list of strings without escapes: nothing but these between brackets. */
+static bool
+stoa_jwt_is_list(stoa_str_t value)
+{
+    size_t i;
+    bool   inside = false;
+
+    if (value.len < 2 || value.data[0] != '[') {
+        return false;
+    }
+
+    for (i = 1; i < value.len - 1; i++) {
+        if (value.data[i] == '\\') {
+            return false;
+        }
+
+        if (value.data[i] == '"') {
+            inside = !inside;
+
+        } else if (!inside && strchr(", \t\r\n", value.data[i]) == NULL) {
+            return false;
+        }
+    }
+
+    return true;
+}
+
+
+bool
+stoa_jwt_typ(stoa_str_t value, unsigned *type)
+{
+    stoa_str_t typ;
+
+    if (!stoa_jwt_text(value, &typ)) {
+        return false;
+    }
+
+    if (stoa_str_ieq_z(typ, "at+jwt")
+        || stoa_str_ieq_z(typ, "application/at+jwt")) {
+        *type = STOA_JWT_ACCESS;
+
+    } else if (stoa_str_ieq_z(typ, "stoa-device+jwt")) {
+        *type = STOA_JWT_DEVICE;
+    }
+
+    return true;
+}
+
+
+bool
+stoa_jwt_split(stoa_str_t token, stoa_str_t part[3])
+{
+    unsigned char *dot;
+    size_t         i;
+
+    for (i = 0; i < 2; i++) {
+        dot = token.len != 0 ? memchr(token.data, '.', token.len) : NULL;
+
+        if (dot == NULL) {
+            return false;
+        }
+
+        part[i].data = token.data;
+        part[i].len = (size_t) (dot - token.data);
+        token.data += part[i].len + 1;
+        token.len -= part[i].len + 1;
+    }
+
+    part[2] = token;
+
+    return token.len != 0 && memchr(token.data, '.', token.len) == NULL;
+}
+
+
+/* ---- claims ---- */
+
+static bool
+stoa_jwt_uuid(stoa_str_t value, stoa_uuid_t *out)
+{
+    stoa_str_t text;
+
+    return stoa_jwt_text(value, &text) && stoa_uuid_parse(text, out);
+}
+
+
+/* One string, or a list that holds it. */
+static bool
+stoa_jwt_audience(stoa_str_t value, const char *audience)
+{
+    stoa_str_t text;
+    size_t     at = 0;
+
+    if (stoa_jwt_text(value, &text)) {
+        return stoa_str_eq_z(text, audience);
+    }
+
+    if (!stoa_jwt_is_list(value)) {
+        return false;
+    }
+
+    while (stoa_jwt_next_text(value, &at, &text)) {
+        if (stoa_str_eq_z(text, audience)) {
+            return true;
+        }
+    }
+
+    return false;
+}
+
+
+/* A role that is not known here gives no right. */
+static bool
+stoa_jwt_roles(stoa_str_t value, uint32_t *roles)
+{
+    stoa_str_t text;
+    size_t     at = 0;
+
+    *roles = 0;
+
+    if (!stoa_jwt_is_list(value)) {
+        return false;
+    }
+
+    while (stoa_jwt_next_text(value, &at, &text)) {
+        *roles |= stoa_role_by_name(text);
+    }
+
+    return true;
+}
+
+
+static bool
+stoa_jwt_claim(stoa_claim_e claim, stoa_str_t value,
+               const stoa_jwt_rules_t *rules, stoa_claims_t *c, int64_t *nbf)
+{
+    stoa_str_t text;
+    int64_t    epoch;
+
+    switch (claim) {
+    case STOA_CLAIM_ISS:
+        return stoa_jwt_text(value, &text)
+            && stoa_str_eq_z(text, rules->issuer);
+    case STOA_CLAIM_AUD:
+        return stoa_jwt_audience(value, rules->audience);
+    case STOA_CLAIM_SUB:
+        return stoa_jwt_uuid(value, &c->sub);
+    case STOA_CLAIM_SID:
+        return stoa_jwt_uuid(value, &c->sid);
+    case STOA_CLAIM_JTI:
+        return stoa_jwt_uuid(value, &c->jti);
+    case STOA_CLAIM_EVT:
+        return stoa_jwt_uuid(value, &c->event);
+    case STOA_CLAIM_IAT:
+        return stoa_str_int(value, 0, STOA_JWT_AHEAD, &c->iat);
+    case STOA_CLAIM_EXP:
+        return stoa_str_int(value, 0, STOA_JWT_AHEAD, &c->exp);
+    case STOA_CLAIM_NBF:
+        return stoa_str_int(value, 0, STOA_JWT_AHEAD, nbf);
+    case STOA_CLAIM_ROLES:
+        return stoa_jwt_roles(value, &c->roles);
+    case STOA_CLAIM_EP:
+        if (!stoa_str_int(value, 0, UINT32_MAX, &epoch)) {
+            return false;
+        }
+
+        c->epoch = (uint32_t) epoch;
+
+        return true;
+    }
+
+    return false;
+}
+
+
+/* NULL, or what is wrong. */
+static const char *
+stoa_jwt_read(stoa_str_t payload, const stoa_jwt_rules_t *rules,
+              stoa_claims_t *c, unsigned *seen, int64_t *nbf)
+{
+    stoa_json_fault_t fault;
+    stoa_str_t        name, value;
+    size_t            at = 0, i;
+
+    memset(c, 0, sizeof(stoa_claims_t));
+    *seen = 0;
+    *nbf = 0;
+
+    if (!stoa_json_valid(payload, &fault)) {
+        return "the payload is no strict JSON";
+    }
+
+    while (stoa_json_walk(payload, &at, &name, &value)) {
+        for (i = 0; i < stoa_nitems(stoa_claim_names); i++) {
+            if (!stoa_str_eq_z(name, stoa_claim_names[i].name)) {
+                continue;
+            }
+
+            if (!stoa_jwt_claim(stoa_claim_names[i].claim, value, rules, c,
+                                nbf)) {
+                return "a claim is not what it should be";
+            }
+
+            *seen |= (unsigned) stoa_claim_names[i].claim;
+            break;
+        }
+    }
+
+    return NULL;
+}
+
+
+stoa_err_e
+stoa_jwt_verify(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
+                stoa_str_t token, int64_t now_ms, stoa_claims_t *claims,
+                const char **why)
+{
+    unsigned char room[STOA_JWT_MAX];
+    const char   *bad;
+    stoa_str_t    payload;
+    stoa_err_e    err;
+    unsigned      type, seen, needed;
+    int64_t       nbf, now_s = now_ms / 1000;
+
+    err = stoa_jws_open(keys, token, room, &payload, &type, why);
+
+    if (err != STOA_OK) {
+        return err;
+    }
+
+    if (type == 0) {
+        return stoa_jwt_refuse(why, "typ is another");
+    }
+
+    bad = stoa_jwt_read(payload, rules, claims, &seen, &nbf);
+
+    if (bad != NULL) {
+        return stoa_jwt_refuse(why, bad);
+    }
+
+    needed = type == STOA_JWT_DEVICE ? STOA_CLAIMS_DEVICE : STOA_CLAIMS_ACCESS;
+
+    if ((seen & needed) != needed) {
+        return stoa_jwt_refuse(why, "a claim is missing");
+    }
+
+    if (type == STOA_JWT_DEVICE) {
+        claims->sid = claims->sub;
+        claims->roles = STOA_DEVICE;
+
+    } else {
+        memset(&claims->event, 0, sizeof(stoa_uuid_t));
+    }
+
+    if (claims->iat > now_s + rules->leeway_s + STOA_JWT_IAT_SKEW_S
+        || nbf > now_s + rules->leeway_s)
+    {
+        return stoa_jwt_refuse(why, "it is not valid yet");
+    }
+
+    if (now_ms >= (claims->exp + rules->leeway_s) * 1000) {
+        *why = "it has expired";
+        return STOA_E_TOKEN_EXPIRED;
+    }
+
+    return STOA_OK;
+}
