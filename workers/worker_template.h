@@ -54,6 +54,12 @@ bool worker_template_write(const worker_templates_t *t, const char *lang,
                            stoa_buf_t *subject, stoa_buf_t *text,
                            stoa_buf_t *html);
 
+/* A word of the language's words file; "" when there is none. */
+stoa_str_t worker_template_word(const worker_templates_t *t, const char *lang,
+                                const char *name);
+
+/* ---- worker_template_fill.c ---- */
+
 typedef enum {
     WORKER_TEMPLATE_TEXT = 1,
     WORKER_TEMPLATE_HTML
@@ -64,9 +70,11 @@ typedef enum {
 bool worker_template_fill(stoa_buf_t *out, worker_form_e form, stoa_str_t text,
                           const worker_vars_t *vars, const char **bad);
 
-/* A word of the language's words file; "" when there is none. */
-stoa_str_t worker_template_word(const worker_templates_t *t, const char *lang,
-                                const char *name);
+/* The same for a frame: variables and one {{{content}}}, which goes in as it
+   is. */
+bool worker_template_frame(stoa_str_t layout, const worker_vars_t *vars,
+                           stoa_str_t content, stoa_buf_t *html,
+                           const char **bad);
 
 /* ---- worker_words.c ---- */
 

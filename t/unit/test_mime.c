@@ -16,6 +16,7 @@
 
 #include "../../workers/worker_mime.c"
 #include "../../workers/worker_template.c"
+#include "../../workers/worker_template_fill.c"
 #include "../../workers/worker_words.c"
 
 static stoa_mem_t *mem;
