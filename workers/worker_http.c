@@ -3,20 +3,17 @@
  * HTTP(S) and SMTP(S).
  *
  * A lane is one multi handle with its timer; there is one for HTTP and one
- * for mail.  A socket record lives from libcurl's first word about the socket
- * until CURL_POLL_REMOVE, then waits on a list until the turn ends, because
- * the loop may still stand inside its callback.  An operation lives in its
- * caller's memory; its easy handle is the only foreign thing and is freed
- * when the operation ends, is canceled, or its memory goes.
+ * for mail.  An operation lives in its caller's memory; its easy handle is the
+ * only foreign thing and is freed when the operation ends, is canceled, or its
+ * memory goes.  What needs no libcurl is in worker_http_op.c.
  *
  * Not here: retries, what a status means, redirects (never followed).
  */
 
-#include "worker_http.h"
+#include "worker_http_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <strings.h>
 
 #include <curl/curl.h>
 
@@ -30,52 +27,8 @@
 #define WORKER_HTTP_PER_HOST    16
 #define WORKER_SMTP_PER_HOST    5
 
-typedef struct worker_http_lane_s worker_http_lane_t;
-typedef struct worker_http_sock_s worker_http_sock_t;
-
-struct worker_http_sock_s {
-    stoa_watch_t        watch;
-    worker_http_lane_t *lane;
-    worker_http_sock_t *next; /* of .open or .gone of the lane */
-};
-
-struct worker_http_lane_s {
-    CURLM              *multi;
-    worker_http_t      *http;
-    stoa_timer_t        timer;
-    stoa_defer_t        sweep;
-    worker_http_sock_t *open;
-    worker_http_sock_t *gone;
-};
-
-struct worker_http_s {
-    uint32_t           magic;
-    stoa_loop_t       *loop;
-    worker_http_lane_t web;
-    worker_http_lane_t mail;
-    worker_http_op_t  *ops; /* in flight */
-};
-
-struct worker_http_op_s {
-    uint32_t            magic;
-    worker_http_t      *http;
-    worker_http_lane_t *lane;
-    worker_http_op_t   *next, **link; /* NULL link: ended */
-    stoa_mem_t         *mem;
-    CURL               *easy;
-    struct curl_slist  *lines; /* request headers, or recipients */
-    stoa_buf_t          body;
-    stoa_buf_t          headers;
-    stoa_str_t          upload; /* SMTP: what is not yet read */
-    worker_smtp_step_e  step;
-    bool                smtp;
-    bool                all_read; /* SMTP: the last byte was handed over */
-    bool                quit;     /* SMTP: what comes now is good-bye */
-    char                error[CURL_ERROR_SIZE];
-    worker_http_done_pt done;
-    void               *data;
-};
-
+_Static_assert(WORKER_HTTP_ERROR_SIZE >= CURL_ERROR_SIZE,
+               "an operation has room for libcurl's sentence");
 
 static bool worker_http_lane_init(worker_http_t *http, worker_http_lane_t *lane,
                                   long per_host);
@@ -142,11 +95,7 @@ worker_http_destroy(worker_http_t *http)
 /* The loop */
 
 
-static worker_http_sock_t *worker_http_sock_create(worker_http_lane_t *lane,
-                                                   curl_socket_t       fd);
-
-
-static void
+void
 worker_http_sock_ready(stoa_watch_t *w, bool readable, bool writable)
 {
     worker_http_sock_t *s = w->data;
@@ -154,27 +103,6 @@ worker_http_sock_ready(stoa_watch_t *w, bool readable, bool writable)
     worker_http_act(s->lane, w->fd,
                     (readable ? CURL_CSELECT_IN : 0)
                         | (writable ? CURL_CSELECT_OUT : 0));
-}
-
-
-static void
-worker_http_sock_remove(worker_http_lane_t *lane, worker_http_sock_t *s)
-{
-    stoa_loop_t         *loop = lane->http->loop;
-    worker_http_sock_t **p;
-
-    loop->watch_close(loop, &s->watch, true);
-
-    for (p = &lane->open; *p != NULL; p = &(*p)->next) {
-        if (*p == s) {
-            *p = s->next;
-            break;
-        }
-    }
-
-    s->next = lane->gone;
-    lane->gone = s;
-    loop->defer(loop, &lane->sweep);
 }
 
 
@@ -210,46 +138,6 @@ worker_http_socket(CURL *easy, curl_socket_t fd, int what, void *data,
     loop->watch_want(loop, &s->watch, (what & CURL_POLL_IN) != 0,
                      (what & CURL_POLL_OUT) != 0);
     return 0;
-}
-
-
-static worker_http_sock_t *
-worker_http_sock_create(worker_http_lane_t *lane, curl_socket_t fd)
-{
-    stoa_loop_t        *loop = lane->http->loop;
-    worker_http_sock_t *s;
-
-    s = calloc(1, sizeof(worker_http_sock_t));
-    if (s == NULL) {
-        return NULL;
-    }
-
-    s->lane = lane;
-    s->watch.data = s;
-    s->watch.ready = worker_http_sock_ready;
-
-    if (loop->watch_open(loop, &s->watch, fd) != STOA_OK) {
-        free(s);
-        return NULL;
-    }
-
-    s->next = lane->open;
-    lane->open = s;
-
-    return s;
-}
-
-
-static void
-worker_http_sweep(stoa_defer_t *d)
-{
-    worker_http_lane_t *lane = d->data;
-    worker_http_sock_t *s;
-
-    while ((s = lane->gone) != NULL) {
-        lane->gone = s->next;
-        free(s);
-    }
 }
 
 
@@ -334,47 +222,19 @@ worker_http_lane_deinit(worker_http_lane_t *lane)
 /* Ending */
 
 
-static worker_http_end_e
-worker_http_end(worker_http_op_t *op, CURLcode code, long status)
-{
-    long sent = 0;
-
-    if (op->smtp) {
-        if (code == CURLE_OK || status >= 400) {
-            return WORKER_HTTP_ANSWERED;
-        }
-
-        return op->all_read ? WORKER_HTTP_UNKNOWN : WORKER_HTTP_UNREACHED;
-    }
-
-    if (code == CURLE_OK) {
-        return WORKER_HTTP_ANSWERED;
-    }
-
-    if (op->body.failed) {
-        return WORKER_HTTP_TOO_LARGE;
-    }
-
-    /* bytes of a request also count when they only left for the kernel */
-
-    (void) curl_easy_getinfo(op->easy, CURLINFO_REQUEST_SIZE, &sent);
-
-    return sent > 0 ? WORKER_HTTP_UNKNOWN : WORKER_HTTP_UNREACHED;
-}
-
-
 static void
 worker_http_finish(worker_http_op_t *op, CURLcode code)
 {
-    long                 status = 0;
+    long                 status = 0, sent = 0;
     stoa_str_t           text;
     worker_http_answer_t a;
 
     (void) curl_easy_getinfo(op->easy, CURLINFO_RESPONSE_CODE, &status);
+    (void) curl_easy_getinfo(op->easy, CURLINFO_REQUEST_SIZE, &sent);
 
     memset(&a, 0, sizeof(a));
     a.op = op;
-    a.end = worker_http_end(op, code, status);
+    a.end = worker_http_end(op, code == CURLE_OK, status, sent);
     a.step = op->step;
     a.body = stoa_buf_view(op->smtp ? &op->headers : &op->body);
 
@@ -488,64 +348,12 @@ failed:
 }
 
 
-static size_t
-worker_http_read(char *out, size_t size, size_t n, void *data)
-{
-    size_t            len;
-    worker_http_op_t *op = data;
-
-    len = size * n;
-
-    if (len > op->upload.len) {
-        len = op->upload.len;
-    }
-
-    if (len == 0) {
-        op->all_read = true;
-        return 0;
-    }
-
-    memcpy(out, op->upload.data, len);
-    op->upload.data += len;
-    op->upload.len -= len;
-
-    return len;
-}
-
-
-/* libcurl tells a refused recipient from a refused sender only in words;
-   the command that was sent last tells it surely. */
-
 static int
 worker_smtp_watch(CURL *easy, curl_infotype type, char *line, size_t len,
                   void *data)
 {
-    size_t            i;
-    worker_http_op_t *op = data;
-
-    static const struct {
-        const char        *verb;
-        worker_smtp_step_e step;
-    } verbs[] = {
-        { "EHLO", WORKER_SMTP_CONNECT },     { "HELO", WORKER_SMTP_CONNECT },
-        { "STARTTLS", WORKER_SMTP_CONNECT }, { "AUTH", WORKER_SMTP_AUTH },
-        { "MAIL", WORKER_SMTP_FROM },        { "RCPT", WORKER_SMTP_RCPT },
-        { "DATA", WORKER_SMTP_DATA },
-    };
-
-    if (type != CURLINFO_HEADER_OUT) {
-        return 0;
-    }
-
-    op->quit = len >= 4 && strncasecmp(line, "QUIT", 4) == 0;
-
-    for (i = 0; i < stoa_nitems(verbs); i++) {
-        if (len >= strlen(verbs[i].verb)
-            && strncasecmp(line, verbs[i].verb, strlen(verbs[i].verb)) == 0)
-        {
-            op->step = verbs[i].step;
-            break;
-        }
+    if (type == CURLINFO_HEADER_OUT) {
+        worker_smtp_said(data, line, len);
     }
 
     return 0;
@@ -707,40 +515,6 @@ worker_http_op_close(worker_http_op_t *op)
 }
 
 
-static size_t
-worker_http_write(char *p, size_t size, size_t n, void *data)
-{
-    worker_http_op_t *op = data;
-
-    stoa_buf_put(&op->body, p, size * n);
-
-    return op->body.failed ? 0 : size * n;
-}
-
-
-static size_t
-worker_http_header_line(char *p, size_t size, size_t n, void *data)
-{
-    size_t            len = size * n;
-    worker_http_op_t *op = data;
-
-    if (op->quit) {
-        return len;
-    }
-
-    /* of a mail server the last line is kept, of a web server the headers of
-       the last answer: 100 and 103 come before the real one */
-
-    if (op->smtp || (len >= 5 && memcmp(p, "HTTP/", 5) == 0)) {
-        op->headers.len = 0;
-    }
-
-    stoa_buf_put(&op->headers, p, len);
-
-    return op->headers.failed ? 0 : len;
-}
-
-
 static bool
 worker_http_common(worker_http_op_t *op, uint32_t timeout_ms,
                    const char *ca_file)
@@ -783,91 +557,4 @@ worker_http_submit(worker_http_op_t *op, worker_http_lane_t *lane)
     op->lane = lane;
 
     return op;
-}
-
-
-/* Answers and forms */
-
-
-const char *
-worker_http_header(const worker_http_answer_t *a, const char *name)
-{
-    size_t         n;
-    stoa_str_t     v;
-    unsigned char *p, *end, *nl;
-
-    n = strlen(name);
-    p = a->op->headers.data;
-    if (p == NULL) {
-        return NULL;
-    }
-
-    for (end = p + a->op->headers.len; p < end; p = nl + 1) {
-        nl = memchr(p, '\n', (size_t) (end - p));
-        if (nl == NULL) {
-            break;
-        }
-
-        if ((size_t) (nl - p) <= n || p[n] != ':'
-            || strncasecmp((char *) p, name, n) != 0)
-        {
-            continue;
-        }
-
-        v.data = p + n + 1;
-        v.len = (size_t) (nl - v.data);
-
-        while (v.len > 0 && (v.data[0] == ' ' || v.data[0] == '\t')) {
-            v.data++;
-            v.len--;
-        }
-
-        while (v.len > 0
-               && (v.data[v.len - 1] == '\r' || v.data[v.len - 1] == ' ')) {
-            v.len--;
-        }
-
-        return stoa_strdup_z(a->op->mem, v);
-    }
-
-    return NULL;
-}
-
-
-void
-worker_http_form_add(stoa_buf_t *b, const char *name, stoa_str_t value)
-{
-    size_t        i, part;
-    stoa_str_t    s;
-    unsigned char c;
-
-    static const char hex[] = "0123456789ABCDEF";
-
-    if (b->len > 0) {
-        stoa_buf_char(b, '&');
-    }
-
-    for (part = 0; part < 2; part++) {
-        s = part == 0 ? stoa_str_z(name) : value;
-
-        for (i = 0; i < s.len; i++) {
-            c = s.data[i];
-
-            if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
-                || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_'
-                || c == '~')
-            {
-                stoa_buf_char(b, (char) c);
-
-            } else {
-                stoa_buf_char(b, '%');
-                stoa_buf_char(b, hex[c >> 4]);
-                stoa_buf_char(b, hex[c & 15]);
-            }
-        }
-
-        if (part == 0) {
-            stoa_buf_char(b, '=');
-        }
-    }
 }
