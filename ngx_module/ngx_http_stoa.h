@@ -276,8 +276,8 @@ stoa_err_e ngx_http_stoa_revoke_check(const stoa_claims_t *claims);
 /* text: "sid <uuid> <exp ms>" or "user <uuid> <epoch>": what PostgreSQL's
    revocation rows and the Redis channel <prefix>ctl carry. */
 void      ngx_http_stoa_revoke_apply(stoa_str_t text);
-ngx_int_t ngx_http_stoa_revoke_init_process(ngx_cycle_t *cycle);
-void      ngx_http_stoa_revoke_exit_process(ngx_cycle_t *cycle);
+ngx_int_t ngx_http_stoa_tick_init_process(ngx_cycle_t *cycle);
+void      ngx_http_stoa_tick_exit_process(ngx_cycle_t *cycle);
 
 /* Zone: one header in shared memory that the parts carve up. */
 ngx_int_t ngx_http_stoa_zone_init(ngx_shm_zone_t *zone, void *old);

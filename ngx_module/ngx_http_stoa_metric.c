@@ -12,7 +12,7 @@
 
 #include <time.h>
 
-/* Upper bounds in microseconds; ngx_http_stoa_status.c prints them. */
+/* Upper bounds in microseconds; ngx_http_stoa_print.c prints them. */
 const uint32_t ngx_http_stoa_bounds_us[NGX_HTTP_STOA_BUCKETS - 1] = {
     100,   250,    500,    1000,   2500,    5000,    10000,   25000,
     50000, 100000, 250000, 500000, 1000000, 2500000, 5000000,

@@ -540,7 +540,7 @@ ngx_http_stoa_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    return ngx_http_stoa_revoke_init_process(cycle);
+    return ngx_http_stoa_tick_init_process(cycle);
 }
 
 
@@ -556,7 +556,7 @@ ngx_http_stoa_exit_process(ngx_cycle_t *cycle)
 
     p->shutting_down = 1;
 
-    ngx_http_stoa_revoke_exit_process(cycle);
+    ngx_http_stoa_tick_exit_process(cycle);
     ngx_http_stoa_metric_close();
 
     if (p->mcf->served) {

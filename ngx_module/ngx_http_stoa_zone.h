@@ -135,6 +135,9 @@ void ngx_http_stoa_revoke_copy(ngx_http_stoa_shared_t       *to,
 void ngx_http_stoa_throttle_copy(ngx_http_stoa_shared_t       *to,
                                  const ngx_http_stoa_shared_t *from);
 
+/* Forgets revocations that have run out. */
+void ngx_http_stoa_revoke_sweep(ngx_http_stoa_shared_t *sh);
+
 /* The failure throttle's exchange with PostgreSQL. */
 void ngx_http_stoa_throttle_restore(stoa_str_t key, uint32_t fails,
                                     int64_t until_ms);
@@ -157,6 +160,9 @@ void ngx_http_stoa_metric_open(ngx_uint_t slot);
 void ngx_http_stoa_metric_tick(void);
 void ngx_http_stoa_metric_close(void);
 
+/* The edge's part of /metrics (ngx_http_stoa_print.c). */
+void ngx_http_stoa_print_edge(stoa_buf_t *b);
+
 extern const uint32_t ngx_http_stoa_bounds_us[NGX_HTTP_STOA_BUCKETS - 1];
 
 uint64_t ngx_http_stoa_mono_us(void);
@@ -168,6 +174,19 @@ ngx_http_stoa_row_hash(const stoa_endpoint_t *ep)
 }
 
 ngx_int_t ngx_http_stoa_auth_init_process(ngx_cycle_t *cycle);
+/* What the answers of a row depend on (ngx_http_stoa_cache_key.c). */
+typedef enum {
+    NGX_HTTP_STOA_VARY_LANG = 1,
+    NGX_HTTP_STOA_VARY_ACTOR = 2,
+    NGX_HTTP_STOA_VARY_ALWAYS = 4 /* makes ids or sees addresses: no cache */
+} ngx_http_stoa_vary_e;
+
+u_char ngx_http_stoa_cache_vary(const stoa_bound_row_t *row);
+
+/* NGX_DECLINED: this request is not for the cache. */
+ngx_int_t ngx_http_stoa_cache_key(ngx_http_stoa_ctx_t *q, ngx_uint_t vary,
+                                  const u_char hash_key[16], uint64_t key[2]);
+
 ngx_int_t ngx_http_stoa_cache_init_process(ngx_cycle_t *cycle);
 void      ngx_http_stoa_cache_exit_process(ngx_cycle_t *cycle);
 ngx_int_t ngx_http_stoa_add_variables(ngx_conf_t *cf);

@@ -176,7 +176,7 @@ export const MUTANTS = [
   },
   {
     name: 'metrics: a label that grows with what clients send',
-    file: 'ngx_module/ngx_http_stoa_status.c',
+    file: 'ngx_module/ngx_http_stoa_print.c',
     from: '(unsigned) cls,\n',
     to: '$ ? (unsigned) n : (unsigned) cls,\n',
     test: 'metrics', pattern: 'ids, names and agents make no series',

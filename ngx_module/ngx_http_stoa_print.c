@@ -1,0 +1,301 @@
+/*
+ * The edge's metrics as Prometheus text, from the shared zone: requests and
+ * phases by route, the cells of stoa_metric.def, the pools.  Series are
+ * bounded by the rows: a route shows up when it was used, labels never carry
+ * input.
+ */
+
+#include "ngx_http_stoa_zone.h"
+
+static const char *const ngx_http_stoa_phases[NGX_HTTP_STOA_PHASE_COUNT] = {
+    [NGX_HTTP_STOA_PHASE_AUTH] = "auth",
+    [NGX_HTTP_STOA_PHASE_DB_WAIT] = "db_wait",
+    [NGX_HTTP_STOA_PHASE_DB_RUN] = "db_run",
+    [NGX_HTTP_STOA_PHASE_TOTAL] = "total",
+};
+
+static const char *const ngx_http_stoa_pools[STOA_POOL_COUNT] = {
+    [STOA_POOL_FAST] = "fast",
+    [STOA_POOL_WRITE] = "write",
+    [STOA_POOL_SLOW] = "slow",
+};
+
+
+static void
+ngx_http_stoa_family(stoa_buf_t *b, const char *name, const char *type,
+                     const char *help)
+{
+    stoa_buf_printf(b, "# HELP %s %s.\n# TYPE %s %s\n", name, help, name, type);
+}
+
+
+static void
+ngx_http_stoa_route_label(stoa_buf_t *b, const stoa_api_t *api, ngx_uint_t row)
+{
+    if (row == api->nrows) {
+        stoa_buf_z(b, "{route=\"none\",method=\"\"");
+        return;
+    }
+
+    stoa_buf_printf(b, "{route=\"%s\",method=\"%s\"", api->rows[row]->id,
+                    stoa_method_name(api->rows[row]->method));
+}
+
+
+static void
+ngx_http_stoa_print_requests(stoa_buf_t *b, ngx_http_stoa_shared_t *sh,
+                             const stoa_api_t *api)
+{
+    ngx_atomic_uint_t n;
+    ngx_uint_t        i, cls;
+
+    ngx_http_stoa_family(b, "stoa_requests_total", "counter",
+                         "Requests by route and class of status");
+
+    for (i = 0; i <= sh->nrows; i++) {
+        for (cls = 1; cls <= 5; cls++) {
+            n = sh->routes[i].status[cls];
+
+            if (n == 0) {
+                continue;
+            }
+
+            stoa_buf_z(b, "stoa_requests_total");
+            ngx_http_stoa_route_label(b, api, i);
+            stoa_buf_printf(b, ",status=\"%uxx\"} %lu\n", (unsigned) cls,
+                            (unsigned long) n);
+        }
+    }
+}
+
+
+static void
+ngx_http_stoa_print_histogram(stoa_buf_t *b, const stoa_api_t *api,
+                              ngx_uint_t row, ngx_uint_t phase,
+                              const ngx_http_stoa_histogram_t *h)
+{
+    unsigned long cells[NGX_HTTP_STOA_BUCKETS], sum_us, n = 0;
+    ngx_uint_t    i;
+
+    for (i = 0; i < NGX_HTTP_STOA_BUCKETS; i++) {
+        cells[i] = (unsigned long) h->bucket[i];
+        n += cells[i];
+    }
+
+    sum_us = (unsigned long) h->sum_us;
+
+    if (n == 0) {
+        return;
+    }
+
+    n = 0;
+
+    for (i = 0; i < NGX_HTTP_STOA_BUCKETS; i++) {
+        n += cells[i];
+
+        stoa_buf_z(b, "stoa_phase_seconds_bucket");
+        ngx_http_stoa_route_label(b, api, row);
+        stoa_buf_printf(b, ",phase=\"%s\",le=", ngx_http_stoa_phases[phase]);
+
+        if (i == NGX_HTTP_STOA_BUCKETS - 1) {
+            stoa_buf_printf(b, "\"+Inf\"} %lu\n", n);
+
+        } else {
+            stoa_buf_printf(b, "\"%g\"} %lu\n",
+                            ngx_http_stoa_bounds_us[i] / 1e6, n);
+        }
+    }
+
+    stoa_buf_z(b, "stoa_phase_seconds_sum");
+    ngx_http_stoa_route_label(b, api, row);
+    stoa_buf_printf(b, ",phase=\"%s\"} %lu.%06lu\n",
+                    ngx_http_stoa_phases[phase], sum_us / 1000000,
+                    sum_us % 1000000);
+
+    stoa_buf_z(b, "stoa_phase_seconds_count");
+    ngx_http_stoa_route_label(b, api, row);
+    stoa_buf_printf(b, ",phase=\"%s\"} %lu\n", ngx_http_stoa_phases[phase], n);
+}
+
+
+static void
+ngx_http_stoa_print_cells(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
+{
+    const stoa_metric_row_t *row;
+    ngx_uint_t               i;
+
+    for (i = 0; i < STOA_M_COUNT; i++) {
+        row = &stoa_metric_rows[i];
+
+        if (ngx_strncmp(row->name, "stoa_task_", 10) == 0) {
+            continue; /* counted by workers */
+        }
+
+        ngx_http_stoa_family(b, row->name, row->type, row->help);
+        stoa_buf_printf(b, "%s %lu\n", row->name, (unsigned long) sh->cells[i]);
+    }
+
+    ngx_http_stoa_family(b, "stoa_limit_evictions_total", "counter",
+                         "Active limits that the zone had no room for");
+    stoa_buf_printf(b, "stoa_limit_evictions_total %lu\n",
+                    (unsigned long) sh->rate_evicted);
+
+    ngx_http_stoa_family(b, "stoa_build_info", "gauge", "Version of the edge");
+    stoa_buf_printf(b, "stoa_build_info{version=\"%s\"} 1\n", STOA_VERSION);
+}
+
+
+static void
+ngx_http_stoa_print_totals(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
+{
+    static const struct {
+        const char *name;
+        const char *help;
+        size_t      offset;
+    } rows[] = {
+        { "stoa_pg_submitted_total", "Statements given to a pool",
+          offsetof(ngx_http_stoa_pool_totals_t, submitted) },
+        { "stoa_pg_done_total", "Statements that were answered",
+          offsetof(ngx_http_stoa_pool_totals_t, done) },
+        { "stoa_pg_failed_total", "Statements that ended with an error",
+          offsetof(ngx_http_stoa_pool_totals_t, failed) },
+        { "stoa_pg_pool_saturated_total", "Statements that a pool refused",
+          offsetof(ngx_http_stoa_pool_totals_t, saturated) },
+        { "stoa_pg_reconnects_total", "Connections made again",
+          offsetof(ngx_http_stoa_pool_totals_t, reconnects) },
+    };
+
+    ngx_atomic_t *cell;
+    ngx_uint_t    i, pool;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        ngx_http_stoa_family(b, rows[i].name, "counter", rows[i].help);
+
+        for (pool = STOA_POOL_FAST; pool < STOA_POOL_COUNT; pool++) {
+            cell = (ngx_atomic_t *) ((u_char *) &sh->pools[pool]
+                                     + rows[i].offset);
+            stoa_buf_printf(b, "%s{pool=\"%s\"} %lu\n", rows[i].name,
+                            ngx_http_stoa_pools[pool], (unsigned long) *cell);
+        }
+    }
+}
+
+
+/* A mean is what the sum grew by over what the count grew by. */
+static void
+ngx_http_stoa_print_times(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
+{
+    static const struct {
+        const char *name;
+        const char *help;
+        size_t      offset;
+    } rows[] = {
+        { "stoa_pg_wait_seconds",
+          "Time that statements waited for a connection, by pool",
+          offsetof(ngx_http_stoa_pool_totals_t, wait_us) },
+        { "stoa_pg_run_seconds",
+          "Time from sending a statement to its answer, by pool",
+          offsetof(ngx_http_stoa_pool_totals_t, run_us) },
+    };
+
+    unsigned long us;
+    ngx_uint_t    i, pool;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        ngx_http_stoa_family(b, rows[i].name, "summary", rows[i].help);
+
+        for (pool = STOA_POOL_FAST; pool < STOA_POOL_COUNT; pool++) {
+            us = (unsigned long) *(ngx_atomic_t *) ((u_char *) &sh->pools[pool]
+                                                    + rows[i].offset);
+
+            stoa_buf_printf(b, "%s_sum{pool=\"%s\"} %lu.%06lu\n", rows[i].name,
+                            ngx_http_stoa_pools[pool], us / 1000000,
+                            us % 1000000);
+            stoa_buf_printf(b, "%s_count{pool=\"%s\"} %lu\n", rows[i].name,
+                            ngx_http_stoa_pools[pool],
+                            (unsigned long) sh->pools[pool].answered);
+        }
+    }
+}
+
+
+/* One series per nginx worker; old and new ones of a reload are added. */
+static void
+ngx_http_stoa_print_gauges(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
+{
+    static const struct {
+        const char *name;
+        const char *help;
+        size_t      offset;
+    } rows[] = {
+        { "stoa_pg_connections", "Connections of a pool",
+          offsetof(stoa_pg_stats_t, size) },
+        { "stoa_pg_connections_ready", "Connections that are up",
+          offsetof(stoa_pg_stats_t, ready) },
+        { "stoa_pg_in_flight", "Statements that were sent and not answered",
+          offsetof(stoa_pg_stats_t, in_flight) },
+        { "stoa_pg_waiting", "Statements that wait for a connection",
+          offsetof(stoa_pg_stats_t, waiting) },
+    };
+
+    unsigned long sums[NGX_HTTP_STOA_PROCS];
+    u_char        seen[NGX_HTTP_STOA_PROCS];
+    ngx_uint_t    i, j, pool, slot;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        ngx_http_stoa_family(b, rows[i].name, "gauge", rows[i].help);
+
+        for (pool = STOA_POOL_FAST; pool < STOA_POOL_COUNT; pool++) {
+            ngx_memzero(sums, sizeof(sums));
+            ngx_memzero(seen, sizeof(seen));
+
+            for (j = 0; j < NGX_HTTP_STOA_PROCS; j++) {
+                slot = sh->procs[j].slot;
+
+                if (sh->procs[j].pid != 0 && slot < NGX_HTTP_STOA_PROCS) {
+                    seen[slot] = 1;
+                    sums[slot] += *(
+                        uint32_t *) ((u_char *) &sh->procs[j].pool[pool]
+                                     + rows[i].offset);
+                }
+            }
+
+            for (j = 0; j < NGX_HTTP_STOA_PROCS; j++) {
+                if (seen[j]) {
+                    stoa_buf_printf(b, "%s{pool=\"%s\",process=\"%u\"} %lu\n",
+                                    rows[i].name, ngx_http_stoa_pools[pool],
+                                    (unsigned) j, sums[j]);
+                }
+            }
+        }
+    }
+}
+
+
+void
+ngx_http_stoa_print_edge(stoa_buf_t *b)
+{
+    ngx_http_stoa_shared_t *sh = ngx_http_stoa_shared();
+    const stoa_api_t       *api = ngx_http_stoa_process.mcf->api;
+    ngx_uint_t              i, phase;
+
+    ngx_http_stoa_metric_tick();
+
+    if (sh->nrows != 0) {
+        ngx_http_stoa_print_requests(b, sh, api);
+        ngx_http_stoa_family(b, "stoa_phase_seconds", "histogram",
+                             "Time of requests by route and phase");
+
+        for (i = 0; i <= sh->nrows; i++) {
+            for (phase = 0; phase < NGX_HTTP_STOA_PHASE_COUNT; phase++) {
+                ngx_http_stoa_print_histogram(b, api, i, phase,
+                                              &sh->routes[i].phase[phase]);
+            }
+        }
+    }
+
+    ngx_http_stoa_print_cells(b, sh);
+    ngx_http_stoa_print_totals(b, sh);
+    ngx_http_stoa_print_times(b, sh);
+    ngx_http_stoa_print_gauges(b, sh);
+}
