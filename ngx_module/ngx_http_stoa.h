@@ -107,6 +107,7 @@ typedef struct {
                              which also stops the rows' own classes */
     ngx_uint_t   case_snake; /* json_case */
     ngx_uint_t   envelope;   /* 0 full, 1 avenrae, 2 bare */
+    ngx_uint_t   if_match;   /* 0 optional, 1 required by rows that have it */
     ngx_flag_t   errors;     /* problem bodies also for core errors */
     ngx_array_t *cors;       /* allowed origins, NULL none */
     ngx_flag_t   security_headers;

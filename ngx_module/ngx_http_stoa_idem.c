@@ -143,9 +143,11 @@ ngx_http_stoa_idem_print(ngx_http_stoa_ctx_t *q)
 }
 
 /*
- * RFC 9110 If-Match, strong comparison: one tag, or "*".  Tags of ours begin
- * with the object's version, and a digest of what else is shown may follow
- * behind a dot.  Others match nothing: SQL compares with -1.
+ * RFC 9110 If-Match: one tag, or "*".  Tags of ours begin with the object's
+ * version, and a digest of what else is shown may follow behind a dot.
+ * Others match nothing: SQL compares with -1.  A weak tag is one of ours that
+ * gzip has marked on its way out: it names the same version, and a client
+ * that was answered so has no other.
  */
 stoa_err_e
 ngx_http_stoa_if_match(ngx_http_stoa_ctx_t *q)
@@ -158,7 +160,9 @@ ngx_http_stoa_if_match(ngx_http_stoa_ctx_t *q)
     h = q->r->headers_in.if_match;
 
     if (h == NULL) {
-        return q->ep->if_match ? STOA_E_PRECONDITION_REQUIRED : STOA_OK;
+        return q->ep->if_match && ngx_http_stoa_lcf(q->r)->if_match == 1
+                 ? STOA_E_PRECONDITION_REQUIRED
+                 : STOA_OK;
     }
 
     v.data = h->value.data;
@@ -170,6 +174,11 @@ ngx_http_stoa_if_match(ngx_http_stoa_ctx_t *q)
     }
 
     q->if_match = -3;
+
+    if (v.len > 2 && v.data[0] == 'W' && v.data[1] == '/') {
+        v.data += 2;
+        v.len -= 2;
+    }
 
     if (v.len >= 3 && v.data[0] == '"' && v.data[v.len - 1] == '"') {
         v.data++;

@@ -26,6 +26,8 @@ ngx_http_stoa_process_t ngx_http_stoa_process;
 static const char *const ngx_http_stoa_cases[] = { "camel", "snake", NULL };
 static const char *const ngx_http_stoa_envelopes[] = { "full", "avenrae",
                                                        "bare", NULL };
+static const char *const ngx_http_stoa_if_matches[] = { "optional", "required",
+                                                        NULL };
 
 static ngx_command_t ngx_http_stoa_commands[] = {
 
@@ -78,6 +80,13 @@ static ngx_command_t ngx_http_stoa_commands[] = {
       ngx_http_stoa_conf_word, NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_stoa_loc_conf_t, envelope),
       (void *) (uintptr_t) ngx_http_stoa_envelopes },
+
+    { ngx_string("stoa_if_match"),
+      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
+          | NGX_CONF_TAKE1,
+      ngx_http_stoa_conf_word, NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_stoa_loc_conf_t, if_match),
+      (void *) (uintptr_t) ngx_http_stoa_if_matches },
 
     { ngx_string("stoa_cors"),
       NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
@@ -181,6 +190,7 @@ ngx_http_stoa_create_loc_conf(ngx_conf_t *cf)
     lcf->rate = NGX_CONF_UNSET_UINT;
     lcf->case_snake = NGX_CONF_UNSET_UINT;
     lcf->envelope = NGX_CONF_UNSET_UINT;
+    lcf->if_match = NGX_CONF_UNSET_UINT;
     lcf->errors = NGX_CONF_UNSET;
     lcf->security_headers = NGX_CONF_UNSET;
     lcf->cors = NGX_CONF_UNSET_PTR;
@@ -217,6 +227,7 @@ ngx_http_stoa_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->rate, prev->rate, 0);
     ngx_conf_merge_uint_value(conf->case_snake, prev->case_snake, 0);
     ngx_conf_merge_uint_value(conf->envelope, prev->envelope, 0);
+    ngx_conf_merge_uint_value(conf->if_match, prev->if_match, 0);
     ngx_conf_merge_ptr_value(conf->cors, prev->cors, NULL);
 
     /* not set anywhere: on where rows are served */

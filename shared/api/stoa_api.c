@@ -492,6 +492,11 @@ stoa_api_check_work(stoa_api_look_t *look, const stoa_endpoint_t *ep)
         return stoa_api_refuse(look, ".if_match is for writes");
     }
 
+    if (ep->sql != NULL
+        && ep->if_match != (strstr(ep->sql, "$if_match") != NULL)) {
+        return stoa_api_refuse(look, ".if_match goes with $if_match");
+    }
+
     if (ep->cache_ms != 0
         && (ep->method != STOA_GET || (ep->who & STOA_PUBLIC) == 0))
     {

@@ -186,7 +186,7 @@ struct stoa_endpoint_s {
     uint32_t            wait_ms;    /* park for a worker, at most 4000 */
     uint32_t            timeout_ms; /* 0: the pool's */
     bool                keyed;      /* honours Idempotency-Key */
-    bool                if_match;   /* 428 without If-Match */
+    bool                if_match; /* honors If-Match: 412, 428 where required */
     bool                development; /* 404 when environment = production */
     stoa_verify_e       verify;
     stoa_media_e        media;                   /* 0: JSON */

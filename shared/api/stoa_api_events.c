@@ -1,6 +1,6 @@
 /*
  * Rows of events, their ticket types, staff, registrations and promo codes.
- * Statements: migrations/api/20_events.sql, 30_orders.sql, 32_promos.sql.
+ * Statements: migrations/api/20_events.sql, 32_promos.sql, 33_placing.sql.
  */
 
 #include "stoa_api_tables.h"
@@ -302,9 +302,8 @@ static const stoa_field_t stoa_promo_body[] = {
     .pool = STOA_POOL_WRITE,                                                  \
     .sql = "api.events_update($ctx, $id, $if_match, $body)",                  \
     .body_kind = STOA_BODY_JSON, .body = stoa_events_update_body,             \
-    .status = 200, .keyed = true,                                             \
-    .errors = { STOA_E_PRECONDITION_FAILED, STOA_E_INVALID_STATE,             \
-                STOA_E_QUOTA_BELOW_SOLD },                                    \
+    .status = 200, .keyed = true, .if_match = true,                           \
+    .errors = { STOA_E_INVALID_STATE, STOA_E_QUOTA_BELOW_SOLD },              \
     .summary = "Change an event; what is absent stays.", .tag = "events"
 
 #define STOA_TYPES_UPDATE(row_id, verb)                                       \
@@ -313,8 +312,8 @@ static const stoa_field_t stoa_promo_body[] = {
     .pool = STOA_POOL_WRITE,                                                  \
     .sql = "api.ticket_types_update($ctx, $id, $if_match, $body)",            \
     .body_kind = STOA_BODY_JSON, .body = stoa_types_update_body,              \
-    .status = 200, .keyed = true,                                             \
-    .errors = { STOA_E_PRECONDITION_FAILED, STOA_E_QUOTA_BELOW_SOLD },        \
+    .status = 200, .keyed = true, .if_match = true,                           \
+    .errors = { STOA_E_QUOTA_BELOW_SOLD },                                    \
     .summary = "Change a ticket type; the quota never goes below what is "    \
                "sold.",                                                       \
     .tag = "events"
@@ -376,7 +375,7 @@ const stoa_endpoint_t stoa_api_events[] = {
         .of = STOA_OF_NONE,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
-        .sql = "select 200 as status, e.body, e.etag from api.events_detail e "
+        .sql = "select e.body, e.etag from api.events_detail e "
                "where e.id = $id and (e.status <> 'draft' or "
                "api.events_visible($id, $actor, $roles))",
         .body_kind = STOA_BODY_NONE,
@@ -399,7 +398,8 @@ const stoa_endpoint_t stoa_api_events[] = {
         .body_kind = STOA_BODY_JSON,
         .status = 200,
         .keyed = true,
-        .errors = { STOA_E_INVALID_STATE, STOA_E_PRECONDITION_FAILED },
+        .if_match = true,
+        .errors = { STOA_E_INVALID_STATE },
         .summary = "Publish a draft: it is listed and on sale.",
         .tag = "events",
     },
@@ -416,7 +416,8 @@ const stoa_endpoint_t stoa_api_events[] = {
         .body = stoa_events_cancel_body,
         .status = 200,
         .keyed = true,
-        .errors = { STOA_E_INVALID_STATE, STOA_E_PRECONDITION_FAILED },
+        .if_match = true,
+        .errors = { STOA_E_INVALID_STATE },
         .summary = "Cancel an event; every order is refunded by a task.",
         .tag = "events",
     },
@@ -567,7 +568,8 @@ const stoa_endpoint_t stoa_api_events[] = {
         .sql = "api.ticket_types_delete($ctx, $id, $if_match)",
         .body_kind = STOA_BODY_NONE,
         .status = 204,
-        .errors = { STOA_E_INVALID_STATE, STOA_E_PRECONDITION_FAILED },
+        .if_match = true,
+        .errors = { STOA_E_INVALID_STATE },
         .summary = "Remove a ticket type that nobody ordered.",
         .tag = "events",
     },

@@ -678,9 +678,10 @@ stoa_openapi_components(stoa_openapi_t *o)
         "\"header\",\"required\":false,\"description\":\"Repeating a "
         "request with the same key repeats its answer, not its effect\","
         "\"schema\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":255}}"
-        ",\"IfMatch\":{\"name\":\"If-Match\",\"in\":\"header\",\"required\":"
-        "true,\"description\":\"The version that the change is based "
-        "on\",\"schema\":{\"type\":\"string\",\"maxLength\":64}},"
+        ",\"IfMatch\":{\"name\":\"If-Match\",\"in\":\"header\",\"description\""
+        ":\"The ETag of the version that the change is based on; what "
+        "became another meanwhile answers 412\",\"schema\":"
+        "{\"type\":\"string\",\"maxLength\":64}},"
         "\"StripeSignature\":{\"name\":\"Stripe-Signature\",\"in\":"
         "\"header\",\"required\":true,\"schema\":{\"type\":\"string\","
         "\"maxLength\":2048}}}";

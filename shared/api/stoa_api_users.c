@@ -42,7 +42,7 @@ static const stoa_field_t stoa_users_update_body[] = {
     .pool = STOA_POOL_WRITE,                                                  \
     .sql = "api.users_update($ctx, $if_match, $body)",                        \
     .body_kind = STOA_BODY_JSON, .body = stoa_users_update_body,              \
-    .status = 200, .keyed = true, .errors = { STOA_E_PRECONDITION_FAILED },   \
+    .status = 200, .keyed = true, .if_match = true,                           \
     .summary = "Change one's own account; what is absent stays.",             \
     .tag = "users"
 /* clang-format on */

@@ -128,7 +128,8 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
         .flow = STOA_FLOW_TICKET_CHANGE,
         .stmt = {
             .name = "flow_change_begin",
-            .sql = "select a.status, a.body, a.ticket_type_id, a.generation from "
+            .sql = "select a.status, a.body, a.ticket_type_id, "
+                   "a.generation from "
                    "api.tickets_change_begin($1::api.ctx, $2::uuid) a",
             .nparams = 2,
         },

@@ -109,6 +109,8 @@ const MISTAKES = [
     'invalid limit class "wriet", did you mean "write"?'],
   [{ server: 'stoa_envelope ful;' },
     'invalid value "ful", did you mean "full"?'],
+  [{ server: 'stoa_if_match requred;' },
+    'invalid value "requred", did you mean "required"?'],
   [{ server: 'stoa_json_case cammel;' },
     'invalid value "cammel", did you mean "camel"?'],
   [{ server: 'stoa_cors *;' }, '"stoa_cors" directive takes exact origins'],

@@ -1,8 +1,8 @@
 /*
  * The columns that change how a row is served, from the rows: development
  * rows are not there in production, only keyed ones honor an
- * Idempotency-Key, public reads with .cacheMs are cached and nothing else
- * may be stored.
+ * Idempotency-Key, where If-Match is required those with .ifMatch ask for it,
+ * public reads with .cacheMs are cached and nothing else may be stored.
  */
 
 import assert from 'node:assert/strict';
@@ -90,6 +90,37 @@ test('a keyed row stores its answer once, another row none', async () => {
     keyed++;
   }
   assert.ok(keyed > 8, `${keyed} rows`);
+});
+
+test('where If-Match is required, the rows that honor it ask for it', async () => {
+  const strict = await boot({ workers: 0, nginxWorkers: 1,
+    nginx: { server: 'stoa_if_match required;' } });
+  let n = 0;
+
+  try {
+    const { id } = await strict.user('organizer');
+    const own = mint(strict, { sub: id });
+
+    for (const row of rows) {
+      const spec = request(row);
+      const tell = (headers) => strict.api(spec.method, spec.path, { ...spec,
+        headers: { ...spec.headers, ...headers },
+        token: row.public ? undefined : own, validate: false });
+      const bare = await tell();
+      const code = 'PRECONDITION_REQUIRED';
+
+      assert.equal(bare.status === 428, Boolean(row.ifMatch),
+        `${row.name}: ${bare.text}`);
+      if (!row.ifMatch) continue;
+      assert.equal(bare.error.code, code, row.name);
+      assert.notEqual((await tell({ 'If-Match': '*' })).error?.code, code,
+        row.name);
+      n++;
+    }
+  } finally {
+    await strict.stop();
+  }
+  assert.ok(n > 5, `${n} rows`);
 });
 
 test('only public reads may be stored by others', async () => {

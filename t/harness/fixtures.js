@@ -73,7 +73,7 @@ export class Fixtures {
     }
     if (publish) {
       must(await this.api('POST', `/api/v1/events/${event.id}/publish`,
-        { token: organizer.token }), 200);
+        { token: organizer.token, headers: { 'If-Match': '*' } }), 200);
     }
     return event;
   }

@@ -124,6 +124,13 @@ export const MUTANTS = [
     test: 'columns', pattern: 'a development row',
   },
   {
+    name: 'columns: If-Match is never required',
+    file: 'ngx_module/ngx_http_stoa_idem.c',
+    from: 'return q->ep->if_match && ngx_http_stoa_lcf(q->r)->if_match == 1',
+    to: 'return !$ && q->ep->if_match && ngx_http_stoa_lcf(q->r)->if_match == 1',
+    test: 'columns', pattern: 'where If-Match is required',
+  },
+  {
     name: 'columns: no write is keyed',
     file: 'ngx_module/ngx_http_stoa_idem.c',
     from: '    if (!q->ep->keyed) {',

@@ -368,6 +368,10 @@ api_holes(void **state)
     REFUSED("GET takes no body", ep.method = STOA_GET);
     REFUSED(".verify", ep.verify = STOA_VERIFY_STRIPE);
     REFUSED(".sql begins", ep.sql = "delete from x");
+    REFUSED(".if_match is for writes", ep.method = STOA_GET;
+            ep.body_kind = STOA_BODY_NONE; ep.if_match = true);
+    REFUSED(".if_match goes", ep.if_match = true);
+    REFUSED(".if_match goes", ep.sql = "api.f($ctx, $if_match)");
     REFUSED(".batch", ep.sql = "select 1"; ep.batch = 64);
     REFUSED(".batch", ep.batch = 1000);
     REFUSED(".keyed", ep.sql = "select 1"; ep.keyed = true);

@@ -110,7 +110,9 @@ function forgot(main) {
 }
 
 async function profile(main) {
-    const { data } = await call("GET", "/users/me");
+    const got = await call("GET", "/users/me");
+    const { data } = got;
+    let { etag } = got;
     const me = data.user || data;
     const fields = {
         firstName: field("firstName", t("first.name"), { maxlength: 100,
@@ -121,9 +123,11 @@ async function profile(main) {
 
     main.replaceChildren(form(t("account"), fields, t("save"),
         async (slot) => {
-            await call("PATCH", "/users/me", { body: {
-                firstName: fields.firstName.input.value.trim(),
-                lastName: fields.lastName.input.value.trim() } });
+            /* what another window saved meanwhile is not written over */
+            ({ etag } = await call("PATCH", "/users/me", {
+                headers: { "If-Match": etag }, body: {
+                    firstName: fields.firstName.input.value.trim(),
+                    lastName: fields.lastName.input.value.trim() } }));
             slot.replaceChildren(note("good", t("saved")));
         }, [el("p", { class: "soft" }, me.email)]));
 }
