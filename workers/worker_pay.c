@@ -570,7 +570,7 @@ worker_pay_reconcile_next(worker_task_t *t)
 static worker_step_e
 worker_pay_reconcile_finish(worker_task_t *t)
 {
-    return worker_pg(t, WORKER_SQL_RECONCILE_DONE, t->id_z, t->payload_z);
+    return worker_pg(t, WORKER_SQL_DONE, t->id_z, t->payload_z);
 }
 
 

@@ -240,7 +240,7 @@ worker_testpay_posted(worker_task_t *t)
         return worker_retry(t, "webhook_refused", 0);
     }
 
-    return worker_pg(t, WORKER_SQL_TEST_PAY_DONE, t->id_z, t->payload_z);
+    return worker_pg(t, WORKER_SQL_DONE, t->id_z, t->payload_z);
 }
 
 

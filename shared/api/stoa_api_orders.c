@@ -1,6 +1,7 @@
 /*
  * Rows of orders, refunds and the test provider's payment page.
- * Statements: migrations/api/30_orders.sql, 31_payments.sql.
+ * Statements: migrations/api/30_orders.sql, 31_payments.sql,
+ * 33_placing.sql.
  */
 
 #include "stoa_api_tables.h"

@@ -131,7 +131,7 @@ create temp table q as select * from queue.outbox
     where kind = 'payment.test_pay';
 select is((select task.test_pay_begin(id, payload)->>'outcome' from q),
     'succeeded', 'begun');
-select is((select task.test_pay_done(id, payload)->>'result' from q), 'done',
+select is((select task.done(id, payload)->>'result' from q), 'done',
     'done');
 select is((select task.test_pay_begin(id, payload)->>'result' from q), 'done',
     'not again');

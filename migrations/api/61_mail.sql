@@ -1,0 +1,205 @@
+-- task.mail_*: what a mail says, and what became of it.  As in 60_tasks.sql,
+-- each is one statement and one transaction; all may be repeated.
+
+-- An event's own part of a mail.
+create or replace function app.mail_event(event uuid)
+returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object(
+        'eventTitle', e.title,
+        'eventLocation', e.location,
+        'startsLocal', app.local_time(e.starts_at, e.timezone),
+        'endsLocal', app.local_time(e.ends_at, e.timezone),
+        'timezone', e.timezone)
+    from app.events e
+    where e.id = event
+$$;
+
+-- Who gets it and what it says; read when it is sent, so a mail never speaks
+-- of a state that has passed.  null: it is void by now.
+create or replace function app.mail_build(payload jsonb)
+returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_template text := payload->>'template';
+    v_user app.users;
+    v_order app.orders;
+    v_ticket app.tickets;
+    v_data jsonb := '{}'::jsonb;
+    v_tickets jsonb := '[]'::jsonb;
+begin
+    case v_template
+    when 'welcome', 'password_reset' then
+        select u.* into v_user
+        from app.users u
+        where u.id = (payload->>'user_id')::uuid;
+
+        if v_template = 'password_reset' then
+            v_data := jsonb_build_object('userId', v_user.id);
+        end if;
+
+    when 'order_paid', 'order_refunded', 'event_cancelled' then
+        select o.* into v_order
+        from app.orders o
+        where o.id = (payload->>'order_id')::uuid;
+
+        select u.* into v_user
+        from app.users u
+        where u.id = v_order.buyer_id;
+
+        v_data := app.mail_event(v_order.event_id) || jsonb_build_object(
+            'orderId', v_order.id,
+            'totalCents', v_order.total_cents,
+            'currency', v_order.currency);
+
+        if v_template = 'order_paid' then
+            select coalesce(jsonb_agg(x.item order by x.id), '[]')
+            into v_tickets
+            from (
+                select t.id, jsonb_build_object(
+                    'id', t.id,
+                    'code', t.code,
+                    'typeName', i.name,
+                    'holder', t.holder_name) as item
+                from app.tickets t
+                join app.order_items i on i.order_id = t.order_id
+                    and i.line = t.line
+                where t.order_id = v_order.id and t.state = 'valid'
+                    and t.holder_id = v_order.buyer_id
+                order by t.id
+                limit 100) x;
+
+            if v_tickets = '[]' then
+                return null; -- refunded, cancelled or given away since
+            end if;
+        else
+            v_data := v_data || jsonb_build_object('refundCents', coalesce((
+                select r.amount_cents from app.refunds r
+                where r.id = (payload->>'refund_id')::uuid),
+                (payload->>'refund_cents')::bigint, 0));
+        end if;
+
+    when 'ticket_transferred' then
+        select t.* into v_ticket
+        from app.tickets t
+        where t.id = (payload->>'ticket_id')::uuid;
+
+        if v_ticket.state is distinct from 'valid'
+            or v_ticket.generation <> (payload->>'generation')::int
+        then
+            return null;
+        end if;
+
+        select u.* into v_user
+        from app.users u
+        where u.id = v_ticket.holder_id;
+
+        v_data := app.mail_event(v_ticket.event_id) || jsonb_build_object(
+            'fromName', (select btrim(f.first_name || ' ' || f.last_name)
+                from app.users f where f.id = (payload->>'from_id')::uuid));
+        v_tickets := (
+            select jsonb_build_array(jsonb_build_object(
+                'id', v_ticket.id,
+                'code', v_ticket.code,
+                'typeName', y.name,
+                'holder', v_ticket.holder_name))
+            from app.ticket_types y
+            where y.id = v_ticket.ticket_type_id);
+    else
+        return null;
+    end case;
+
+    if v_user.id is null or v_user.status = 'deleted' then
+        return null;
+    end if;
+
+    return jsonb_build_object(
+        'result', 'send',
+        'template', v_template,
+        'lang', v_user.preferred_language,
+        'to', v_user.email,
+        'toName', nullif(btrim(v_user.first_name || ' ' || v_user.last_name),
+            ''),
+        'data', v_data || jsonb_build_object('name', v_user.first_name),
+        'tickets', v_tickets);
+end $$;
+
+create or replace function task.mail_begin(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_mail jsonb;
+    v_why text;
+begin
+    if not exists (
+        select from queue.outbox o where o.id = mail_begin.id and o.state < 2)
+    then
+        return '{"result":"done"}'::jsonb;
+    end if;
+
+    v_mail := app.mail_build(payload);
+
+    if v_mail is null then
+        perform queue.done(mail_begin.id);
+        return '{"result":"done"}'::jsonb;
+    end if;
+
+    select s.reason into v_why
+    from app.mail_suppressions s
+    where s.email = app.email(v_mail->>'to');
+
+    if found then
+        perform queue.dead(mail_begin.id, 'suppressed');
+        return '{"result":"dead","reason":"suppressed"}'::jsonb;
+    end if;
+
+    return v_mail;
+end $$;
+
+create or replace function task.mail_done(id bigint, payload jsonb,
+    result jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if queue.done(mail_done.id) then
+        perform app.audit(app.ctx_task('mail.send'), 'mail.sent', 'mail',
+            mail_done.id::text, jsonb_build_object(
+                'template', payload->>'template',
+                'message_id', mail_done.result->>'messageId',
+                'via', mail_done.result->>'via'));
+    end if;
+
+    return '{"result":"done"}'::jsonb;
+end $$;
+
+create or replace function task.mail_failed(id bigint, payload jsonb,
+    result jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_reason text := coalesce(mail_failed.result->>'reason', 'refused');
+begin
+    if queue.dead(mail_failed.id, v_reason)
+        and coalesce((mail_failed.result->>'suppress')::boolean, false)
+    then
+        insert into app.mail_suppressions (email, reason, created_at)
+        select app.email(app.mail_build(payload)->>'to'), v_reason, app.now()
+        where app.mail_build(payload) is not null
+        on conflict on constraint mail_suppressions_pkey do nothing;
+    end if;
+
+    return jsonb_build_object('result', 'dead', 'reason', v_reason);
+end $$;
