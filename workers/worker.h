@@ -123,6 +123,7 @@ struct worker_task_s {
     stoa_defer_t          resume;
     unsigned              pending; /* operations under way */
     unsigned              threads; /* computations that cannot be recalled */
+    bool                  asked;   /* a suspect: is it done already? */
     bool                  running; /* inside a step */
     bool                  ended;
     bool                  finished; /* its verdict is on its way */

@@ -320,8 +320,11 @@ worker_engine_claims(stoa_defer_t *d)
     }
 
     if (e->held == 0 && e->asked == 0) {
-        worker_engine_claim_idle(e);
-        return;
+        if (worker_lease_told(e)) {
+            worker_engine_claim_idle(e);
+        }
+
+        return; /* or when the answer is there */
     }
 
     for (size_t i = 1; e->leader && i < WORKER_QUEUES_MAX; i++) {

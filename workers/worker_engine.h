@@ -57,6 +57,7 @@ typedef struct {
     char         id[41];
     char         fence[21];
     worker_end_e mode;
+    bool         alone; /* nothing is claimed until Redis has heard it */
     uint32_t     delay_ms;
     char         reason[WORKER_REASON_MAX];
 } worker_settle_t;
@@ -158,6 +159,11 @@ void worker_lease_end(worker_task_t *t, worker_end_e end, const char *reason,
 void worker_lease_check_idle(worker_engine_t *e);
 
 void worker_lease_settle_all(worker_engine_t *e);
+
+/* Sends what Redis has yet to hear, ahead of whatever is asked of it next;
+   false: some of it must wait for an answer first. */
+bool worker_lease_told(worker_engine_t *e);
+
 void worker_lease_settle_fire(stoa_timer_t *timer);
 void worker_lease_scan(stoa_timer_t *timer);
 
@@ -187,7 +193,8 @@ void           worker_lead_destroy(worker_lead_t *lead);
 /* The settings that SQL sees, as one JSON object (worker_main.c). */
 void worker_settings_json(const stoa_conf_t *conf, stoa_buf_t *b);
 
-/* queue.dead() for a row that no task of ours stands for. */
-void worker_dead_row(worker_t *w, stoa_str_t id, stoa_str_t reason);
+/* queue.dead() for a row that no task of ours stands for; Redis forgets it
+   when the row is gone, for then it was done. */
+void worker_dead_row(worker_queue_t *q, stoa_str_t id, stoa_str_t reason);
 
 #endif /* WORKER_ENGINE_H_INCLUDED */

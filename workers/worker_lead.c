@@ -59,9 +59,10 @@ struct worker_lead_s {
 };
 
 typedef struct {
-    stoa_mem_t *mem;
-    const char *values[2];
-    int         lens[2];
+    stoa_mem_t     *mem;
+    worker_queue_t *q;
+    const char     *values[2];
+    int             lens[2];
 } worker_dead_row_t;
 
 
@@ -71,14 +72,31 @@ static void
 worker_dead_row_done(stoa_pg_op_t *op, stoa_err_e err, void *data)
 {
     worker_dead_row_t *d = data;
+    stoa_pg_result_t  *res;
+    stoa_str_t         id;
 
-    stoa_arena_destroy(d->mem); /* on failure the sweep comes back to it */
+    if (err == STOA_OK) { /* else the sweep comes back to it */
+        res = stoa_pg_take(op);
+        id = stoa_str_z(d->values[0]);
+
+        if (res != NULL && stoa_pg_rows(res) == 1
+            && stoa_str_eq_z(stoa_pg_value(res, 0, 1), "t"))
+        {
+            (void) worker_engine_eval(d->q->engine, WORKER_LUA_DROP, d->q, 1,
+                                      &id, NULL, NULL); /* else it is listed */
+        }
+
+        stoa_pg_result_free(res);
+    }
+
+    stoa_arena_destroy(d->mem);
 }
 
 
 void
-worker_dead_row(worker_t *w, stoa_str_t id, stoa_str_t reason)
+worker_dead_row(worker_queue_t *q, stoa_str_t id, stoa_str_t reason)
 {
+    worker_t          *w = q->engine->worker;
     stoa_mem_t        *mem = stoa_arena_create(512, 4096);
     worker_dead_row_t *d;
     stoa_err_e         err;
@@ -90,6 +108,7 @@ worker_dead_row(worker_t *w, stoa_str_t id, stoa_str_t reason)
     }
 
     d->mem = mem;
+    d->q = q;
     d->values[0] = stoa_strdup_z(mem, id);
     d->values[1] = stoa_strdup_z(mem, reason);
 
@@ -144,7 +163,7 @@ worker_lead_ticked(stoa_redis_op_t *op, stoa_err_e err,
 
     for (size_t i = 2; i < stoa_redis_count(reply); i++) {
         e->worker->counts[STOA_M_task_dead]++;
-        worker_dead_row(e->worker, stoa_redis_str(stoa_redis_at(reply, i)),
+        worker_dead_row(q, stoa_redis_str(stoa_redis_at(reply, i)),
                         (stoa_str_t) stoa_string("crashed"));
     }
 

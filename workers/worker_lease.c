@@ -4,12 +4,15 @@
  *
  * Beats of a queue travel together.  A task whose beat says "lost" is
  * aborted without a word to Redis.  A flow is aborted, too, when our own
- * clock says that 80 percent of its lease went by without a beat; a
+ * clock says that 80 percent of its lease went by without a beat, and given
+ * back as soon as Redis listens, so that nobody is blamed for an outage; a
  * statement may finish, for PostgreSQL's queue.done decides.
  *
  * Ends wait in an array per queue and leave in batches of at most 100 after
  * 5 ms; while Redis is away they are kept and sent again, and the fence
- * tells whether they still count.
+ * tells whether they still count.  The end of a task that ran alone is heard
+ * by Redis before this process claims anything: what comes next may kill it,
+ * and a task whose end was not heard would be blamed.
  */
 
 #include "worker_engine.h"
@@ -20,6 +23,9 @@
 
 #define SETTLE_MS       5
 #define SETTLE_RETRY_MS 200
+
+static bool worker_lease_tell(worker_lease_t *lease, worker_end_e mode,
+                              uint32_t delay_ms, const char *reason);
 
 
 bool
@@ -109,10 +115,14 @@ worker_lease_drop(worker_lease_t *lease)
 
 
 static void
-worker_lease_lost(worker_lease_t *lease, const char *why)
+worker_lease_lost(worker_lease_t *lease, const char *why, bool release)
 {
     worker_task_t *t = lease->task;
     worker_t      *w = t->worker;
+
+    if (release) {
+        (void) worker_lease_tell(lease, WORKER_END_RELEASE, 0, NULL);
+    }
 
     stoa_log(w->log, STOA_LOG_WARN, "task %s %s: aborted, %s", lease->id,
              t->row != NULL ? t->row->kind : "?", why);
@@ -167,7 +177,8 @@ worker_lease_beaten(stoa_redis_op_t *op, stoa_err_e err,
         l = worker_lease_find(q, stoa_redis_str(stoa_redis_at(reply, i)));
 
         if (l != NULL) {
-            worker_lease_lost(l, "its lease is another's or it was canceled");
+            worker_lease_lost(l, "its lease is another's or it was canceled",
+                              false);
         }
     }
 }
@@ -213,7 +224,7 @@ worker_lease_scan(stoa_timer_t *timer)
 
         if (l->task->sql == NULL && now + l->q->cls.lease_ms / 5 > l->until_ms)
         {
-            worker_lease_lost(l, "its lease could not be renewed");
+            worker_lease_lost(l, "its lease could not be renewed", true);
         }
     }
 
@@ -264,6 +275,13 @@ worker_lease_settled(stoa_redis_op_t *op, stoa_err_e err,
         }
     }
 
+    for (size_t i = 0; i < n; i++) {
+        if (q->settles[i].alone) {
+            e->alone = false;
+            worker_engine_want(e, NULL);
+        }
+    }
+
     q->nsettles -= n;
     memmove(q->settles, q->settles + n, q->nsettles * sizeof(worker_settle_t));
 
@@ -271,6 +289,7 @@ worker_lease_settled(stoa_redis_op_t *op, stoa_err_e err,
         worker_lease_settle_later(e, SETTLE_MS);
     }
 
+    e->worker->loop->defer(e->worker->loop, &e->claim_defer);
     worker_lease_check_idle(e);
 }
 
@@ -323,6 +342,21 @@ worker_lease_settle_all(worker_engine_t *e)
 }
 
 
+bool
+worker_lease_told(worker_engine_t *e)
+{
+    worker_lease_settle_all(e);
+
+    for (size_t i = 1; i < WORKER_QUEUES_MAX; i++) {
+        if (e->queues[i].nsettles > e->queues[i].settling) {
+            return false;
+        }
+    }
+
+    return true;
+}
+
+
 void
 worker_lease_settle_fire(stoa_timer_t *timer)
 {
@@ -333,33 +367,38 @@ worker_lease_settle_fire(stoa_timer_t *timer)
 }
 
 
-static void
-worker_lease_tell(worker_queue_t *q, const char *id, const char *fence,
-                  worker_end_e mode, uint32_t delay_ms, const char *reason)
+static bool
+worker_lease_tell(worker_lease_t *lease, worker_end_e mode, uint32_t delay_ms,
+                  const char *reason)
 {
+    worker_queue_t  *q = lease->q;
     worker_settle_t *s;
 
     if (q->nsettles == WORKER_SETTLES) {
         /* Redis is away for long: the lease runs out by itself */
         stoa_log(q->engine->worker->log, STOA_LOG_ERROR,
-                 "task %s: its end could not be kept", id);
-        return;
+                 "task %s: its end could not be kept", lease->id);
+        return false;
     }
 
     s = &q->settles[q->nsettles++];
     s->mode = mode;
     s->delay_ms = delay_ms;
-    (void) snprintf(s->id, sizeof(s->id), "%s", id);
-    (void) snprintf(s->fence, sizeof(s->fence), "%s", fence);
+    s->alone = lease->alone;
+    lease->alone = false; /* dropping it lets nothing in: its end does */
+    (void) snprintf(s->id, sizeof(s->id), "%s", lease->id);
+    (void) snprintf(s->fence, sizeof(s->fence), "%s", lease->fence);
     (void) snprintf(s->reason, sizeof(s->reason), "%s",
                     reason != NULL ? reason : "");
 
-    if (q->nsettles >= WORKER_SETTLE_MAX || q->engine->stopping) {
+    if (q->nsettles >= WORKER_SETTLE_MAX || q->engine->stopping || s->alone) {
         worker_lease_settle(q);
 
     } else {
         worker_lease_settle_later(q->engine, SETTLE_MS);
     }
+
+    return true;
 }
 
 
@@ -408,7 +447,7 @@ worker_lease_end(worker_task_t *t, worker_end_e end, const char *reason,
     worker_engine_t *e = q->engine;
 
     worker_lease_count(t, end);
-    worker_lease_tell(q, lease->id, lease->fence, end, delay_ms, reason);
+    (void) worker_lease_tell(lease, end, delay_ms, reason);
     worker_lease_drop(lease);
     worker_task_abort(t);
 

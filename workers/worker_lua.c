@@ -3,9 +3,10 @@
  * another, each move atomic, each by the clock of Redis.
  *
  * Hash of a task P:j:<id>: e envelope, l level, u unique key, s state
- * (s scheduled, r ready, a active, d dead), x fence (rises with each claim),
- * a starts, f failures, c crashes, o run alone, w worker, rt ready since,
- * err last error, cn canceled.
+ * (s scheduled, r ready, a active, d dead), x fence, a starts, f failures,
+ * c crashes, o run alone, w worker, rt ready since, err last error, cn
+ * canceled.  The fence rises with each claim and begins with the clock: no
+ * number comes twice, even when Redis was wiped and hears of a task again.
  *
  * What holds: an id in P:l has state a; only the holder of the current
  * fence can settle or beat; a list may hold an id whose hash is gone or has
@@ -80,7 +81,7 @@ static const char worker_lua_enqueue[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
     "   if own and own~=id then r='owner '..own end\n"
     "  end\n"
     "  if r=='ok' then\n"
-    "   redis.call('HSET',j,'e',e,'l',level,'u',uniq,'x',0,'a',0,'c',0,"
+    "   redis.call('HSET',j,'e',e,'l',level,'u',uniq,'x',now,'a',0,'c',0,"
     "'f',0)\n"
     "   if delay>0 then\n"
     "    redis.call('HSET',j,'s','s') redis.call('ZADD',p..':s',now+delay,"
@@ -195,14 +196,12 @@ static const char    worker_lua_settle[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
     "if n>0 then wake() end\n"
     "return out\n";
 
-/* ARGV p, id: 1 gone, 2 its holder will hear of it, 0 unknown. */
-static const char worker_lua_cancel[] = WORKER_LUA_BEGIN WORKER_LUA_FORGET
+/* ARGV p, id: forgets a dead task whose row is gone, so its effect is
+   there.  Answers 1 or 0. */
+static const char worker_lua_drop[] = WORKER_LUA_BEGIN WORKER_LUA_FORGET
     "local f=redis.call('HMGET',p..':j:'..ARGV[2],'s','u')\n"
-    "if not f[1] then return 0 end\n"
-    "if f[1]=='a' then\n"
-    " redis.call('HSET',p..':j:'..ARGV[2],'cn',1) return 2\n"
-    "end\n"
-    "redis.call('ZREM',p..':s',ARGV[2]) redis.call('ZREM',p..':d',ARGV[2])\n"
+    "if f[1]~='d' then return 0 end\n"
+    "redis.call('ZREM',p..':d',ARGV[2])\n"
     "forget(ARGV[2],f[2])\n"
     "return 1\n";
 
@@ -318,7 +317,7 @@ static const stoa_redis_script_t worker_lua_scripts[WORKER_LUA_COUNT] = {
     [WORKER_LUA_CLAIM] = { .name = "claim", .lua = worker_lua_claim },
     [WORKER_LUA_BEAT] = { .name = "beat", .lua = worker_lua_beat },
     [WORKER_LUA_SETTLE] = { .name = "settle", .lua = worker_lua_settle },
-    [WORKER_LUA_CANCEL] = { .name = "cancel", .lua = worker_lua_cancel },
+    [WORKER_LUA_DROP] = { .name = "drop", .lua = worker_lua_drop },
     [WORKER_LUA_REDRIVE] = { .name = "redrive", .lua = worker_lua_redrive },
     [WORKER_LUA_TICK] = { .name = "tick", .lua = worker_lua_tick },
     [WORKER_LUA_STATS] = { .name = "stats", .lua = worker_lua_stats },

@@ -333,7 +333,7 @@ worker_pay_looked(worker_task_t *t, worker_pay_t *p)
         return worker_pay_commit(t, object);
     }
 
-    if (p->age_s < WORKER_PAY_KEY_S) {
+    if (p->age_s < WORKER_PAY_KEY_S || p->provider->partial(p->body)) {
         return worker_retry(t, "provider_unclear", 0);
     }
 

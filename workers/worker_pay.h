@@ -50,6 +50,9 @@ typedef struct {
     const stoa_json_t *(*found)(worker_pay_op_e op, const stoa_json_t *ask,
                                 const stoa_json_t *body);
 
+    /* The lookup's answer is not all there is. */
+    bool (*partial)(const stoa_json_t *body);
+
     /* What payment_done, refund_done take; for both kinds of answer. */
     void (*result)(worker_pay_op_e op, const stoa_json_t *ask,
                    const stoa_json_t *object, stoa_buf_t *out);

@@ -137,7 +137,7 @@ worker_relay_accept(worker_batch_t *b, unsigned i, stoa_str_t answer)
     if (answer.len >= 5 && memcmp(answer.data, "dead ", 5) == 0) {
         reason.data = answer.data + 5;
         reason.len = answer.len - 5;
-        worker_dead_row(r->engine->worker, b->ids[i], reason);
+        worker_dead_row(b->q, b->ids[i], reason);
         return;
     }
 
@@ -258,7 +258,7 @@ worker_relay_row(worker_relay_t *r, const stoa_pg_result_t *res, int row)
                   STOA_ENVELOPE_MAX + 1024);
 
     if (!stoa_queue_encode(&text, &env, &why)) {
-        worker_dead_row(r->engine->worker, env.id, stoa_str_z(why));
+        worker_dead_row(b->q, env.id, stoa_str_z(why));
         return true;
     }
 

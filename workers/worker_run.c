@@ -109,6 +109,49 @@ worker_task_crash_point(worker_task_t *t, const char *point)
 
 /* ---- the driver ---- */
 
+/* A suspect whose row is gone was done by the run that died. */
+static void
+worker_task_told(worker_task_t *t)
+{
+    if (t->res != NULL && stoa_pg_rows(t->res) == 1
+        && stoa_str_eq_z(stoa_pg_value(t->res, 0, 0), "t"))
+    {
+        stoa_log(t->worker->log, STOA_LOG_NOTICE,
+                 "task %s %s: was done before its process died", t->id_z,
+                 t->row->kind);
+        (void) worker_done(t, (stoa_str_t) stoa_null_string);
+    }
+
+    stoa_pg_result_free(t->res);
+    t->res = NULL;
+}
+
+
+/*
+ * Whoever runs alone did not end the first time: either it killed its
+ * process, or it was done and its end was not heard.  The latter must not
+ * run again, lest it is blamed for what happens to this process.
+ */
+static void
+worker_task_ask(worker_task_t *t)
+{
+    worker_step_e rc;
+
+    t->running = true;
+    t->asked = true;
+    rc = worker_pg(t, WORKER_SQL_GONE, t->id_z);
+    t->running = false;
+
+    if (rc == WORKER_FAIL) {
+        (void) worker_retry(t, "short of memory", 0);
+    }
+
+    if (t->ended) {
+        worker_task_finish(t);
+    }
+}
+
+
 static void
 worker_task_drive(worker_task_t *t)
 {
@@ -119,6 +162,11 @@ worker_task_drive(worker_task_t *t)
     }
 
     t->running = true;
+
+    if (t->asked && t->pending == 0 && !t->ended) {
+        t->asked = false;
+        worker_task_told(t);
+    }
 
     while (!t->ended && t->pending == 0) {
         const worker_step_t *step = t->step;
@@ -215,7 +263,12 @@ worker_task_start(worker_task_t *t)
 
     loop->timer_set(loop, &t->timer,
                     t->deadline_ms > now ? t->deadline_ms - now : 1);
-    worker_task_drive(t);
+    if (((worker_lease_t *) t->lease)->alone && t->id != 0) {
+        worker_task_ask(t);
+
+    } else {
+        worker_task_drive(t);
+    }
 }
 
 
@@ -258,12 +311,24 @@ worker_task_log(worker_task_t *t, stoa_log_level_e level, const char *what,
 static void
 worker_task_buried(stoa_pg_op_t *op, stoa_err_e err, void *data)
 {
-    worker_task_t *t = data;
+    worker_task_t    *t = data;
+    stoa_pg_result_t *res;
+    bool              gone;
 
     t->op = NULL;
 
     if (err != STOA_OK) {
         worker_lease_end(t, WORKER_END_SNOOZE, t->reason, AWAY_DELAY_MS);
+        return;
+    }
+
+    res = stoa_pg_take(op);
+    gone = res != NULL && stoa_pg_rows(res) == 1
+        && stoa_str_eq_z(stoa_pg_value(res, 0, 1), "t");
+    stoa_pg_result_free(res);
+
+    if (gone) { /* an earlier run did it, whose answer was lost */
+        worker_lease_end(t, WORKER_END_DONE, NULL, 0);
         return;
     }
 

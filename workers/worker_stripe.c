@@ -411,6 +411,13 @@ worker_stripe_found(worker_pay_op_e op, const stoa_json_t *ask,
 }
 
 
+static bool
+worker_stripe_partial(const stoa_json_t *body)
+{
+    return worker_member_true(body, "has_more");
+}
+
+
 static void
 worker_stripe_copy(stoa_buf_t *out, const char *name, const stoa_json_t *object,
                    const char *member)
@@ -496,6 +503,7 @@ const worker_provider_t worker_stripe = {
     .call = worker_stripe_call,
     .judge = worker_stripe_judge,
     .found = worker_stripe_found,
+    .partial = worker_stripe_partial,
     .result = worker_stripe_result,
     .refusal = worker_stripe_refusal,
 };

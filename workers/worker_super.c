@@ -29,6 +29,7 @@
 #define SETTLED_MS     60000
 #define STUCK_MS       120000
 #define LATE_MS        10000
+#define ASLEEP_MS      5000
 
 typedef struct {
     pid_t    pid; /* 0: not running */
@@ -45,8 +46,9 @@ typedef struct {
     size_t             n;
     sigset_t           signals;
     bool               stopping;
-    bool               killed;
+    bool               failed; /* not all of them stopped well */
     uint64_t           stop_ms;
+    uint64_t           seen_ms; /* of the last watch */
 } worker_super_t;
 
 
@@ -114,8 +116,11 @@ worker_super_ended(worker_super_t *s, size_t i, int status)
                  (long) c->pid, how);
         c->pid = 0;
 
-        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
-            s->killed = true;
+        /* TERM itself: it came before the process listened to it */
+        if (WIFSIGNALED(status) ? WTERMSIG(status) != SIGTERM
+                                : WEXITSTATUS(status) != 0)
+        {
+            s->failed = true;
         }
 
         return;
@@ -204,10 +209,17 @@ worker_super_watch(worker_super_t *s)
 {
     uint64_t now = stoa_time_mono_ms();
     uint64_t late = (uint64_t) s->conf->worker_grace * 1000 + LATE_MS;
+    bool     slept = now - s->seen_ms > ASLEEP_MS;
+
+    s->seen_ms = now;
 
     for (size_t i = 0; i < s->n; i++) {
         worker_child_t *c = &s->children[i];
         uint64_t        seen = s->alive[i];
+
+        if (slept) { /* a paused container: they could not run, either */
+            s->alive[i] = seen = now;
+        }
 
         if (c->pid == 0) {
             if (!s->stopping && c->start_ms <= now) {
@@ -308,5 +320,5 @@ worker_supervise(const stoa_conf_t *conf, stoa_log_t *log)
     stoa_log(log, STOA_LOG_NOTICE, "supervisor: stopped");
     free(s.children);
     (void) munmap((void *) (uintptr_t) s.alive, s.n * sizeof(uint64_t));
-    return s.killed ? 1 : 0;
+    return s.failed ? 1 : 0;
 }

@@ -145,6 +145,16 @@ as $$
     select exists (select from moved)
 $$;
 
+-- Asked about a task whose process died: whether its effect is there.
+create or replace function queue.gone(id bigint)
+returns boolean
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select not exists (select from queue.outbox o where o.id = gone.id)
+$$;
+
 create or replace function queue.schedule(kinds text[], every_s int[])
 returns int
 language sql

@@ -7,6 +7,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { Engine, ROOT, sleep, until } from './engine.js';
+import { rows } from './points.js';
 
 /* Runs fn with an engine of its own. */
 async function withEngine(options, fn) {
@@ -31,10 +32,8 @@ describe('kill -9 at the crash points of statements', () => {
   });
   after(() => e.stop());
 
-  for (const kind of ['webhook.process', 'order.expire',
-    'event.cancel_refunds', 'order.expire_sweep', 'retention.sweep',
-    'audit.seal']) {
-    for (const point of ['claimed', 'done']) {
+  for (const { kind, points } of rows.filter((row) => row.sql)) {
+    for (const point of points) {
       test(`${kind}.${point}: the effect is there once`, async () => {
         const once = path.join(e.dir, `once.${kind}.${point}`);
 
@@ -56,23 +55,16 @@ describe('kill -9 at the crash points of statements', () => {
 });
 
 test('every crash point that a row lists is in the code', () => {
-  const rows = fs.readFileSync(
-    path.join(ROOT, 'shared/tasks/stoa_tasks.c'), 'utf8');
   const code = fs.readdirSync(path.join(ROOT, 'workers'))
     .filter((f) => f.endsWith('.c'))
     .map((f) => fs.readFileSync(path.join(ROOT, 'workers', f), 'utf8'))
     .join('\n');
-  const points = [...rows.matchAll(/\.crash = \{([^}]*)\}/g)]
-    .flatMap((m) => [...m[1].matchAll(/"([^"]+)"/g)].map((p) => p[1]));
 
-  assert.ok(points.length > 20);
-  for (const point of points) {
-    const [, step] = point.match(/^.*\.(\w+)$/);
-    const row = rows.slice(0, rows.indexOf(`"${point}"`));
-    const isSql = row.lastIndexOf('.sql = ') > row.lastIndexOf('.kind = ');
-
-    assert.ok(isSql ? ['claimed', 'done'].includes(step)
-      : code.includes(`"${point}"`), point);
+  for (const { kind, sql, points } of rows) {
+    if (sql) assert.deepEqual(points, ['claimed', 'done'], kind);
+    for (const point of sql ? [] : points) {
+      assert.ok(code.includes(`"${kind}.${point}"`), `${kind}.${point}`);
+    }
   }
 });
 
@@ -101,6 +93,60 @@ test('poison: it dies after three runs alone, its neighbors live', () =>
     assert.ok(dead.some((d) => d.id === poison[0]));
     assert.deepEqual(dead.filter((d) => ids.includes(d.id)), []);
     assert.ok(dead.every((d) => d.last_error === 'crashed'));
+    await onlyDead(e, dead.map((d) => d.id));
+  }));
+
+/* Redis lists as dead what PostgreSQL says is dead, and nothing else. */
+async function onlyDead(e, ids) {
+  await until(async () => (await Promise.all(['webhook', 'cron'].map((q) =>
+    e.redis.zrange(`stoa:{q:${q}}:d`, 0, -1)))).flat()
+    .every((id) => ids.includes(Number(id))),
+  { timeout: 5000, what: 'Redis to list no more than the dead' });
+}
+
+test('done, but its process dies each time before it can say so: not dead',
+  () => withEngine({}, async (e) => {
+    e.work({ STOA_CRASH: 'webhook.process.done' });
+
+    const ids = await e.enqueue('webhook.process');
+
+    await until(async () => await e.redis.exists(
+      `stoa:{q:webhook}:j:${ids[0]}`) === 0 && await e.effects(ids) === 1,
+    { timeout: 20000, what: 'Redis to forget it' });
+    assert.equal(await e.value('select last_value::int from test.starts'), 1);
+    assert.equal(await e.redis.zcard('stoa:{q:webhook}:d'), 0);
+    assert.equal(await e.value(`select count(*)::int from queue.history
+      where id = $1 and state = 'dead'`, ids), 0);
+  }));
+
+test('what Redis would call dead although its row is gone was done', () =>
+  withEngine({}, async (e) => {
+    const p = 'stoa:{q:webhook}';
+    const envelope = (id, t) => JSON.stringify({
+      v: 1, id: String(id), q: 'webhook', t, p: {}, pr: 0,
+      src: { k: 'outbox', id },
+    });
+
+    /* crashed alone for the third time, just now */
+    await e.redis.hset(`${p}:j:900001`, 'e', envelope(900001,
+      'webhook.process'), 'l', 0, 'u', '', 's', 'a', 'x', 7, 'a', 4, 'f', 0,
+    'c', 2, 'o', '1');
+    await e.redis.zadd(`${p}:l`, 1, '900001');
+    /* about to be buried */
+    await e.redis.hset(`${p}:j:900002`, 'e', envelope(900002, 'no.kind'),
+      'l', 0, 'u', '', 's', 'r', 'x', 7, 'a', 0, 'f', 0, 'c', 0);
+    await e.redis.rpush(`${p}:r0`, '900002');
+    /* and one that has its row */
+    const [id] = await e.enqueue('no.kind', {});
+
+    e.work();
+    await until(async () => await e.redis.exists(`${p}:j:900001`) === 0
+      && await e.redis.exists(`${p}:j:900002`) === 0,
+    { what: 'both to be forgotten' });
+    await until(() => e.value('select true from queue.outbox '
+      + 'where id = $1 and state = 2', [id]));
+    await onlyDead(e, [id]);
+    await until(() => e.redis.zscore('stoa:{q:cron}:d', String(id)));
   }));
 
 test('frozen past its lease, then awake: the effect is there once', () =>

@@ -12,6 +12,7 @@ import pg from 'pg';
 import { ownCluster, theCluster } from '../harness/cluster.js';
 import { confText, testConf } from '../harness/conf.js';
 import { BUILD, Proc, ROOT, run, sleep, tempDir, until } from '../harness/proc.js';
+import { rows } from './points.js';
 
 let made = 0;
 
@@ -55,8 +56,7 @@ create sequence test.tries;
 grant usage on schema test to stoa_worker;
 `;
 
-const KINDS = ['webhook_process', 'order_expire', 'order_expire_sweep',
-  'event_cancel_refunds', 'retention_sweep', 'audit_seal'];
+const KINDS = rows.map((row) => row.sql).filter(Boolean);
 
 const doubleOf = (name) => `
 create or replace function task.${name}(id bigint, payload jsonb) returns jsonb

@@ -33,6 +33,14 @@ test('Redis flushed: the sweeper sends again what the outbox holds', () =>
       'select count(*)::int from queue.outbox where id = any($1) and state = 1',
       [ids])) === 20, { what: 'the relay' });
     assert.equal(await e.redis.zcard('stoa:{q:webhook}:s'), 20);
+
+    /* a fence that came again would let a holder of before the flush in: it
+       begins with the clock of Redis */
+    const [sec] = await e.redis.time();
+    const x = await e.redis.hget(`stoa:{q:webhook}:j:${ids[0]}`, 'x');
+
+    assert.match(x, /^\d{13}$/);
+    assert.ok(Math.abs(Number(x) / 1000 - Number(sec)) < 300, x);
     await e.redis.flushall();
     assert.equal(await e.effects(ids), 0);
     await e.sql(`update app.test_clock set shift = interval '6 min'`);
