@@ -111,6 +111,26 @@ ngx_http_stoa_rate_find(ngx_http_stoa_shared_t *sh, const uint64_t key[2],
 }
 
 
+/* gate->limit and .retry_after are set.  What is told as the reset is when the
+   next request may come, not when all of the burst is back. */
+static stoa_err_e
+ngx_http_stoa_rate_refuse(ngx_http_stoa_gate_t *gate)
+{
+    gate->reset_after = gate->retry_after;
+
+    ngx_http_stoa_metric_add(STOA_M_limit_refusals, 1);
+
+    if (gate->limit->dry_run) {
+        gate->limit_status = NGX_HTTP_STOA_LIMIT_DRY_RUN;
+        return STOA_OK;
+    }
+
+    gate->limit_status = NGX_HTTP_STOA_LIMIT_REJECTED;
+
+    return STOA_E_RATE_LIMITED;
+}
+
+
 stoa_err_e
 ngx_http_stoa_rate_take(ngx_http_stoa_gate_t  *gate,
                         ngx_http_stoa_limit_t *limit, stoa_str_t key,
@@ -176,19 +196,7 @@ ngx_http_stoa_rate_take(ngx_http_stoa_gate_t  *gate,
     gate->retry_after = (tat + units - at - full + limit->rate * 1000 - 1)
                       / (limit->rate * 1000);
 
-    /* when the next request may come, not when all of the burst is back */
-    gate->reset_after = gate->retry_after;
-
-    ngx_http_stoa_metric_add(STOA_M_limit_refusals, 1);
-
-    if (limit->dry_run) {
-        gate->limit_status = NGX_HTTP_STOA_LIMIT_DRY_RUN;
-        return STOA_OK;
-    }
-
-    gate->limit_status = NGX_HTTP_STOA_LIMIT_REJECTED;
-
-    return STOA_E_RATE_LIMITED;
+    return ngx_http_stoa_rate_refuse(gate);
 }
 
 
@@ -323,18 +331,8 @@ ngx_http_stoa_throttle_refuse(ngx_http_stoa_gate_t *gate, int64_t until,
     gate->limit = limit;
     gate->limit_remaining = 0;
     gate->retry_after = (ngx_uint_t) ((until - now + 999) / 1000);
-    gate->reset_after = gate->retry_after;
 
-    ngx_http_stoa_metric_add(STOA_M_limit_refusals, 1);
-
-    if (limit->dry_run) {
-        gate->limit_status = NGX_HTTP_STOA_LIMIT_DRY_RUN;
-        return STOA_OK;
-    }
-
-    gate->limit_status = NGX_HTTP_STOA_LIMIT_REJECTED;
-
-    return STOA_E_RATE_LIMITED;
+    return ngx_http_stoa_rate_refuse(gate);
 }
 
 
