@@ -61,6 +61,21 @@ jwt_pem(EVP_PKEY *pkey, bool private)
 }
 
 
+/* One secret, which signs. */
+static stoa_jwt_keys_t *
+jwt_hs256(void)
+{
+    stoa_jwt_keys_t *keys = stoa_jwt_keys_create();
+    const char      *why;
+
+    assert_int_equal(stoa_jwt_keys_add(keys, STOA_ALG_HS256, L("k1"), L(SECRET),
+                                       true, &why),
+                     STOA_OK);
+
+    return keys;
+}
+
+
 static void
 jwt_jwk_part(stoa_json_t *jwk, const char *name, unsigned char *out,
              size_t size, size_t *len)
@@ -506,16 +521,13 @@ jwt_header_rules(void **state)
         { "\"HS256\"", false },
         { "", false },
     };
-    stoa_jwt_keys_t *keys = stoa_jwt_keys_create();
+    stoa_jwt_keys_t *keys = jwt_hs256();
     EVP_PKEY        *rsa = EVP_RSA_gen(2048);
     stoa_claims_t    c;
     const char      *why;
     stoa_err_e       err;
     size_t           i;
 
-    assert_int_equal(stoa_jwt_keys_add(keys, STOA_ALG_HS256, L("k1"), L(SECRET),
-                                       true, &why),
-                     STOA_OK);
     assert_int_equal(stoa_jwt_keys_add(keys, STOA_ALG_RS256, L("rsa"),
                                        jwt_pem(rsa, true), false, &why),
                      STOA_OK);
@@ -626,15 +638,11 @@ jwt_claim_rules(void **state)
         { "[]", STOA_E_UNAUTHENTICATED },
         { "", STOA_E_UNAUTHENTICATED },
     };
-    stoa_jwt_keys_t *keys = stoa_jwt_keys_create();
+    stoa_jwt_keys_t *keys = jwt_hs256();
     stoa_claims_t    c;
     const char      *why;
     stoa_err_e       err;
     size_t           i;
-
-    assert_int_equal(stoa_jwt_keys_add(keys, STOA_ALG_HS256, L("k1"), L(SECRET),
-                                       true, &why),
-                     STOA_OK);
 
     for (i = 0; i < stoa_nitems(rows); i++) {
         err = stoa_jwt_verify(keys, &rules, jwt_forge(HEADER, rows[i].payload),
@@ -683,15 +691,12 @@ jwt_claim_rules(void **state)
 static void
 jwt_long(void **state)
 {
-    stoa_jwt_keys_t *keys = stoa_jwt_keys_create();
+    stoa_jwt_keys_t *keys = jwt_hs256();
     unsigned char    text[STOA_JWT_MAX + 8];
     stoa_claims_t    c;
     stoa_str_t       s = { sizeof(text), text };
     const char      *why;
 
-    assert_int_equal(stoa_jwt_keys_add(keys, STOA_ALG_HS256, L("k1"), L(SECRET),
-                                       true, &why),
-                     STOA_OK);
     memset(text, 'A', sizeof(text));
     text[10] = text[20] = '.';
 
