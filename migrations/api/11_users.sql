@@ -7,6 +7,30 @@ where u.status in ('active', 'limited');
 
 grant execute on function app.user_json(app.users) to stoa_edge;
 
+-- What others see of somebody.  Who acts in public, by a role, has the whole
+-- name there; a visitor's last name is an initial, and no other role shows.
+-- Suspended accounts are not shown, deleted ones are nobody's.
+create or replace view api.users_profile as
+select u.id, u.version, u.status in ('active', 'limited') as shown,
+    app.user_json(u) as account,
+    json_build_object(
+        'id', u.id,
+        'firstName', u.first_name,
+        'lastName', n.last_name,
+        'name', btrim(u.first_name || ' ' || n.last_name),
+        'role', n.role,
+        'createdAt', app.ts(u.created_at)) as profile
+from app.users u
+cross join lateral (
+    select case when 'organizer' = any (u.roles) then 'organizer'
+        when 'practitioner' = any (u.roles) then 'practitioner'
+        else 'member' end as role,
+        case when u.roles && array['organizer', 'practitioner']
+            then u.last_name
+        when u.last_name = '' then ''
+        else left(u.last_name, 1) || '.' end as last_name) n
+where u.status <> 'deleted';
+
 -- PATCH and PUT alike: what is absent stays.
 create or replace function api.users_update(ctx api.ctx, if_match int,
     body jsonb)

@@ -22,6 +22,7 @@ const stoa_alias_t stoa_api_aliases[] = {
     STOA_ALIAS(GET, "/users/me", "users.me"),
     STOA_ALIAS(PATCH, "/users/me", "users.update"),
     STOA_ALIAS(PUT, "/users/me", "users.replace"),
+    STOA_ALIAS(GET, "/users/:id", "users.get"),
     STOA_ALIAS(GET, "/events", "events.list"),
     STOA_ALIAS(POST, "/events", "events.create"),
     STOA_ALIAS(GET, "/events/mine", "events.mine"),

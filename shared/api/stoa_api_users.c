@@ -1,5 +1,5 @@
 /*
- * Rows of /users: one's own account.
+ * Rows of /users: one's own account, and what others see of somebody.
  */
 
 #include "stoa_api_tables.h"
@@ -65,5 +65,26 @@ const stoa_endpoint_t stoa_api_users[] = {
     },
     { STOA_USERS_UPDATE("users.update", STOA_PATCH) },
     { STOA_USERS_UPDATE("users.replace", STOA_PUT) },
+    {
+        .id = "users.get",
+        .method = STOA_GET,
+        .path = "/api/v1/users/:id",
+        .who = STOA_PUBLIC,
+        .of = STOA_OF_NONE,
+        .rate = STOA_RATE_READ,
+        .pool = STOA_POOL_FAST,
+        .sql = "select 200 as status, case when u.id = $actor "
+               "or 'admin' = any ($roles) then u.account else u.profile end "
+               "as body, u.version || case when u.id = $actor "
+               "or 'admin' = any ($roles) then '' else '.p' end as etag "
+               "from api.users_profile u where u.id = $id "
+               "and (u.shown or 'admin' = any ($roles))",
+        .body_kind = STOA_BODY_NONE,
+        .status = 200,
+        .errors = { STOA_E_NOT_FOUND },
+        .summary = "The public profile of somebody; the whole account for "
+                   "oneself and for admins.",
+        .tag = "users",
+    },
     { .id = NULL },
 };

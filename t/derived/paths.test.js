@@ -112,6 +112,7 @@ const VERBATIM = {
   'B-62 A-18 me': ['GET', '/users/me', () => ({ token: alice.token })],
   'A-18 change me': ['PUT', '/users/me', () =>
     ({ token: alice.token, body: { lastName: 'Changed' } })],
+  'A-18 profile': ['GET', '/users/:id', () => ({})],
   'T-9 order': ['POST', '/orders', () => ({ token: alice.token,
     body: { items: [{ ticketTypeId: event.types[0].id, quantity: 1 }] } })],
   'T-11 validate': ['POST', '/orders/validate', async () => {
@@ -136,7 +137,7 @@ const VERBATIM = {
 for (const [what, [method, path, question, canonical]] of
   Object.entries(VERBATIM)) {
   test(`I-50: ${what}`, async () => {
-    const ids = { id: event.id };
+    const ids = { id: path.startsWith('/users/') ? olga.id : event.id };
     const first = await ask(method,
       fill(`/api/v1${canonical ?? path}`, ids), await question());
 
