@@ -351,38 +351,4 @@ describe('as files, without SMTP_HOST', () => {
       await app.stop();
     }
   });
-
-  for (const point of ['begun', 'built', 'sent', 'done']) {
-    test(`I-51: kill -9 at mail.send.${point}, one mail`, async () => {
-      const dir = tempDir('stoa-crash-');
-      const app = await boot({
-        env: {
-          STOA_CRASH: `mail.send.${point}`,
-          STOA_CRASH_ONCE: path.join(dir, 'once'),
-        },
-      });
-
-      try {
-        const organizer = await app.user('organizer');
-        const event = await app.event(organizer);
-
-        await app.freeTickets(organizer, event.types[0].id);
-        await until(() => fs.existsSync(path.join(dir, 'once')),
-          { timeout: 15000, what: 'the crash' });
-        /* the lease of a killed worker ends after 30 s */
-        await until(async () => {
-          await app.clock.advance(3000);
-          await sleep(200);
-          return (await openMails(app)) === 0;
-        }, { timeout: 30000, what: 'the task to be done' });
-        const mails = await app.mails((m) => m.attachments.length
-          && m.recipients.includes(organizer.email));
-
-        assert.equal(mails.length, 1);
-      } finally {
-        await app.stop();
-        fs.rmSync(dir, { recursive: true, force: true });
-      }
-    });
-  }
 });

@@ -10,47 +10,14 @@ import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
-import Stripe from 'stripe';
 import { SECRETS, boot, sleep, until } from '../harness/index.js';
-import { tempDir } from '../harness/proc.js';
+import { STRIPE, sdk, stripeConf, webhook } from './stripe_kit.js';
 import { StripeStub } from './stripe_stub.js';
 
-const VERSION = '2024-06-20';
-const KEY = 'sk_test_4eC39HqLyjWDarjtT1zdp7dc';
 const RETRY_MS = 15000;
-const sdk = new Stripe(KEY, { apiVersion: VERSION });
-
-const stripeConf = (stub, more = {}) => ({
-  PAYMENT_PROVIDER: 'stripe', STRIPE_API_URL: stub.url,
-  STRIPE_SECRET_KEY: KEY, STRIPE_VERSION: VERSION,
-  STRIPE_PUBLISHABLE_KEY: 'pk_test_TYooMQauvdEDq54NiTphI7jx',
-  ACCESS_TTL: '24h', /* the tests move the clock far */
-  ...more,
-});
 
 const getOrder = async (app, user, id) =>
   (await app.api('GET', `/api/v1/orders/${id}`, { token: user.token })).data;
-
-/* Posts an event as Stripe does. */
-let events = 0;
-
-function webhook(app, type, object, extra = {}) {
-  const now = Math.floor((Date.now() + app.clock.ms) / 1000);
-  const payload = JSON.stringify({
-    id: `evt_${now}_${++events}`, object: 'event', api_version: VERSION,
-    created: now, livemode: false, type, data: { object }, ...extra,
-  });
-
-  return app.api('POST', '/api/v1/webhooks/stripe', {
-    body: payload,
-    headers: {
-      'content-type': 'application/json',
-      'stripe-signature': sdk.webhooks.generateTestHeaderString({
-        payload, secret: SECRETS.STRIPE_WEBHOOK_SECRET, timestamp: now,
-      }),
-    },
-  });
-}
 
 const isOrder = (app, user, id, status) => until(
   async () => {
@@ -63,7 +30,7 @@ describe('Checkout Sessions', () => {
   let app, stub, organizer, event, buyer;
 
   before(async () => {
-    stub = await new StripeStub({ key: KEY, version: VERSION }).start();
+    stub = await new StripeStub(STRIPE).start();
     app = await boot({ conf: stripeConf(stub) });
     stub.clock = app.clock;
     organizer = await app.user('organizer');
@@ -296,7 +263,7 @@ describe('PaymentIntents', () => {
   let app, stub, event, buyer;
 
   before(async () => {
-    stub = await new StripeStub({ key: KEY, version: VERSION }).start();
+    stub = await new StripeStub(STRIPE).start();
     app = await boot({ conf: stripeConf(stub, { STRIPE_MODE: 'intent' }) });
     const organizer = await app.user('organizer');
 
@@ -338,46 +305,6 @@ describe('PaymentIntents', () => {
     assert.ok(stub.calls.some((c) => c.path.endsWith('/search')));
     assert.deepEqual(stub.violations, []);
   });
-});
-
-describe('I-51: kill -9 on the way', () => {
-  for (const point of ['begun', 'stored', 'called', 'done']) {
-    test(`payment.create.${point}: one session`, async () => {
-      const dir = tempDir('stoa-crash-');
-      const stub = await new StripeStub({ key: KEY, version: VERSION }).start();
-      const app = await boot({
-        conf: stripeConf(stub),
-        env: {
-          STOA_CRASH: `payment.create.${point}`,
-          STOA_CRASH_ONCE: path.join(dir, 'once'),
-        },
-      });
-
-      try {
-        const organizer = await app.user('organizer');
-        const event = await app.event(organizer,
-          { types: [{ priceCents: 700 }] });
-        const placed = (await app.order(organizer, event.types[0].id)).data;
-
-        await until(() => fs.existsSync(path.join(dir, 'once')),
-          { timeout: 30000, what: 'the kill' });
-        await until(async () => {
-          await app.clock.advance(3000);
-          await sleep(250);
-          return (await getOrder(app, organizer, placed.id))
-            .paymentDetails?.checkoutUrl;
-        }, { timeout: 30000, what: 'the checkout\'s address' });
-        assert.equal(stub.made.session, 1);
-        assert.equal(new Set(stub.posts('/v1/checkout').map((c) =>
-          `${c.key} ${c.raw}`)).size, 1);
-        assert.deepEqual(stub.violations, []);
-      } finally {
-        await app.stop();
-        await stub.stop();
-        fs.rmSync(dir, { recursive: true, force: true });
-      }
-    });
-  }
 });
 
 describe('the provider "test"', () => {

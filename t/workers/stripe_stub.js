@@ -9,6 +9,8 @@
  *     { status, headers, error }   that answer, nothing is done
  *     { cut: 'before' | 'after' }  the line breaks before or after the work
  *     { replayed500: true }        as a 500 that the key keeps answering
+ *
+ * It forgets a key after a day, by the application's clock.
  */
 
 import fs from 'node:fs';
@@ -18,6 +20,8 @@ import qs from 'qs';
 import { ROOT } from '../harness/index.js';
 
 const TYPES = path.join(ROOT, 't/node_modules/stripe/types');
+
+const KEY_MS = 86400000;
 
 /* Names of members that a resource's file declares. */
 function declared(file) {
@@ -196,9 +200,10 @@ export class StripeStub {
   answer(call) {
     if (call.method === 'GET') return this.get(call);
 
+    const now = Date.now() + this.clock.ms;
     const kept = call.key && this.keys.get(call.key);
 
-    if (kept) {
+    if (kept && now - kept.at < KEY_MS) {
       return kept.raw === call.raw && kept.path === call.path ? kept.answer
         : {
           status: 400,
@@ -209,7 +214,8 @@ export class StripeStub {
     const answer = this.post(call);
 
     if (call.key) {
-      this.keys.set(call.key, { raw: call.raw, path: call.path, answer });
+      this.keys.set(call.key,
+        { raw: call.raw, path: call.path, answer, at: now });
     }
     return answer;
   }
