@@ -4,9 +4,9 @@
  *
  * Hash of a task P:j:<id>: e envelope, l level, u unique key, s state
  * (s scheduled, r ready, a active, d dead), x fence, a starts, f failures,
- * c crashes, o run alone, w worker, rt ready since, err last error, cn
- * canceled.  The fence rises with each claim and begins with the clock: no
- * number comes twice, even when Redis was wiped and hears of a task again.
+ * c crashes, o run alone, w worker, rt ready since, err last error.  The
+ * fence rises with each claim and begins with the clock: no number comes
+ * twice, even when Redis was wiped and hears of a task again.
  *
  * What holds: an id in P:l has state a; only the holder of the current
  * fence can settle or beat; a list may hold an id whose hash is gone or has
@@ -71,7 +71,7 @@ static const char worker_lua_enqueue[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
     " elseif s=='d' then\n"
     "  redis.call('ZREM',p..':d',id)\n"
     "  redis.call('HSET',j,'e',e,'l',level,'a',0,'f',0,'c',0,'o','0')\n"
-    "  redis.call('HDEL',j,'err','w','cn')\n"
+    "  redis.call('HDEL',j,'err','w')\n"
     "  ready(id,level,false) n=n+1 r='redriven'\n"
     " elseif s then\n"
     "  r='known'\n"
@@ -136,13 +136,13 @@ static const char worker_lua_claim[] = WORKER_LUA_BEGIN
     "return out\n";
 
 /* ARGV p, lease ms, then id and fence of each; answers the ids that are no
-   longer the caller's, or were canceled. */
+   longer the caller's. */
 static const char worker_lua_beat[] = WORKER_LUA_BEGIN
     "local out={}\n"
     "for i=3,#ARGV,2 do\n"
     " local id=ARGV[i]\n"
-    " local f=redis.call('HMGET',p..':j:'..id,'s','x','cn')\n"
-    " if f[1]=='a' and f[2]==ARGV[i+1] and not f[3] then\n"
+    " local f=redis.call('HMGET',p..':j:'..id,'s','x')\n"
+    " if f[1]=='a' and f[2]==ARGV[i+1] then\n"
     "  redis.call('ZADD',p..':l',now+tonumber(ARGV[2]),id)\n"
     " else\n"
     "  out[#out+1]=id\n"
@@ -204,28 +204,6 @@ static const char worker_lua_drop[] = WORKER_LUA_BEGIN WORKER_LUA_FORGET
     "redis.call('ZREM',p..':d',ARGV[2])\n"
     "forget(ARGV[2],f[2])\n"
     "return 1\n";
-
-/* ARGV p, max, kind or '': dead tasks start afresh; answers how many. */
-static const char worker_lua_redrive[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
-                  WORKER_LUA_READY
-    "local n=0\n"
-    "for _,id in ipairs(redis.call('ZRANGE',p..':d',0,999)) do\n"
-    " if n>=tonumber(ARGV[2]) then break end\n"
-    " local j=p..':j:'..id\n"
-    " local f=redis.call('HMGET',j,'e','l')\n"
-    " if not f[1] then\n"
-    "  redis.call('ZREM',p..':d',id)\n"
-    " elseif ARGV[3]=='' or string.find(f[1],'\"t\":\"'..ARGV[3]..'\"',1,"
-    "true) then\n"
-    "  redis.call('ZREM',p..':d',id)\n"
-    "  redis.call('HSET',j,'a',0,'f',0,'c',0,'o','0')\n"
-    "  redis.call('HDEL',j,'cn')\n"
-    "  redis.call('HINCRBY',j,'redriven',1)\n"
-    "  ready(id,f[2],false) n=n+1\n"
-    " end\n"
-    "end\n"
-    "if n>0 then wake() end\n"
-    "return n\n";
 
 /*
  * ARGV p, limit, crashes that kill, hold ms.  Moves what is due, and takes
@@ -318,7 +296,6 @@ static const stoa_redis_script_t worker_lua_scripts[WORKER_LUA_COUNT] = {
     [WORKER_LUA_BEAT] = { .name = "beat", .lua = worker_lua_beat },
     [WORKER_LUA_SETTLE] = { .name = "settle", .lua = worker_lua_settle },
     [WORKER_LUA_DROP] = { .name = "drop", .lua = worker_lua_drop },
-    [WORKER_LUA_REDRIVE] = { .name = "redrive", .lua = worker_lua_redrive },
     [WORKER_LUA_TICK] = { .name = "tick", .lua = worker_lua_tick },
     [WORKER_LUA_STATS] = { .name = "stats", .lua = worker_lua_stats },
     [WORKER_LUA_LEAD] = { .name = "lead", .lua = worker_lua_lead },

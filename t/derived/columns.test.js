@@ -92,7 +92,7 @@ test('a keyed row stores its answer once, another row none', async () => {
   assert.ok(keyed > 8, `${keyed} rows`);
 });
 
-test('where If-Match is required, the rows that honor it ask for it', async () => {
+test('where If-Match is required, rows that honor it ask for it', async () => {
   const strict = await boot({ workers: 0, nginxWorkers: 1,
     nginx: { server: 'stoa_if_match required;' } });
   let n = 0;

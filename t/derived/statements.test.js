@@ -92,7 +92,7 @@ test('a function that is gone is told with its row', async () => {
   }
 });
 
-test('a function that a flow calls otherwise is told with the flow', async () => {
+test('a function that a flow calls is told with the flow', async () => {
   const used = new Set(rows.map((r) => r.flow).filter(Boolean));
 
   assert.ok(flows.length > 15, `${flows.length} statements`);
