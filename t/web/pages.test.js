@@ -146,6 +146,34 @@ test('an event that does not exist is a sentence, not a blank page', async () =>
   await page.context().close();
 });
 
+test('the account is not saved over another window', async () => {
+  const page = await open(browser, app);
+
+  page.allowed.push(/412/);
+  await signIn(page);
+  await go(page, '/account/');
+  const save = async (name) => {
+    const [res] = await Promise.all([
+      page.waitForResponse((r) => r.request().method() === 'PATCH'),
+      page.getByLabel('First name').fill(name).then(() =>
+        page.getByRole('button', { name: 'Save' }).click()),
+    ]);
+
+    return res.status();
+  };
+
+  assert.equal(await save('One'), 200);
+  assert.equal(await save('Two'), 200);
+  assert.equal((await app.api('PATCH', '/api/v1/users/me',
+    { token: buyer.token, body: { firstName: 'Else' } })).status, 200);
+  assert.equal(await save('Three'), 412);
+  await page.getByText('This was changed elsewhere meanwhile.').waitFor();
+  assert.equal((await app.api('GET', '/api/v1/users/me',
+    { token: buyer.token })).data.firstName, 'Else');
+  content(page);
+  await page.context().close();
+});
+
 test('the next page after signing in is one of this origin', async () => {
   const page = await open(browser, app);
 
