@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "../../workers/worker_mime.c"
+#include "../../workers/worker_mime_code.c"
 #include "../../workers/worker_template.c"
 #include "../../workers/worker_template_fill.c"
 #include "../../workers/worker_words.c"
