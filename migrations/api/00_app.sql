@@ -135,10 +135,11 @@ $$;
 
 grant execute on function app.settings_put(jsonb) to stoa_worker;
 
+-- As long as the settings are not stored: better too strict.
 create or replace function app.is_production()
 returns boolean
 language sql stable
-as $$ select app.setting('environment', 'development') = 'production' $$;
+as $$ select app.setting('environment', 'production') = 'production' $$;
 
 
 -- ---- answers ----

@@ -256,20 +256,28 @@ begin
         end if;
 
         -- others' holds that ran out come first, then the count
-        perform app.holds_release(v_event.id, o.id);
+        for v_try in 1 .. 2 loop
+            if v_try = 1 then
+                perform app.holds_release(v_event.id, o.id);
+            elsif app.holds_settle(v_event.id, o.id) = 0 then
+                return false;
+            end if;
 
-        select e.* into strict v_event
-        from app.events e
-        where e.id = o.event_id;
+            select e.* into strict v_event
+            from app.events e
+            where e.id = o.event_id;
 
-        if v_event.sold + v_seats > v_event.capacity or exists (
-            select from app.order_items i
-            join app.ticket_types t on t.id = i.ticket_type_id
-            where i.order_id = o.id
-                and t.sold + i.quantity - i.refunded > t.quota)
-        then
-            return false;
-        end if;
+            exit when coalesce(v_event.sold + v_seats <= v_event.capacity,
+                true) and not exists (
+                select from app.order_items i
+                join app.ticket_types t on t.id = i.ticket_type_id
+                where i.order_id = o.id
+                    and t.sold + i.quantity - i.refunded > t.quota);
+
+            if v_try = 2 then
+                return false;
+            end if;
+        end loop;
     end if;
 
     perform app.pause('order_seats');
@@ -327,6 +335,59 @@ begin
     end if;
 
     return app.orders_expire(event, v_ids);
+end $$;
+
+-- Waits for whoever is moving orders of these events whose holds ran out, in
+-- key order, and keeps them locked: what app.holds_release() finds then is
+-- all there is.  Called before anything is locked; whoever has an order and
+-- wants its event would wait for the caller otherwise.
+create or replace function app.holds_wait(events uuid[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform o.id
+    from app.orders o
+    where o.event_id = any (events)
+        and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
+        and o.reserved_until <= app.now()
+    order by o.id
+    for no key update;
+end $$;
+
+-- What app.holds_release() gave back, or 40001 when seats of holds that ran
+-- out stay behind because somebody is just moving their orders: whether they
+-- are free is not known yet, so "sold out" would be a guess.  The caller has
+-- the event's lock, so nobody gives back or takes a seat meanwhile.
+create or replace function app.holds_settle(event uuid,
+    but uuid default null)
+returns int
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_all int := 0;
+    v_n int;
+begin
+    loop
+        v_n := app.holds_release(event, but);
+        v_all := v_all + v_n;
+        exit when v_n < 1000;
+    end loop;
+
+    if exists (
+        select from app.orders o
+        where o.event_id = event
+            and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
+            and o.reserved_until <= app.now()
+            and o.id is distinct from but)
+    then
+        raise exception 'holds of event % are just being moved', event
+            using errcode = 'serialization_failure';
+    end if;
+
+    return v_all;
 end $$;
 
 -- Orders of one event, locked by the caller, whose holds ran out.

@@ -29,7 +29,8 @@ declare
     v_provider text;
     v_url text;
     v_until timestamptz;
-    v_any_promo boolean := false;
+    v_any_promo boolean;
+    v_tight uuid[]; -- events whose seats may not do
 
     -- lines of all elements, by element and line; duplicates are merged
     l_elem int[];
@@ -78,8 +79,8 @@ declare
     v_ctx api.ctx; v_order uuid; v_lines bigint[]; v_n int;
 begin
     v_until := v_now + make_interval(secs => app.setting_s('hold_ttl', 900));
-    v_provider := app.setting('payment_provider', 'test');
-    v_url := app.setting('public_url', 'http://127.0.0.1:8080');
+    v_provider := app.setting('payment_provider');
+    v_url := app.setting('public_url');
 
     -- 1. lines
     select array_agg(x.elem order by x.elem, x.line),
@@ -95,6 +96,23 @@ begin
             with ordinality i (item, line)
         group by b.elem, (i.item->>'ticket_type_id')::uuid) x;
     l_n := coalesce(cardinality(l_elem), 0);
+
+    select bool_or(b.body->>'promo_code' is not null) into v_any_promo
+    from unnest(bodies) b (body);
+
+    -- Where seats or a code may be short, holds that ran out decide.  Somebody
+    -- may be moving their orders: that is waited for now, while nothing is
+    -- locked.  A few seats more than are wanted, as others buy, too.
+    select array_agg(distinct t.event_id) into v_tight
+    from app.ticket_types t
+    join app.events e on e.id = t.event_id
+    where t.id = any (l_type) and (v_any_promo or registration
+        or least(t.quota - t.sold, e.capacity - e.sold) - 64 < (
+            select sum(x.qty) from unnest(l_qty) x (qty)));
+
+    if v_tight is not null then
+        perform app.holds_wait(v_tight);
+    end if;
 
     -- a lapsed registration must not stand in the way of the next one
     if registration then
@@ -136,9 +154,6 @@ begin
     for v_j in 1 .. l_n loop
         l_k[v_j] := array_position(t_id, l_type[v_j]);
     end loop;
-
-    select bool_or(b.body->>'promo_code' is not null) into v_any_promo
-    from unnest(bodies) b (body);
 
     if v_any_promo then
         select array_agg(c.id), array_agg(c.event_id), array_agg(c.code),
@@ -242,7 +257,7 @@ begin
 
             if v_try = 1 and not e_fresh[v_e] then
                 e_fresh[v_e] := true;
-                if app.holds_release(e_id[v_e]) > 0 then
+                if app.holds_settle(e_id[v_e]) > 0 then
                     e_left[v_e] := (
                         select e.capacity - e.sold - e_taken[v_e]
                         from app.events e
@@ -291,6 +306,13 @@ begin
                 v_extra := json_build_object('detail',
                     'you have used this code');
             end if;
+        end if;
+
+        -- nobody has told the database yet who takes the money
+        if v_bad is null and v_sub > 0
+            and (v_provider is null or v_url is null)
+        then
+            v_bad := 'STARTING';
         end if;
 
         if v_bad is null and registration and exists (

@@ -241,8 +241,8 @@ test('I-3: a storm of every transition, then the free number fits',
             orders.push(answer.body.id);
           }
         } catch (error) {
-          assert.equal(error.code, '40P01', error.message);
-          assert.fail('deadlock');
+          // seats on the way back decide: the edge and workers try again
+          assert.equal(error.code, '40001', error.message);
         }
       }
     };

@@ -142,6 +142,18 @@ select is_empty($$ select * from api.pay_view((select id from o3)) $$,
     'nor the page');
 select app.settings_put('{"environment": "development"}');
 
+-- nobody has stored the settings yet: only what is free can be had
+create temp table settings as table app.settings;
+delete from app.settings;
+select is((select status || (body->>'code') from v, t.order(b1, p, 1)),
+    '0STARTING', 'nothing is sold before it is known who takes the money');
+select is((select a.status from v, t.order(b1, t.type(ev, '{"quota": 3}'), 1)
+    a), 201, 'what is free can be had');
+select is((api.pay_form(t.ctx(null), id, 'pay')).body->>'code', 'NOT_FOUND',
+    'nor is anything paid for test') from o3;
+select is_empty('select * from t.drift', 'nothing was held');
+insert into app.settings table settings;
+
 -- Stripe: made by a worker
 select app.settings_put('{"payment_provider": "stripe",
     "stripe_publishable_key": "pk_1"}');
