@@ -82,6 +82,14 @@ create table app.revocations (
 create index revocations_at_idx on app.revocations (at);
 create index revocations_expires_idx on app.revocations (expires_at);
 
+-- reset mails that an address prefix asked for, by hour of the clock
+create table app.mail_budget (
+    prefix text not null,
+    hour   bigint not null,
+    n      int not null,
+    constraint mail_budget_pkey primary key (prefix, hour)
+);
+
 create table app.auth_throttle (
     key      text not null,
     fails    int not null,

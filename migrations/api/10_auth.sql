@@ -307,8 +307,25 @@ begin
     return app.ok(200, '{"loggedOut":true}', emit => v_emit);
 end $$;
 
+-- What one customer of a provider has, as the edge's gate counts it: IPv4
+-- whole, IPv6 by its /64.
+create or replace function app.ip_prefix(ip text)
+returns text
+language sql immutable
+as $$
+    select case
+        when ip ~ '^(::ffff:)?[0-9]{1,3}([.][0-9]{1,3}){3}$'
+            then regexp_replace(ip, '^::ffff:', '')
+        when ip ~ '^[0-9a-f:]*:[0-9a-f:]*$'
+            then network(set_masklen(ip::inet, 64))::text
+        else coalesce(ip, '')
+    end
+$$;
+
 -- Known and unknown addresses run the same statements and get the same bytes.
--- Whoever asks, an account gets at most five of these mails in an hour.
+-- Whoever asks, an account gets at most five of these mails in an hour, and
+-- what one address prefix asks for in an hour of the clock is at most thirty,
+-- counted whether or not there is such an account.
 create or replace function api.auth_forgot(ctx api.ctx, email text)
 returns api.answer
 language plpgsql
@@ -317,17 +334,26 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_user uuid;
+    v_send boolean;
 begin
-    select u.id into v_user
+    with spent as (
+        insert into app.mail_budget as b (prefix, hour, n)
+        values (app.ip_prefix((ctx).ip),
+            floor(date_part('epoch', app.now()) / 3600)::bigint, 1)
+        on conflict on constraint mail_budget_pkey do update set n = b.n + 1
+        where b.n < 30
+        returning b.n)
+    select u.id, exists (select from spent) and (
+        select count(*)
+        from app.one_time_tokens t
+        where t.user_id = u.id and t.purpose = 'password_reset'
+            and t.created_at > app.now() - interval '1 hour') < 5
+    into v_user, v_send
     from app.users u
     where u.email = app.email(auth_forgot.email)
         and u.status in ('active', 'limited');
 
-    if v_user is not null
-        and (select count(*) from app.one_time_tokens t
-             where t.user_id = v_user and t.purpose = 'password_reset'
-                 and t.created_at > app.now() - interval '1 hour') < 5
-    then
+    if v_send then
         perform queue.enqueue('mail.send', jsonb_build_object(
             'template', 'password_reset', 'user_id', v_user),
             uniq => 'password_reset:' || v_user);

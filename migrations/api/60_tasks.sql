@@ -778,6 +778,8 @@ begin
     delete from app.revocations r where r.expires_at < v_now;
     delete from app.auth_throttle t
     where t.until_ms < app.ms(v_now) - 86400000;
+    delete from app.mail_budget b
+    where b.hour < floor(date_part('epoch', v_now) / 3600) - 24;
     delete from app.one_time_tokens t
     where t.expires_at < v_now - interval '30 days';
     delete from app.login_sessions s

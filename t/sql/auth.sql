@@ -62,6 +62,38 @@ select is((api.auth_refresh(t.ctx(null), (select sid from g), 1)).body
     ->>'code', 'REFRESH_INVALID', 'idle too long');
 select t.clock('0');
 
+-- mails that one prefix asks for: thirty in an hour, whoever gets them
+select results_eq($$ select app.ip_prefix(x) from unnest(array['192.0.2.7',
+    '::ffff:192.0.2.7', '2001:db8:1:2:3::4', '2001:db8:1:2::', 'unix:', null])
+    with ordinality u (x, n) order by n $$,
+    $$ values ('192.0.2.7'), ('192.0.2.7'), ('2001:db8:1:2::/64'),
+        ('2001:db8:1:2::/64'), ('unix:'), ('') $$, 'prefixes of addresses');
+create function pg_temp.forgot(ip text, email text)
+returns int language sql as $$
+    select (api.auth_forgot(row(null, '{}', null, null, ip, 'r', 'en', 'h',
+        null)::api.ctx, email)).status
+$$;
+select t.clock('10 days');
+select t.person('m' || i || '@budget.example') from generate_series(1, 40) i;
+select results_eq($$ select pg_temp.forgot('2001:db8::' || to_hex(i), 'm' || i
+    || '@budget.example'), count(*)::int from generate_series(1, 35) i
+    group by 1 $$, $$ values (200, 35) $$, 'all get the same answer');
+select is((select count(*) from queue.outbox
+    where payload->>'template' = 'password_reset'), 30::bigint, '30 mails');
+select is(pg_temp.forgot('2001:db8:0:1::1', 'm36@budget.example'), 200, 'ask');
+select is((select count(*) from queue.outbox
+    where payload->>'template' = 'password_reset'), 31::bigint,
+    'the next prefix has its own');
+select t.clock('10 days 1 hour');
+select is(pg_temp.forgot('2001:db8::1', 'm37@budget.example'), 200, 'ask');
+select is((select count(*) from queue.outbox
+    where payload->>'template' = 'password_reset'), 32::bigint,
+    'and the next hour');
+select is((select max(n) from app.mail_budget), 30, 'never counted beyond');
+delete from queue.outbox where payload->>'template' = 'password_reset';
+delete from app.users where email like '%@budget.example';
+select t.clock('0');
+
 -- reset
 select is((select (a.status, a.body::text) from api.auth_forgot(t.ctx(null),
     'ada@test.example') a), (select (a.status, a.body::text)
