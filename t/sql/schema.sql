@@ -61,6 +61,19 @@ select is_empty($$
     where not p.prosecdef and p.provolatile = 'v'
 $$, 'what writes for the edge and for workers is a definer');
 
+-- CREATE DATABASE does not copy rights on the template: ask it itself
+select is_empty($$
+    select d.datname, r.role
+    from (
+        select d.oid, d.datname
+        from pg_database d
+        where d.datname ~ '^stoa_template_[0-9a-f]+$'
+        order by d.oid desc
+        limit 1) d,
+    unnest(array['stoa_edge', 'stoa_worker']) r (role)
+    where has_database_privilege(r.role, d.oid, 'temporary')
+$$, 'stoa migrate leaves no right to temporary tables');
+
 -- the edge
 select is_empty($$
     select c.oid::regclass
