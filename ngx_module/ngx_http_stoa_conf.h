@@ -48,4 +48,12 @@ ngx_uint_t ngx_http_stoa_setup_share(ngx_uint_t total, ngx_uint_t slot,
 void ngx_http_stoa_setup_sum(ngx_cycle_t               *cycle,
                              ngx_http_stoa_main_conf_t *mcf);
 
+/* ngx_http_stoa_module.c: NULL when nothing of Stoa is configured. */
+ngx_http_stoa_main_conf_t *ngx_http_stoa_cycle_conf(ngx_cycle_t *cycle);
+
+/* ngx_http_stoa_process.c */
+
+ngx_int_t ngx_http_stoa_process_init(ngx_cycle_t *cycle);
+void      ngx_http_stoa_process_exit(ngx_cycle_t *cycle);
+
 #endif /* NGX_HTTP_STOA_CONF_H_INCLUDED */
