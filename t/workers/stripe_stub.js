@@ -9,6 +9,7 @@
  *     { status, headers, error }   that answer, nothing is done
  *     { cut: 'before' | 'after' }  the line breaks before or after the work
  *     { replayed500: true }        as a 500 that the key keeps answering
+ *     { wait: ms }                 done at once, answered late
  *
  * It forgets a key after a day, by the application's clock.
  */
@@ -119,6 +120,10 @@ export class StripeStub {
 
     const answer = this.answer(call);
 
+    if (fault?.wait) {
+      setTimeout(() => this.write(res, answer), fault.wait);
+      return;
+    }
     if (fault?.cut === 'after') {
       req.socket.destroy();
       return;
@@ -130,8 +135,12 @@ export class StripeStub {
       res.end('{"error":{"type":"api_error"}}');
       return;
     }
-    res.writeHead(answer.status, { 'content-type': 'application/json' });
-    res.end(JSON.stringify(answer.body));
+    this.write(res, answer);
+  }
+
+  write(res, { status, body }) {
+    res.writeHead(status, { 'content-type': 'application/json' });
+    res.end(JSON.stringify(body));
   }
 
   wrong(call, what) {
