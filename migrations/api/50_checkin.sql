@@ -13,14 +13,37 @@ as $$
         else app.event_can(ctx, event, 'scan') end
 $$;
 
+-- What a scan is told.  concat(), not json_build_object(), which looks the
+-- type of each argument up at each call.
+create or replace function app.scan_body(verdict text, reason text, at text,
+    gate text, state text, ticket uuid, type uuid, type_name text,
+    holder_name text, order_id uuid, event uuid)
+returns json
+language sql stable
+as $$
+    select concat('{"verdict":"', verdict,
+        '","reason":', coalesce('"' || reason || '"', 'null'),
+        ',"admittedAt":', coalesce('"' || at || '"', 'null'),
+        ',"gate":', coalesce(to_json(gate)::text, 'null'),
+        ',"ticket":{"id":"', ticket, '","state":"', state,
+        '","ticketTypeId":"', type,
+        '","ticketTypeName":', to_json(type_name),
+        ',"holderName":', to_json(holder_name),
+        ',"orderId":"', order_id, '","eventId":"', event, '"}}')::json
+$$;
+
 -- One scan per ord.  Verdicts, validity first and duplicates second: unknown,
 -- wrong_event, cancelled, not_paid, not_yet, expired, already_used, admitted;
 -- exits say exited or not_inside; mode lookup says valid where a scan would
 -- admit, and writes nothing.
 --
--- Locks: nonces, then tickets by id.  Several scans of one ticket in a batch
--- take turns, one statement per turn, so the second sees what the first did;
--- usually there is one turn.
+-- Most scans admit.  A first statement does those, whose guard is the ticket's
+-- state in its own update; what it did not admit is judged with every reason,
+-- under a lock.  There, several scans of one ticket take turns, one statement
+-- per turn, so that the second sees what the first did.
+--
+-- Locks: nonces, then tickets by id.  A plan is made once per connection, and
+-- on small tables too it is the one for large tables.
 create or replace function api.orders_validate(ords int[], ctxs api.ctx[],
     codes text[], event_ids uuid[], device_ids text[], nonces text[],
     modes text[], gates text[], directions text[])
@@ -28,17 +51,21 @@ returns setof api.answers
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_generic_plan -- planned once, not per batch
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     v_now constant timestamptz := app.now();
     v_at constant text := app.ts(v_now);
     v_nonce text[] := nonces;
+    v_copy boolean[];            -- null: no nonce stands here twice
+    v_row api.answers;
+    v_done int[] := '{}'::int[];      -- admitted by the first statement
     v_nonces boolean := cardinality(array_remove(nonces, null)) > 0;
-    v_found int;
-    v_tickets int;
-    v_turn int[];                -- null: everybody's is 1
-    v_turns int[] := '{1}'::int[];
+    v_turn int[];                -- 0: done
+    v_turns int[];
     v_key bigint;
     v_t int;
 begin
@@ -46,14 +73,22 @@ begin
     -- nonce in two batches: one after the other, so that the later one finds
     -- what the earlier one stored.
     if v_nonces then
-        select array_agg(case when x.mode is distinct from 'lookup' then
-            case when x.device is null and x.device_id is not null
-                then x.device_id || ':' else '' end || x.nonce end
-            order by x.i)
-        into v_nonce
-        from unnest(modes, nonces, device_ids, ctxs) with ordinality
-            x (mode, nonce, device_id, actor, roles, session, device, ip,
-                request_id, lang, reply_to, event, i);
+        select array_agg(x.nonce order by x.i),
+            array_agg(x.nonce is not null and x.n > 1 order by x.i)
+        into v_nonce, v_copy
+        from (
+            select x.i, x.nonce, row_number() over (
+                partition by x.nonce, x.scanner order by x.i) as n
+            from (
+                select x.i, coalesce(x.device, x.actor) as scanner,
+                    case when x.mode is distinct from 'lookup' then
+                        case when x.device is null
+                                and x.device_id is not null
+                            then x.device_id || ':' else '' end || x.nonce
+                    end as nonce
+                from unnest(modes, nonces, device_ids, ctxs) with ordinality
+                    x (mode, nonce, device_id, actor, roles, session, device,
+                        ip, request_id, lang, reply_to, event, i)) x) x;
 
         for v_key in
             select distinct hashtextextended(coalesce(x.device,
@@ -67,40 +102,115 @@ begin
         end loop;
     end if;
 
-    -- the part of the code that carries its id finds the ticket
-    select count(*), count(distinct l.id) into v_found, v_tickets
-    from (
-        select t.id
-        from unnest(codes, modes) x (code, mode)
-        join app.tickets t
-            on left(t.code, 28) = left(upper(x.code collate "C"), 28)
-        where x.mode is distinct from 'lookup'
-        order by t.id
-        for no key update of t) l;
-
     perform app.pause('orders_validate');
 
-    if v_nonces or v_found > v_tickets then
-        select array_agg(r.turn order by r.i),
-            array_agg(distinct r.turn order by r.turn)
-        into v_turn, v_turns
-        from (
-            select x.i, case when x.copies then 1000
-                    when t.id is null or x.mode = 'lookup' then 1
-                    else row_number() over (partition by t.id, x.copies,
-                        x.mode = 'lookup' order by x.i)
-                end::int as turn
+    -- The part of the code that carries its id finds the ticket; translated,
+    -- base32 sorts as the id does.
+    for v_row in
+        with admitted as (
+            update app.tickets t
+            set state = 'admitted',
+                admitted_at = v_now,
+                admitted_gate = coalesce(u.gate, d.gate),
+                admitted_by = u.scanner,
+                updated_at = v_now,
+                version = t.version + 1
             from (
-                select x.i, x.code, x.mode,
-                    x.nonce is not null and row_number() over (partition by
-                        x.nonce, coalesce(x.device, x.actor) order by x.i) > 1
-                        as copies
-                from unnest(codes, modes, v_nonce, ctxs) with ordinality
-                    x (code, mode, nonce, actor, roles, session, device, ip,
-                        request_id, lang, reply_to, event, i)) x
-            left join app.tickets t
-                on left(t.code, 28) = left(upper(x.code collate "C"), 28)) r;
+                select u.*, coalesce(u.device, u.actor) as scanner,
+                    upper(u.code collate "C") as upper_code
+                from unnest(codes, event_ids, v_nonce, modes, gates,
+                    directions, ctxs) with ordinality
+                    u (code, event_id, nonce, mode, gate, direction, actor,
+                        roles, session, device, ip, request_id, lang,
+                        reply_to, event, i)
+                where u.mode is distinct from 'lookup'
+                    and u.direction is distinct from 'exit'
+                    and (v_copy is null or not v_copy[u.i])
+                order by translate(left(upper(u.code collate "C"), 28),
+                    '234567', 'abcdef'), u.i) u
+            left join app.scanner_devices d on d.id = u.device
+            cross join app.ticket_types y
+            cross join app.events e
+            where left(t.code, 28) = left(u.upper_code, 28)
+                and t.code = u.upper_code
+                and t.state = 'valid'
+                and t.event_id = coalesce(u.event, u.event_id, t.event_id)
+                and y.id = t.ticket_type_id
+                and (y.valid_from > v_now) is not true
+                and e.id = t.event_id
+                and e.status <> 'cancelled'
+                and coalesce(y.valid_until, e.ends_at) > v_now
+                and case
+                    when u.device is not null then d.revoked_at is null
+                        and d.event_id = u.event
+                        and coalesce(u.event_id, u.event) = u.event
+                    else 'admin' = any (u.roles)
+                        or e.organizer_id = u.actor
+                        or exists (
+                            select from app.event_staff s
+                            where s.event_id = t.event_id
+                                and s.user_id = u.actor)
+                    end
+                and (u.nonce is null or not exists (
+                    select from app.scan_events r
+                    where r.scanner = u.scanner and r.nonce = u.nonce))
+            returning u.i, u.actor, u.device, u.scanner, u.nonce, u.ip,
+                u.request_id, t.id, t.event_id, t.ticket_type_id,
+                t.holder_name, t.order_id, t.generation,
+                t.admitted_gate as gate, y.name as type_name),
+        scanned as (
+            insert into app.scan_events (event_id, ticket_id, scanner, nonce,
+                gate, direction, verdict, scanned_at, admitted_at,
+                admitted_gate, generation, received_at)
+            select a.event_id, a.id, a.scanner, a.nonce, a.gate, 'entry',
+                'admitted', v_now, v_now, a.gate, a.generation, v_now
+            from admitted a),
+        audited as (
+            insert into app.audit_log (at, actor, device, action, resource,
+                resource_id, changes, ip, request_id, digest)
+            select v_now, a.actor, a.device, 'ticket.scan', 'ticket',
+                a.id::text, '{"verdict": "admitted"}'::jsonb, a.ip,
+                a.request_id, app.audit_digest(v_now, a.actor, a.device,
+                    'ticket.scan', 'ticket', a.id::text,
+                    '{"verdict": "admitted"}'::jsonb, a.ip, a.request_id)
+            from admitted a)
+        select ords[a.i], 200, app.scan_body('admitted', null, v_at, a.gate,
+                'admitted', a.id, a.ticket_type_id, a.type_name,
+                a.holder_name, a.order_id, a.event_id),
+            null::json, null::text, null::json, null::bigint
+        from admitted a
+    loop
+        v_done := v_done || v_row.ord;
+        return next v_row;
+    end loop;
+    if cardinality(v_done) = cardinality(ords) then
+        return;
     end if;
+
+    perform
+    from unnest(codes, modes, ords) x (code, mode, ord)
+    join app.tickets t
+        on left(t.code, 28) = left(upper(x.code collate "C"), 28)
+    where x.mode is distinct from 'lookup' and x.ord <> all (v_done)
+    order by t.id
+    for no key update of t;
+
+    select array_agg(r.turn order by r.i),
+        array_agg(distinct r.turn order by r.turn) filter (where r.turn > 0)
+    into v_turn, v_turns
+    from (
+        select x.i, case when x.ord = any (v_done) then 0
+                when v_copy[x.i] then 1000
+                when x.mode = 'lookup' then 1
+                else row_number() over (partition by x.code,
+                    x.mode = 'lookup', x.ord = any (v_done), v_copy[x.i]
+                    order by x.i)
+            end::int as turn
+        from (
+            select x.i, x.ord, x.mode,
+                left(upper(x.code collate "C"), 28) as code
+            from unnest(codes, modes, ords) with ordinality
+                x (code, mode, ord, i)) x) r;
 
     foreach v_t in array v_turns loop
         return query
@@ -114,7 +224,7 @@ begin
                 ctxs) with ordinality
                 u (code, event_id, nonce, mode, gate, direction, actor, roles,
                     session, device, ip, request_id, lang, reply_to, event, i)
-            where v_turn is null or v_turn[u.i] = v_t),
+            where v_turn[u.i] = v_t),
         f as ( -- found
             select x.*, t.id as t_id, t.state,
                 t.code = upper(x.code collate "C") as same,
@@ -184,6 +294,11 @@ begin
                 j.t_id, j.state, j.ticket_type_id, j.type_name,
                 j.holder_name, j.order_id, j.t_event, j.generation,
                 r.id as told,
+                -- a nonce names one scan, not whatever comes with it
+                r.id is not null and (r.ticket_id is distinct from j.t_id
+                    or r.event_id is distinct from j.at_event
+                    or r.direction <> j.way or r.gate <> j.at_gate
+                    or r.verdict <> 'cancelled' and not j.same) as reused,
                 coalesce(r.verdict, j.verdict) as verdict,
                 case when r.id is not null then r.reason
                     when j.verdict = 'cancelled' then case
@@ -237,31 +352,21 @@ begin
                     else jsonb_build_object('verdict', v.verdict)
                 end as changes) a
             where v.stores)
-        select v.ord, case when v.allowed then 200 else 0 end,
+        select v.ord,
+            case when v.allowed and v.reused is not true then 200 else 0 end,
             case
                 when not v.allowed then '{"code":"FORBIDDEN"}'::json
+                when v.reused then '{"code":"NONCE_REUSED"}'::json
                 when v.verdict in ('unknown', 'wrong_event') then
                     json_build_object('verdict', v.verdict)
-                -- text, not json_build_object(), which looks the type of
-                -- each argument up at each call
-                else ('{"verdict":' || to_json(v.verdict)
-                    || ',"reason":' || coalesce(to_json(v.reason)::text,
-                        'null')
-                    || ',"admittedAt":' || coalesce(to_json(case
+                else app.scan_body(v.verdict, v.reason, case
                         when v.told is null and v.verdict = 'admitted'
-                            then v_at else app.ts(v.shown_at) end)::text,
-                        'null')
-                    || ',"gate":' || coalesce(to_json(v.shown_gate)::text,
-                        'null')
-                    || ',"ticket":{"id":"' || v.t_id
-                    || '","state":"' || case when v.stores and v.verdict in (
-                            'admitted', 'exited') then v.verdict
-                        else v.state end
-                    || '","ticketTypeId":"' || v.ticket_type_id
-                    || '","ticketTypeName":' || to_json(v.type_name)
-                    || ',"holderName":' || to_json(v.holder_name)
-                    || ',"orderId":"' || v.order_id
-                    || '","eventId":"' || v.t_event || '"}}')::json
+                            then v_at else app.ts(v.shown_at) end,
+                    v.shown_gate, case when v.stores
+                            and v.verdict in ('admitted', 'exited')
+                        then v.verdict else v.state end,
+                    v.t_id, v.ticket_type_id, v.type_name, v.holder_name,
+                    v.order_id, v.t_event)
             end,
             null::json, null::text, null::json, null::bigint
         from v;

@@ -159,7 +159,7 @@ const stoa_endpoint_t stoa_api_checkin[] = {
         .body = stoa_validate_body,
         .status = 200,
         .batch = 64,
-        .errors = { STOA_E_FORBIDDEN },
+        .errors = { STOA_E_FORBIDDEN, STOA_E_NONCE_REUSED },
         .summary = "Scan a ticket: admitted once, every other verdict is a "
                    "200 too.",
         .tag = "checkin",

@@ -76,6 +76,17 @@ from v, app.scan_events s, app.tickets t
 where s.nonce = 'n-1' and t.id = s.ticket_id;
 select is((select count(*) from app.scan_events where nonce = 'n-1'),
     1::bigint, 'and one scan event');
+select is((t.scan(t.ctx(scan), code, 'n-1', gate => gate)).body->>'code',
+    'NONCE_REUSED', 'a nonce does not cover ' || what)
+from v, lateral (
+    select 'another ticket', max(t.code), null
+    from app.tickets t where t.order_id = v.o and t.state = 'valid'
+    union all
+    select 'what is no ticket', 'NOPE', null
+    union all
+    select 'another gate', t.code, 'Elsewhere'
+    from app.scan_events s join app.tickets t on t.id = s.ticket_id
+    where s.nonce = 'n-1') x (what, code, gate);
 
 -- a batch: one ticket three times, a nonce twice, one unknown
 create temp table k3 as select t.code, row_number() over (order by t.id) as n
@@ -90,7 +101,7 @@ select results_eq($$
         array_fill(null::uuid, array[6]), array_fill(null::text, array[6]),
         array[null, null, 'm-1', 'm-1', null, null],
         array_fill(null::text, array[6]),
-        array['A', 'B', 'C', 'D', 'E', 'F'],
+        array['A', 'B', 'C', 'C', 'E', 'F'],
         array_fill(null::text, array[6])) a
     order by a.ord $$,
     $$ values (1, 'admitted', 'A'), (2, 'already_used', 'A'),
