@@ -3,8 +3,8 @@
  * own page) or PaymentIntents (intent, the operator's page), refunds, and
  * what to make of the answers.
  *
- * The API version is pinned; amounts are Stripe's smallest units, which are
- * ISO 4217's for the currencies that Stoa sells in; our ids travel as
+ * The API version is pinned; amounts are Stripe's smallest units here, and
+ * PostgreSQL turns them into ours (app.provider_units); our ids travel as
  * metadata, so that every object can be found again.
  */
 

@@ -3,6 +3,32 @@
 -- app.payment_fact(), where facts only ever grow: money captured, money
 -- returned.  So every order of arrival ends in the same state (I-33).
 
+-- How many of a provider's units are one of ours, which are ISO 4217's minor
+-- units.  Stripe writes two currencies without decimals as if they had two
+-- (docs.stripe.com/currencies, "special cases").
+create or replace function app.provider_units(provider text, currency text)
+returns int
+language sql immutable
+as $$
+    select coalesce((
+        select u.units
+        from (values ('stripe', 'ISK', 100), ('stripe', 'UGX', 100))
+            u (provider, currency, units)
+        where u.provider = $1 and u.currency = $2), 1)
+$$;
+
+-- A provider's object with its amounts in our units.
+create or replace function app.provider_object(object jsonb, units int)
+returns jsonb
+language sql immutable
+as $$
+    select case when units = 1 then object else object || coalesce((
+        select jsonb_object_agg(k, (object->>k)::bigint / units)
+        from unnest(array['amount', 'amount_received', 'amount_total',
+            'amount_captured', 'amount_refunded']) k
+        where object->>k is not null), '{}') end
+$$;
+
 -- What a provider has told about a payment, applied.  The order's row is
 -- locked first, then the payment's.
 --   captured, returned   totals the provider reports; null: not reported
@@ -505,6 +531,11 @@ begin
                     then v_object->>'payment_intent'
                 else p.intent_id end
         where p.id = v_payment and p.intent_id is null;
+
+        v_object := app.provider_object(v_object, (
+            select app.provider_units(p.provider, p.currency)
+            from app.payments p
+            where p.id = v_payment));
 
         v_outcome := case v_event.type
             when 'payment_intent.succeeded' then app.payment_fact(v_payment,

@@ -88,7 +88,8 @@ begin
             'op', v_op,
             'orderId', v_order.id,
             'paymentId', v_payment.id,
-            'amountCents', v_payment.amount_cents,
+            'amountCents', v_payment.amount_cents * app.provider_units(
+                v_payment.provider, v_payment.currency), -- the provider's
             'currency', v_payment.currency,
             'title', e.title,
             'email', u.email,
@@ -244,7 +245,8 @@ begin
         'refundId', v_refund.id,
         'orderId', v_refund.order_id,
         'paymentIntentId', v_payment.intent_id,
-        'amountCents', v_refund.amount_cents,
+        'amountCents', v_refund.amount_cents * app.provider_units(
+            v_payment.provider, v_payment.currency),
         'currency', v_payment.currency) || app.provider_stored(v_op);
 end $$;
 
@@ -401,7 +403,11 @@ begin
 
     if r->>'status' = 'succeeded' then
         perform app.payment_fact(payment_observed.payment_id,
-            (r->>'amountReceived')::bigint, null, false, false, 'reconcile');
+            (r->>'amountReceived')::bigint / (
+                select app.provider_units(p.provider, p.currency)
+                from app.payments p
+                where p.id = payment_observed.payment_id),
+            null, false, false, 'reconcile');
     elsif r->>'status' = 'canceled' or r->>'checkoutStatus' = 'expired' then
         perform app.payment_fact(payment_observed.payment_id, null, null,
             false, true, 'reconcile');

@@ -293,5 +293,50 @@ select queue.enqueue('retention.sweep', '{}');
 select t.run('retention.sweep');
 select is((api.idem_begin('s', 'k', 'q')).state, 'new', 'kept for a day');
 
+-- Stripe writes ISK and UGX with two decimals that they do not have
+select results_eq($$ select app.provider_units(p, c) from (values
+    ('stripe', 'ISK'), ('stripe', 'UGX'), ('stripe', 'JPY'), ('stripe', 'EUR'),
+    ('test', 'ISK')) x (p, c) $$, 'values (100), (100), (1), (1), (1)',
+    'units of providers');
+select app.settings_put('{"payment_provider": "stripe"}');
+create temp table isk as select t.order_id(v.b1, t.type(t.event(v.org,
+    '{"currency": "ISK"}'), '{"quota": 9, "price_cents": 1500}'), 2) as id
+from v, generate_series(1, 2);
+select app.settings_put('{"payment_provider": "test"}');
+create temp table i1 as select p.*, q.id as task, q.payload
+from app.payments p join queue.outbox q on q.kind = 'payment.create'
+    and q.payload->>'payment_id' = p.id::text
+where p.order_id in (select id from isk);
+select results_eq($$ select amount_cents, task.payment_begin(task, payload)
+    ->>'amountCents' from i1 $$,
+    $$ values (3000::bigint, '300000'), (3000::bigint, '300000') $$,
+    'what Stripe is asked for');
+update app.payments p set intent_id = 'pi_isk_' || p.id from i1
+where i1.id = p.id;
+select task.payment_observed(min(id::text)::uuid,
+    '{"status": "succeeded", "amountReceived": 300000}') from i1;
+insert into app.webhook_events (provider, event_id, type, created, payload,
+    received_at)
+select 'stripe', 'evt_isk', 'charge.refunded', 1, jsonb_build_object('data',
+    jsonb_build_object('object', jsonb_build_object('object', 'charge',
+    'payment_intent', 'pi_isk_' || max(id::text), 'captured', true,
+    'amount', 300000, 'amount_captured', 300000,
+    'amount_refunded', 100000))), app.now() from i1;
+select task.webhook_process(queue.enqueue('webhook.process', '{}'),
+    '{"provider": "stripe", "event_id": "evt_isk"}');
+select results_eq($$ select o.status, p.captured_cents, p.refunded_cents
+    from app.orders o join app.payments p on p.order_id = o.id
+    where o.id in (select id from isk) order by p.id $$,
+    $$ values ('paid', 3000::bigint, 0::bigint),
+        ('partially_refunded', 3000, 1000) $$, 'and what it tells');
+create temp table ir as select (api.orders_refund(t.ctx(v.org), i1.order_id,
+    '{"amount_cents": 500}')).body from v, i1 where i1.id = (
+    select min(x.id::text)::uuid from i1 x);
+select is((select task.refund_begin(q.id, q.payload)->>'amountCents'
+    from queue.outbox q, ir where q.kind = 'refund.execute'
+        and q.payload->>'refund_id' = ir.body->>'id'), '50000',
+    'and what it is to pay back');
+select is_empty('select * from t.drift', 'counters fit');
+
 select * from finish();
 rollback;
