@@ -1,7 +1,7 @@
 /*
  * The PostgreSQL door: one pipelined libpq connection as a state machine on
- * a stoa_loop_t, and the accessors of results.  The pool that feeds the
- * connections is stoa_pg_pool.c.
+ * a stoa_loop_t.  What is done with results is stoa_pg_result.c; the pool that
+ * feeds the connections is stoa_pg_pool.c.
  *
  * What libpq will report is kept in a ring of commands in the order in which
  * they were sent, and each result is judged by the command at its head:
@@ -22,11 +22,6 @@
 #include "stoa_pg_int.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-
-#include <libpq-fe.h>
-
-#include "stoa_mem.h"
 
 
 #define STOA_PG_SETUP_SQL                                                      \
@@ -42,24 +37,6 @@ static const stoa_pg_stmt_t stoa_pg_timeout_stmt = {
 };
 
 static void stoa_pg_conn_event(stoa_watch_t *w, bool readable, bool writable);
-
-
-void
-stoa_pg_res_free(struct pg_result *res)
-{
-    PQclear(res); /* NULL is fine */
-}
-
-
-static const char *
-stoa_pg_res_field(const struct pg_result *res, int code)
-{
-    const char *field;
-
-    field = res == NULL ? NULL : PQresultErrorField(res, code);
-
-    return field == NULL ? "" : field;
-}
 
 
 /* ---- connecting ---- */
@@ -421,6 +398,7 @@ stoa_pg_conn_end_group(stoa_pg_conn_t *conn)
         return true;
     }
 
+    conn->grouped = conn->open;
     conn->open = 0;
     conn->pool->stats.syncs++;
 
@@ -495,7 +473,11 @@ stoa_pg_conn_send(stoa_pg_conn_t *conn, stoa_pg_op_t *op)
         return stoa_pg_conn_sync(conn, !stmt->write);
     }
 
-    conn->groups += conn->open == 0;
+    if (conn->open == 0) {
+        conn->groups++;
+        conn->group_us = op->sent_us;
+    }
+
     conn->open++;
 
     return conn->open < STOA_PG_GROUP_MAX || stoa_pg_conn_end_group(conn);
@@ -671,6 +653,23 @@ stoa_pg_conn_complete(stoa_pg_conn_t *conn, const stoa_pg_cmd_t *cmd)
 }
 
 
+/* What a read of the group that is complete took, into the average. */
+static void
+stoa_pg_conn_grouped(stoa_pg_conn_t *conn)
+{
+    uint64_t        took;
+    stoa_pg_pool_t *pool = conn->pool;
+
+    if (conn->grouped == 0 || conn->groups != 0) {
+        return;
+    }
+
+    took = (conn->heard_us - conn->group_us) / conn->grouped + 1;
+    pool->read_us = pool->read_us == 0 ? took : (pool->read_us * 7 + took) / 8;
+    conn->grouped = 0;
+}
+
+
 static void
 stoa_pg_conn_synced(stoa_pg_conn_t *conn)
 {
@@ -679,6 +678,7 @@ stoa_pg_conn_synced(stoa_pg_conn_t *conn)
 
     conn->groups -= stoa_pg_conn_cmd(conn, 0)->slot;
     stoa_pg_conn_pop(conn);
+    stoa_pg_conn_grouped(conn);
 
     if (conn->state == STOA_PG_SETUP) {
         pool->loop->timer_cancel(pool->loop, &conn->retry);
@@ -757,6 +757,7 @@ stoa_pg_conn_read(stoa_pg_conn_t *conn)
 
     alive = PQconsumeInput(conn->pg);
     conn->heard_at = loop->now_ms(loop);
+    conn->heard_us = stoa_pg_clock_us();
 
     if (!alive) {
         stoa_pg_one_line(why, PQerrorMessage(conn->pg));
@@ -819,170 +820,4 @@ stoa_pg_conn_event(stoa_watch_t *w, bool readable, bool writable)
     {
         stoa_pg_conn_lost(conn, STOA_PG_DOWN, PQerrorMessage(conn->pg));
     }
-}
-
-
-/* ---- results ---- */
-
-const char *
-stoa_pg_sqlstate(const stoa_pg_op_t *op)
-{
-    return op->failed ? stoa_pg_res_field(op->res, PG_DIAG_SQLSTATE) : "";
-}
-
-
-const char *
-stoa_pg_constraint(const stoa_pg_op_t *op)
-{
-    return op->failed ? stoa_pg_res_field(op->res, PG_DIAG_CONSTRAINT_NAME)
-                      : "";
-}
-
-
-const char *
-stoa_pg_message(const stoa_pg_op_t *op)
-{
-    return op->failed ? stoa_pg_res_field(op->res, PG_DIAG_MESSAGE_PRIMARY)
-                      : "";
-}
-
-
-stoa_pg_result_t *
-stoa_pg_take(stoa_pg_op_t *op)
-{
-    PGresult *res = op->res;
-
-    if (res == NULL || op->failed || PQresultStatus(res) != PGRES_TUPLES_OK) {
-        return NULL;
-    }
-
-    op->res = NULL;
-
-    return (stoa_pg_result_t *) res;
-}
-
-
-void
-stoa_pg_result_free(stoa_pg_result_t *res)
-{
-    PQclear((PGresult *) res);
-}
-
-
-int
-stoa_pg_rows(const stoa_pg_result_t *res)
-{
-    return PQntuples((const PGresult *) res);
-}
-
-
-int
-stoa_pg_column(const stoa_pg_result_t *res, const char *name)
-{
-    const PGresult *pr = (const PGresult *) res;
-    int             i, n = PQnfields(pr);
-
-    /* PQfnumber() would fold case and allocate */
-
-    for (i = 0; i < n; i++) {
-        if (strcmp(PQfname(pr, i), name) == 0) {
-            return i;
-        }
-    }
-
-    return -1;
-}
-
-
-bool
-stoa_pg_null(const stoa_pg_result_t *res, int row, int col)
-{
-    return PQgetisnull((const PGresult *) res, row, col) != 0;
-}
-
-
-stoa_str_t
-stoa_pg_value(const stoa_pg_result_t *res, int row, int col)
-{
-    const PGresult *pr = (const PGresult *) res;
-    stoa_str_t      s = stoa_null_string;
-
-    if (PQgetisnull(pr, row, col) == 0) {
-        s.data = (unsigned char *) PQgetvalue(pr, row, col);
-        s.len = (size_t) PQgetlength(pr, row, col);
-    }
-
-    return s;
-}
-
-
-/* ---- blocking one-shot ---- */
-
-static stoa_err_e
-stoa_pg_exec_failed(PGconn *pg, const PGresult *res, stoa_mem_t *mem,
-                    char **message)
-{
-    char        line[256];
-    stoa_err_e  err = STOA_E_DATABASE_UNAVAILABLE;
-    const char *sqlstate;
-
-    sqlstate = stoa_pg_res_field(res, PG_DIAG_SQLSTATE);
-
-    if (sqlstate[0] != '\0') {
-        err = stoa_err_by_sqlstate(sqlstate,
-                                   stoa_pg_res_field(res,
-                                                     PG_DIAG_CONSTRAINT_NAME));
-    }
-
-    stoa_pg_one_line(line, PQerrorMessage(pg));
-
-    *message = stoa_alloc(mem, strlen(line) + 1);
-    if (*message != NULL) {
-        memcpy(*message, line, strlen(line) + 1);
-    }
-
-    return err == STOA_OK ? STOA_E_INTERNAL : err;
-}
-
-
-static void
-stoa_pg_no_notice(void *data, const PGresult *res)
-{
-    (void) data;
-    (void) res;
-}
-
-
-stoa_err_e
-stoa_pg_exec_once(const char *conninfo, const char *sql, struct stoa_mem_s *mem,
-                  char **message)
-{
-    PGconn        *pg;
-    PGresult      *res = NULL;
-    stoa_err_e     err = STOA_OK;
-    ExecStatusType status = PGRES_FATAL_ERROR;
-
-    *message = NULL;
-
-    pg = PQconnectdb(conninfo);
-    if (pg == NULL) {
-        return STOA_E_NO_MEMORY;
-    }
-
-    if (PQstatus(pg) == CONNECTION_OK) {
-        (void) PQsetNoticeReceiver(pg, stoa_pg_no_notice, NULL);
-        res = PQexec(pg, sql);
-        status = PQresultStatus(res);
-    }
-
-    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK
-        && status != PGRES_EMPTY_QUERY)
-    {
-        err = stoa_pg_exec_failed(pg, res, mem, message);
-    }
-
-    PQclear(res);
-    PQfinish(pg);
-
-    return err;
 }

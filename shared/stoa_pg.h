@@ -117,9 +117,11 @@ uint32_t    stoa_pg_run_us(const stoa_pg_op_t *op); /* sent until answered */
 stoa_pg_result_t *stoa_pg_take(stoa_pg_op_t *op);
 void              stoa_pg_result_free(stoa_pg_result_t *res); /* NULL is fine */
 
-int  stoa_pg_rows(const stoa_pg_result_t *res);
-int  stoa_pg_column(const stoa_pg_result_t *res, const char *name); /* -1 */
-bool stoa_pg_null(const stoa_pg_result_t *res, int row, int col);
+int stoa_pg_rows(const stoa_pg_result_t *res);
+int stoa_pg_columns(const stoa_pg_result_t *res);
+int stoa_pg_column(const stoa_pg_result_t *res, const char *name); /* -1 */
+const char *stoa_pg_column_name(const stoa_pg_result_t *res, int col);
+bool        stoa_pg_null(const stoa_pg_result_t *res, int row, int col);
 /* A view into libpq's memory, NUL behind it; writable in place. */
 stoa_str_t stoa_pg_value(const stoa_pg_result_t *res, int row, int col);
 

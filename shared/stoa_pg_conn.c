@@ -349,6 +349,7 @@ stoa_pg_conn_reset(stoa_pg_conn_t *conn)
     conn->n = 0;
     conn->open = 0;
     conn->groups = 0;
+    conn->grouped = 0;
     conn->held = NULL;
     conn->timer_at = 0;
     memset(conn->prepared, STOA_PG_UNPREPARED,

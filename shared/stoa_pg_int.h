@@ -1,6 +1,7 @@
 /*
- * Private to stoa_pg.c (connections, libpq) and stoa_pg_pool.c (pool, queue,
- * deadlines).  Nobody else includes it.
+ * Private to stoa_pg.c and stoa_pg_result.c (libpq), stoa_pg_conn.c
+ * (connections), stoa_pg_pool.c (queue, dispatch) and stoa_pg_life.c.  Nobody
+ * else includes it.
  *
  * States of an operation and where it then is:
  *
@@ -20,6 +21,8 @@
 
 #include "stoa_pg.h"
 
+#include <libpq-fe.h>
+
 #define STOA_PG_OP_MAGIC   0x73706f70u
 #define STOA_PG_CONN_MAGIC 0x7370636fu
 #define STOA_PG_POOL_MAGIC 0x7370706cu
@@ -33,6 +36,14 @@
    per read and gains nothing as soon as there are two connections. */
 #define STOA_PG_GROUP_MAX 32
 #define STOA_PG_GROUPS    1
+
+/* A group costs three system calls whatever is in it.  While a group of cheap
+   reads is on its way and not late, what comes waits until it is a group of
+   that many, or until a connection is free and none is on its way.  Reads
+   that take longer than cheap on average never wait for company. */
+#define STOA_PG_GROUP_GOOD 12
+#define STOA_PG_CHEAP_US   500
+#define STOA_PG_LATE_US    1000
 
 /* Statements of our own; slots behind those of the caller. */
 #define STOA_PG_SLOT_OWN     0xfffffff0u
@@ -122,10 +133,13 @@ struct stoa_pg_conn_s {
     uint64_t        heard_at; /* last bytes, or first command after idling */
     stoa_pg_cmd_t  *cmds;     /* ring of mask + 1 */
     uint32_t        mask, head, count;
-    uint32_t        n;      /* operations in flight */
-    uint32_t        open;   /* reads in the group that has no Sync yet */
-    uint32_t        groups; /* groups of reads whose Sync did not arrive */
-    uint32_t        fails;  /* attempts in a row */
+    uint32_t        n;        /* operations in flight */
+    uint32_t        open;     /* reads in the group that has no Sync yet */
+    uint32_t        groups;   /* groups of reads whose Sync did not arrive */
+    uint32_t        grouped;  /* reads in the last group */
+    uint64_t        group_us; /* when that was sent */
+    uint64_t        heard_us; /* when the socket was read last */
+    uint32_t        fails;    /* attempts in a row */
     uint64_t        up_at;
     stoa_pg_op_t   *held;
     stoa_pg_op_t   *cancel;   /* runs pg_cancel_backend() on this one */
@@ -150,7 +164,10 @@ struct stoa_pg_pool_s {
     void           *drained_data;
     stoa_pg_op_t   *first, *last; /* queue */
     uint32_t        waiting;
+    uint32_t        pressing; /* of these: not to wait for company */
     uint32_t        in_flight;
+    uint64_t        turn_us; /* of this turn's first submit; 0: none yet */
+    uint64_t        read_us; /* of a read in a group, on average; 0: unknown */
     uint64_t        soonest; /* no wait_until in the queue is before */
     stoa_timer_t    timer;   /* of the queue */
     stoa_pg_op_t   *free;
@@ -185,7 +202,11 @@ bool stoa_pg_conn_send(stoa_pg_conn_t *conn, stoa_pg_op_t *op);
 bool stoa_pg_conn_flush(stoa_pg_conn_t *conn);
 
 void stoa_pg_one_line(char out[256], const char *text);
-void stoa_pg_res_free(struct pg_result *res);
+
+/* stoa_pg_result.c */
+
+void        stoa_pg_res_free(struct pg_result *res); /* NULL is fine */
+const char *stoa_pg_res_field(const struct pg_result *res, int code);
 
 /* stoa_pg_conn.c */
 
@@ -208,10 +229,11 @@ void stoa_pg_conn_lost(stoa_pg_conn_t *conn, stoa_pg_state_e next,
 /* stoa_pg_pool.c */
 
 void stoa_pg_pool_wake(stoa_pg_pool_t *pool); /* dispatch at end of turn */
+void stoa_pg_pool_dispatch(stoa_defer_t *d);
+void stoa_pg_pool_queue_timer(stoa_timer_t *t);
 
-/* A connection is up; one is gone. */
-void stoa_pg_pool_up(stoa_pg_pool_t *pool);
-void stoa_pg_pool_down(stoa_pg_pool_t *pool);
+/* Everything that waits ends. */
+void stoa_pg_queue_fail(stoa_pg_pool_t *pool, stoa_err_e err);
 
 /* Nothing is in flight on conn. */
 void stoa_pg_pool_idle(stoa_pg_pool_t *pool, stoa_pg_conn_t *conn);
@@ -224,5 +246,10 @@ void stoa_pg_op_end(stoa_pg_op_t *op, stoa_err_e err);
 
 /* op is off its connection: to the front of the queue. */
 void stoa_pg_op_again(stoa_pg_op_t *op);
+
+/* stoa_pg_life.c: a connection is up; one is gone. */
+
+void stoa_pg_pool_up(stoa_pg_pool_t *pool);
+void stoa_pg_pool_down(stoa_pg_pool_t *pool);
 
 #endif /* STOA_PG_INT_H_INCLUDED */
