@@ -14,6 +14,8 @@
 #define NGX_HTTP_STOA_TOKENS    4096 /* places, a power of two */
 #define NGX_HTTP_STOA_TOKEN_MAX 768  /* longer tokens are verified each time */
 
+#define NGX_HTTP_STOA_TOKEN_TAIL 32 /* characters that are hashed */
+
 typedef struct {
     uint64_t      hash;
     uint32_t      len; /* 0: free */
@@ -91,6 +93,7 @@ ngx_http_stoa_auth_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     const char                *why = "revoked";
     stoa_err_e                 err;
     ngx_uint_t                 cached;
+    size_t                     tail;
     uint64_t                   hash[2];
     int64_t                    now;
 
@@ -99,8 +102,11 @@ ngx_http_stoa_auth_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     cached = token.len != 0 && token.len <= NGX_HTTP_STOA_TOKEN_MAX;
 
     if (cached) {
-        ngx_http_stoa_siphash(ngx_http_stoa_token_key, token.data, token.len,
-                              hash);
+        /* its end is the signature: what was verified differs there, and
+           only what was verified is kept */
+        tail = ngx_min(token.len, NGX_HTTP_STOA_TOKEN_TAIL);
+        ngx_http_stoa_siphash(ngx_http_stoa_token_key,
+                              token.data + token.len - tail, tail, hash);
         t = ngx_http_stoa_token_find(token, hash[0]);
     }
 

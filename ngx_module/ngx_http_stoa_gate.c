@@ -57,6 +57,12 @@ ngx_http_stoa_gate_address(ngx_connection_t *c, ngx_http_stoa_gate_t *gate)
     switch (c->sockaddr->sa_family) {
 
     case AF_INET:
+        if (c->addr_text.len != 0
+            && c->addr_text.len <= sizeof(gate->addr_prefix)) {
+            p = ngx_cpymem(p, c->addr_text.data, c->addr_text.len);
+            break;
+        }
+
         sin = (struct sockaddr_in *) c->sockaddr;
         p += ngx_inet_ntop(AF_INET, &sin->sin_addr, p, last - p);
         break;

@@ -290,13 +290,28 @@ ngx_http_stoa_problem_faults(stoa_buf_t *b, const stoa_faults_t *faults)
 void
 ngx_http_stoa_timestamp(stoa_buf_t *b, stoa_str_t at)
 {
-    char text[24];
+    int64_t now, ms;
+
+    static int64_t second = -1; /* of what is in text */
+    static char    text[24];
 
     if (at.len != 0) {
         stoa_buf_str(b, at);
         return;
     }
 
-    stoa_time_print(stoa_time_ms(), text);
+    now = stoa_time_ms();
+    ms = now % 1000;
+
+    if (now / 1000 == second) {
+        text[20] = (char) ('0' + ms / 100);
+        text[21] = (char) ('0' + ms / 10 % 10);
+        text[22] = (char) ('0' + ms % 10);
+
+    } else {
+        stoa_time_print(now, text);
+        second = now / 1000;
+    }
+
     stoa_buf_put(b, text, sizeof(text));
 }

@@ -1,7 +1,7 @@
 /*
  * The only file that sends an answer and the only one that knows which HTTP
  * status an error has.  Answers go out as one header and one chain: frame,
- * body (libpq's own memory, not copied), frame.
+ * body (libpq's own memory), frame; small ones are copied into one buffer.
  *
  * Callers keep the body's memory alive as long as r->pool.  Every function
  * leaves its result in q->rc and returns it: what ngx_http_finalize_request()
@@ -13,9 +13,14 @@
 
 #define NGX_HTTP_STOA_PROBLEM_MAX 65536
 
+/* Up to that size copying costs less than two more buffers in the chain. */
+#define NGX_HTTP_STOA_JOIN_MAX 4096
+
 static ngx_int_t  ngx_http_stoa_send(ngx_http_stoa_ctx_t *q, ngx_int_t status,
                                      stoa_str_t before, stoa_str_t body,
                                      stoa_str_t after);
+static ngx_int_t  ngx_http_stoa_join(ngx_http_request_t *r, size_t len,
+                                     stoa_str_t parts[3]);
 static ngx_uint_t ngx_http_stoa_not_modified(ngx_http_stoa_ctx_t *q,
                                              ngx_str_t           *etag);
 static ngx_int_t  ngx_http_stoa_etag(ngx_http_stoa_ctx_t *q, stoa_str_t etag,
@@ -418,6 +423,12 @@ ngx_http_stoa_send(ngx_http_stoa_ctx_t *q, ngx_int_t status, stoa_str_t before,
     parts[2] = after;
     n = 0;
 
+    if (len <= NGX_HTTP_STOA_JOIN_MAX
+        && ngx_http_stoa_join(r, len, parts) != NGX_OK)
+    {
+        return q->rc = NGX_ERROR;
+    }
+
     for (i = 0; i < 3; i++) {
 
         if (parts[i].len == 0) {
@@ -450,6 +461,35 @@ ngx_http_stoa_send(ngx_http_stoa_ctx_t *q, ngx_int_t status, stoa_str_t before,
     out[n - 1].buf->last_in_chain = 1;
 
     return q->rc = ngx_http_output_filter(r, out);
+}
+
+/* Makes one part of several. */
+static ngx_int_t
+ngx_http_stoa_join(ngx_http_request_t *r, size_t len, stoa_str_t parts[3])
+{
+    u_char    *p;
+    ngx_uint_t i;
+
+    if (parts[0].len == 0 && parts[2].len == 0) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < 3; i++) {
+        if (parts[i].len != 0) {
+            p = ngx_cpymem(p, parts[i].data, parts[i].len);
+            parts[i].len = 0;
+        }
+    }
+
+    parts[0].data = p - len;
+    parts[0].len = len;
+
+    return NGX_OK;
 }
 
 static ngx_int_t

@@ -28,6 +28,24 @@ static stoa_str_t ngx_http_stoa_sql_meta(ngx_http_stoa_ctx_t           *q,
                                          const ngx_http_stoa_columns_t *cols,
                                          int                            row);
 
+#define ngx_http_stoa_column(name)                                             \
+    {                                                                          \
+#name, offsetof(ngx_http_stoa_columns_t, name)                         \
+    }
+
+static const struct {
+    const char *name;
+    size_t      offset;
+} ngx_http_stoa_columns[] = {
+    ngx_http_stoa_column(status), ngx_http_stoa_column(body),
+    ngx_http_stoa_column(meta),   ngx_http_stoa_column(etag),
+    ngx_http_stoa_column(emit),   ngx_http_stoa_column(wait),
+    ngx_http_stoa_column(at),     ngx_http_stoa_column(replayed),
+    ngx_http_stoa_column(ord),    ngx_http_stoa_column(total),
+    ngx_http_stoa_column(next),   ngx_http_stoa_column(csv),
+    ngx_http_stoa_column(type),   ngx_http_stoa_column(bytes),
+};
+
 ngx_int_t
 ngx_http_stoa_sql_run(ngx_http_stoa_ctx_t *q)
 {
@@ -74,24 +92,36 @@ ngx_http_stoa_sql_submit(ngx_http_stoa_ctx_t *q, stoa_pool_e pool,
     return ngx_http_stoa_sql_send(q);
 }
 
+/* The result has few columns: each of them is looked up, not each name. */
 void
 ngx_http_stoa_sql_columns(const stoa_pg_result_t  *res,
                           ngx_http_stoa_columns_t *cols)
 {
-    cols->status = stoa_pg_column(res, "status");
-    cols->body = stoa_pg_column(res, "body");
-    cols->meta = stoa_pg_column(res, "meta");
-    cols->etag = stoa_pg_column(res, "etag");
-    cols->emit = stoa_pg_column(res, "emit");
-    cols->wait = stoa_pg_column(res, "wait");
-    cols->at = stoa_pg_column(res, "at");
-    cols->replayed = stoa_pg_column(res, "replayed");
-    cols->ord = stoa_pg_column(res, "ord");
-    cols->total = stoa_pg_column(res, "total");
-    cols->next = stoa_pg_column(res, "next");
-    cols->csv = stoa_pg_column(res, "csv");
-    cols->type = stoa_pg_column(res, "type");
-    cols->bytes = stoa_pg_column(res, "bytes");
+    int         i, n, *col;
+    size_t      k;
+    const char *name;
+
+    for (k = 0; k < stoa_nitems(ngx_http_stoa_columns); k++) {
+        col = (int *) ((u_char *) cols + ngx_http_stoa_columns[k].offset);
+        *col = -1;
+    }
+
+    n = stoa_pg_columns(res);
+
+    for (i = 0; i < n; i++) {
+        name = stoa_pg_column_name(res, i);
+
+        for (k = 0; k < stoa_nitems(ngx_http_stoa_columns); k++) {
+            if (name[0] == ngx_http_stoa_columns[k].name[0]
+                && ngx_strcmp(name, ngx_http_stoa_columns[k].name) == 0)
+            {
+                col = (int *) ((u_char *) cols
+                               + ngx_http_stoa_columns[k].offset);
+                *col = *col < 0 ? i : *col;
+                break;
+            }
+        }
+    }
 }
 
 ngx_int_t

@@ -7,6 +7,7 @@
 
 #include "stoa_str.h"
 
+#include <endian.h>
 #include <limits.h>
 
 static int stoa_str_hex_digit(unsigned char c);
@@ -237,20 +238,47 @@ stoa_uuid_parse(stoa_str_t s, stoa_uuid_t *u)
 }
 
 
+/* Four bytes to eight digits at once: every request prints several ids. */
+static void
+stoa_uuid_hex8(const unsigned char *b, char out[8])
+{
+    uint64_t x, above9;
+
+    x = (uint64_t) b[0] << 24 | (uint64_t) b[1] << 16 | (uint64_t) b[2] << 8
+      | b[3];
+
+    x = (x << 16 | x) & UINT64_C(0x0000ffff0000ffff);
+    x = (x << 8 | x) & UINT64_C(0x00ff00ff00ff00ff);
+    x = (x << 4 | x) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+
+    above9 = ((x + UINT64_C(0x0606060606060606)) >> 4)
+           & UINT64_C(0x0101010101010101);
+    x += UINT64_C(0x3030303030303030) + above9 * ('a' - '0' - 10);
+
+    x = htobe64(x);
+    memcpy(out, &x, 8);
+}
+
+
 void
 stoa_uuid_print(const stoa_uuid_t *u, char out[36])
 {
-    static const char hex[] = "0123456789abcdef";
-    size_t            i;
+    char hex[32];
 
-    for (i = 0; i < 16; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10) {
-            *out++ = '-';
-        }
+    stoa_uuid_hex8(u->b, hex);
+    stoa_uuid_hex8(u->b + 4, hex + 8);
+    stoa_uuid_hex8(u->b + 8, hex + 16);
+    stoa_uuid_hex8(u->b + 12, hex + 24);
 
-        *out++ = hex[u->b[i] >> 4];
-        *out++ = hex[u->b[i] & 15];
-    }
+    memcpy(out, hex, 8);
+    out[8] = '-';
+    memcpy(out + 9, hex + 8, 4);
+    out[13] = '-';
+    memcpy(out + 14, hex + 12, 4);
+    out[18] = '-';
+    memcpy(out + 19, hex + 16, 4);
+    out[23] = '-';
+    memcpy(out + 24, hex + 20, 12);
 }
 
 
