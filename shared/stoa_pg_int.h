@@ -38,9 +38,9 @@
 #define STOA_PG_GROUPS    1
 
 /* A group costs three system calls whatever is in it.  While a group of cheap
-   reads is on its way and not late, what comes waits until it is a group of
-   that many, or until a connection is free and none is on its way.  Reads
-   that take longer than cheap on average never wait for company. */
+   reads is on its way and not late, what comes waits until it is a quarter of
+   all there are, at most good, or until none is on its way.  So few at a time
+   do not wait, and reads that take longer than cheap on average never do. */
 #define STOA_PG_GROUP_GOOD 12
 #define STOA_PG_CHEAP_US   500
 #define STOA_PG_LATE_US    1000

@@ -496,7 +496,20 @@ stoa_pg_pool_flush(stoa_pg_pool_t *pool)
 }
 
 
-/* Reads wait for company: see STOA_PG_GROUP_GOOD. */
+/* Reads that are company enough: see STOA_PG_GROUP_GOOD. */
+static uint32_t
+stoa_pg_pool_good(const stoa_pg_pool_t *pool)
+{
+    uint32_t good = (pool->in_flight + pool->waiting) / 4;
+
+    if (good > STOA_PG_GROUP_GOOD) {
+        return STOA_PG_GROUP_GOOD;
+    }
+
+    return good == 0 ? 1 : good;
+}
+
+
 static bool
 stoa_pg_pool_holds(const stoa_pg_pool_t *pool, uint64_t now_us)
 {
@@ -504,7 +517,7 @@ stoa_pg_pool_holds(const stoa_pg_pool_t *pool, uint64_t now_us)
     const stoa_pg_conn_t *conn;
 
     if (pool->read_us == 0 || pool->read_us > STOA_PG_CHEAP_US
-        || pool->pressing != 0 || pool->waiting >= STOA_PG_GROUP_GOOD)
+        || pool->pressing != 0 || pool->waiting >= stoa_pg_pool_good(pool))
     {
         return false;
     }
@@ -528,9 +541,9 @@ stoa_pg_pool_chunk(const stoa_pg_pool_t *pool)
     uint32_t parts = pool->ready == 0 ? 1 : pool->ready;
 
     if (pool->read_us != 0 && pool->read_us <= STOA_PG_CHEAP_US
-        && parts > pool->waiting / STOA_PG_GROUP_GOOD)
+        && parts > pool->waiting / stoa_pg_pool_good(pool))
     {
-        parts = pool->waiting / STOA_PG_GROUP_GOOD;
+        parts = pool->waiting / stoa_pg_pool_good(pool);
         parts = parts == 0 ? 1 : parts;
     }
 
