@@ -253,7 +253,39 @@ end $$;
 -- does not depend on the order, the splitting or the repetition of uploads.
 --
 -- A light that was green stays on record: what should not have been admitted
--- (used, cancelled or replaced before) is kept and flagged as a conflict.
+-- (used, cancelled or replaced before, too early, too late) is kept and
+-- flagged as a conflict.  A ticket of another event is nobody's to touch here:
+-- its scan is kept without it.
+--
+-- A corrected time in the future, or of years ago, comes of a broken clock;
+-- kept, it would win or lose against every other scan of the ticket.
+create or replace function app.scan_faults(items jsonb, v_now timestamptz)
+returns api.answer
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select app.fail('VALIDATION_FAILED', json_build_object('errors',
+        json_agg(json_build_object(
+            'pointer', '/items/' || x.n - 1 || '/scannedAt',
+            'code', x.code,
+            'detail', case x.code when 'too_large'
+                then 'lies in the future' else 'lies too far back' end)
+            order by x.n)))
+    from (
+        select i.n, case
+                when i.at > v_now + interval '5 min' then 'too_large'
+                when i.at < v_now - interval '1 year' then 'too_small'
+            end as code
+        from (
+            select e.n, (e.item->>'scanned_at')::timestamptz
+                + coalesce((e.item->>'clock_offset_ms')::bigint, 0)
+                * interval '1 ms' as at
+            from jsonb_array_elements(items) with ordinality e (item, n)) i
+        ) x
+    where x.code is not null
+    having count(*) > 0
+$$;
+
 create or replace function api.checkin_batch(ctx api.ctx, event_id uuid,
     device_id text, items jsonb)
 returns api.answer
@@ -271,7 +303,17 @@ declare
     v_gate text;
     v_tickets uuid[];
 begin
+    if v_event is null then
+        return app.fault('/eventId', 'required', 'is required');
+    end if;
+
     v_fail := app.scan_refused(ctx, v_event);
+
+    if v_fail.status is not null then
+        return v_fail;
+    end if;
+
+    v_fail := app.scan_faults(items, v_now);
 
     if v_fail.status is not null then
         return v_fail;
@@ -289,7 +331,7 @@ begin
     from (
         select t.id
         from app.tickets t
-        where left(t.code, 28) in (
+        where t.event_id = v_event and left(t.code, 28) in (
             select left(upper(i->>'code'), 28)
             from jsonb_array_elements(items) i)
         order by t.id
@@ -310,8 +352,9 @@ begin
             coalesce(i.item->>'direction', 'entry') as way,
             (i.item->>'scanned_at')::timestamptz as at,
             coalesce((i.item->>'clock_offset_ms')::bigint, 0) as shift,
-            case when t.code = upper(i.item->>'code') or k.ticket_id
-                is not null then t.id end as ticket_id,
+            case when t.event_id = v_event
+                and (t.code = upper(i.item->>'code')
+                    or k.ticket_id is not null) then t.id end as ticket_id,
             case when t.code = upper(i.item->>'code') then t.generation
                 else k.generation end as generation,
             case
@@ -351,8 +394,7 @@ begin
             'reason', s.reason,
             'admittedAt', app.ts(s.admitted_at),
             'gate', s.admitted_gate,
-            'ticketId', case when s.reason is distinct from 'wrong_event'
-                then s.ticket_id end) order by i.n))
+            'ticketId', s.ticket_id) order by i.n))
         from jsonb_array_elements(items) with ordinality i (item, n)
         join app.scan_events s on s.scanner = v_scanner
             and s.nonce = v_prefix || (i.item->>'nonce')));
@@ -388,9 +430,11 @@ declare
 begin
     for r in
         select s.id, s.ticket_id, s.offline, s.direction, s.verdict, s.reason,
-            s.scanned_at, s.scanner, s.gate, t.state, t.ended_at, e.reentry
+            s.scanned_at, s.scanner, s.gate, t.state, t.ended_at, e.reentry,
+            y.valid_from, coalesce(y.valid_until, e.ends_at) as valid_until
         from app.scan_events s
         join app.tickets t on t.id = s.ticket_id
+        join app.ticket_types y on y.id = t.ticket_type_id
         join app.events e on e.id = t.event_id
         where s.ticket_id = any (tickets)
             and (s.offline or s.verdict in ('admitted', 'exited'))
@@ -429,6 +473,12 @@ begin
             if v_state = 'admitted' then
                 v_state := 'exited';
             end if;
+        elsif r.offline and r.valid_from > r.scanned_at then
+            v_bad := true;
+            v_verdict := 'not_yet';
+        elsif r.offline and r.valid_until <= r.scanned_at then
+            v_bad := true;
+            v_verdict := 'expired';
         elsif v_state = 'valid' or (v_state = 'exited' and r.reentry) then
             v_bad := false;
             v_verdict := 'admitted';

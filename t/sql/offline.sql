@@ -27,7 +27,7 @@ select setseed(0.42);
 create temp table scan as
 select row_number() over () as n, dev.id as device, dev.skew, t.code, t.id,
     case when random() < 0.15 then 'exit' else 'entry' end as way,
-    app.now() + (random() * 3600)::int * interval '1 s' as at
+    app.now() - (random() * 3600)::int * interval '1 s' as at
 from dev, v, app.tickets t
 where t.order_id = any (v.o) and random() < 0.45;
 -- the same instant at two devices: the device's id decides
@@ -166,6 +166,84 @@ select results_eq($$ select i->>'verdict', (i->>'conflict')::boolean
         jsonb_build_array(jsonb_build_object('nonce', 'u1',
         'code', 'FORGED', 'scanned_at', app.now())))).body->'items') i
     where d.g = 1 $$, $$ values ('unknown', true) $$, 'a forged one');
+
+-- a ticket of another event is not touched: not its flag, not its version
+create temp table far as select t.event(org, '{"capacity": 9}') as ev from v;
+alter table far add a uuid, add o uuid, add id uuid, add code text;
+update far set a = t.type(far.ev);
+update far set o = t.order_id(b1, far.a) from v;
+update far set id = t.ticket_of(o);
+update far set code = t.code(id);
+create temp table was as select t.* from app.tickets t, far
+where t.id = far.id;
+select results_eq($$ select i->>'verdict', (i->>'conflict')::boolean,
+        i->>'ticketId'
+    from dev d, far, lateral json_array_elements((t.upload(d.id,
+        jsonb_build_array(jsonb_build_object('nonce', 'f1',
+        'code', far.code, 'scanned_at', app.now())))).body->'items') i
+    where d.g = 1 $$, $$ values ('wrong_event', true, null::text) $$,
+    'a ticket of another event');
+select results_eq($$ select t.* from app.tickets t, far
+    where t.id = far.id $$, $$ select * from was $$, 'stays as it was');
+select is((select (api.checkin_stats(t.ctx(org), far.ev)).body
+    ->>'conflicts' from v, far), '0', 'also in the statistics of its event');
+select is((select count(*) from app.scan_events s, far
+    where s.ticket_id = far.id), 0::bigint, 'and no scan of it is stored');
+
+-- outside the type's validity, at the corrected time: kept and flagged
+create temp table bound as
+select t.type(ev, jsonb_build_object('name', 'Noon', 'valid_from',
+    app.now() - interval '2 h', 'valid_until', app.now() - interval '1 h'))
+    as a from v;
+alter table bound add o uuid, add id uuid, add code text;
+update bound set o = t.order_id(b1, bound.a) from v;
+update bound set id = t.ticket_of(o);
+update bound set code = t.code(id);
+create function t.at(nonce text, back interval, shift bigint default 0)
+returns jsonb language sql as $$
+    select jsonb_build_array(jsonb_build_object('nonce', nonce, 'code', code,
+        'scanned_at', app.now() - back, 'clock_offset_ms', shift))
+    from bound
+$$;
+select results_eq(format($$ select i->>'verdict', (i->>'conflict')::boolean
+    from dev d, lateral json_array_elements((t.upload(d.id,
+        t.at(%L, %L, %s))).body->'items') i
+    where d.g = 1 $$, nonce, back, shift),
+    format($$ values (%L, %L::boolean) $$, verdict, conflict), what)
+from (values
+    ('v1', '3 h', 0, 'not_yet', true, 'before its time'),
+    ('v2', '30 min', 0, 'expired', true, 'after it'),
+    ('v3', '3 h', 5400000, 'admitted', false, 'the corrected time counts'),
+    ('v4', '2 h', 0, 'admitted', false, 'its first instant is within'),
+    ('v5', '1 h', 0, 'expired', true, 'its last is not')
+) x (nonce, back, shift, verdict, conflict, what);
+select results_eq($$ select t.state, t.conflict, t.admitted_at
+    from app.tickets t, bound where t.id = bound.id $$,
+    $$ select 'admitted', true, app.now() - interval '2 h' $$,
+    'the ticket is in, with the flag');
+select is_empty($$ select id from app.scan_events
+    where nonce ~ '^v' and verdict in ('not_yet', 'expired')
+        and not conflict $$, 'all of them are kept');
+
+-- clocks that cannot be right
+select results_eq(format($$ select (a).status, (a).body->'errors'->0->>'code',
+        (a).body->'errors'->0->>'pointer'
+    from (select t.upload(d.id, t.at('k', %L, %s)) as a
+        from dev d where d.g = 1) x $$, back, shift),
+    format($$ values (0, %L, '/items/0/scannedAt') $$, code), what)
+from (values
+    ('-6 min', 0, 'too_large', 'the future'),
+    ('-1 min', 300000, 'too_large', 'the future, corrected'),
+    ('-7973 years', 86400000, 'too_large', 'the end of the calendar'),
+    ('367 days', 0, 'too_small', 'years ago')
+) x (back, shift, code, what);
+select is((t.upload(d.id, t.at('k1', '-4 min'))).status, 200,
+    'some minutes ahead are usual') from dev d where d.g = 1;
+select is_empty($$ select id from app.scan_events where nonce = 'k' $$,
+    'what was refused is not stored');
+select is((api.checkin_batch(t.ctx(org), null, null, t.at('x', '0')))
+    .body->'errors'->0->>'pointer', '/eventId', 'people name the event')
+from v;
 
 select * from finish();
 rollback;
