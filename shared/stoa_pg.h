@@ -127,10 +127,11 @@ stoa_str_t stoa_pg_value(const stoa_pg_result_t *res, int row, int col);
 
 /* Is any connection of any pool at this conninfo usable right now: a blocking
    one-shot for the command line.  Runs sql (several statements allowed),
-   prints nothing; on failure *message (static or in mem) says why. */
+   prints nothing; on failure *message (static or in mem) says why, and
+   sqlstate, unless NULL, holds PostgreSQL's five characters or is empty. */
 struct stoa_mem_s;
 stoa_err_e stoa_pg_exec_once(const char *conninfo, const char *sql,
-                             struct stoa_mem_s *mem,
-                             char             **message) STOA_MUSTCHECK;
+                             struct stoa_mem_s *mem, char **message,
+                             char sqlstate[6]) STOA_MUSTCHECK;
 
 #endif /* STOA_PG_H_INCLUDED */

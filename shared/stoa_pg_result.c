@@ -140,18 +140,22 @@ stoa_pg_value(const stoa_pg_result_t *res, int row, int col)
 
 static stoa_err_e
 stoa_pg_exec_failed(PGconn *pg, const PGresult *res, stoa_mem_t *mem,
-                    char **message)
+                    char **message, char sqlstate[6])
 {
     char        line[256];
     stoa_err_e  err = STOA_E_DATABASE_UNAVAILABLE;
-    const char *sqlstate;
+    const char *state;
 
-    sqlstate = stoa_pg_res_field(res, PG_DIAG_SQLSTATE);
+    state = stoa_pg_res_field(res, PG_DIAG_SQLSTATE);
 
-    if (sqlstate[0] != '\0') {
-        err = stoa_err_by_sqlstate(sqlstate,
+    if (state[0] != '\0') {
+        err = stoa_err_by_sqlstate(state,
                                    stoa_pg_res_field(res,
                                                      PG_DIAG_CONSTRAINT_NAME));
+    }
+
+    if (sqlstate != NULL) {
+        (void) snprintf(sqlstate, 6, "%s", state);
     }
 
     stoa_pg_one_line(line, PQerrorMessage(pg));
@@ -175,7 +179,7 @@ stoa_pg_no_notice(void *data, const PGresult *res)
 
 stoa_err_e
 stoa_pg_exec_once(const char *conninfo, const char *sql, struct stoa_mem_s *mem,
-                  char **message)
+                  char **message, char sqlstate[6])
 {
     PGconn        *pg;
     PGresult      *res = NULL;
@@ -183,6 +187,10 @@ stoa_pg_exec_once(const char *conninfo, const char *sql, struct stoa_mem_s *mem,
     ExecStatusType status = PGRES_FATAL_ERROR;
 
     *message = NULL;
+
+    if (sqlstate != NULL) {
+        sqlstate[0] = '\0';
+    }
 
     pg = PQconnectdb(conninfo);
     if (pg == NULL) {
@@ -198,7 +206,7 @@ stoa_pg_exec_once(const char *conninfo, const char *sql, struct stoa_mem_s *mem,
     if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK
         && status != PGRES_EMPTY_QUERY)
     {
-        err = stoa_pg_exec_failed(pg, res, mem, message);
+        err = stoa_pg_exec_failed(pg, res, mem, message, sqlstate);
     }
 
     PQclear(res);

@@ -6,8 +6,9 @@
  * stoa_owner, makes sure that nobody applied the file meanwhile, runs it and
  * writes its name and checksum to stoa_meta.stoa_migrations.  So any number
  * of machines may migrate at once: one applies a file, the others find it
- * applied.  A numbered file that was changed after it was applied is
- * refused before anything runs.
+ * applied.  Refused before anything runs: a numbered file that was changed
+ * after it was applied, one that was applied and is missing, and a new one
+ * whose place is before one that was applied.  The first error ends it.
  *
  * Before the first file the roles stoa_owner, stoa_edge and stoa_worker are
  * made where they are missing; after the last one the settings that SQL
@@ -33,7 +34,10 @@
 
 #define FILES_MAX 512
 #define FILE_MAX  (4 * 1024 * 1024)
-#define APPLIED   "stoa: applied already"
+
+/* The SQLSTATE by which a file's transaction says that another machine has
+   applied it; of a class that PostgreSQL leaves to others. */
+#define APPLIED "ST001"
 
 /* Any constant that no one else uses. */
 #define LOCK "select pg_catalog.pg_advisory_xact_lock(5873120614);"
@@ -296,6 +300,11 @@ cmd_migrate_find(cmd_migrate_t *m)
         return false;
     }
 
+    if (m->n == 0) {
+        cmd_say(m->c, "there are no migrations in \"%s\"", m->dir);
+        return false;
+    }
+
     for (size_t i = 0; i < stoa_nitems(folders); i++) {
         (void) snprintf(path, sizeof(path), "%s/%s", m->dir, folders[i]);
 
@@ -347,6 +356,32 @@ cmd_migrate_dir(cmd_t *c)
 
 /* ---- what is applied ---- */
 
+/* The numbered files that are not applied come behind those that are. */
+static bool
+cmd_migrate_order(const cmd_migrate_t *m)
+{
+    const cmd_file_t *last = NULL;
+
+    for (size_t i = 0; i < m->n; i++) {
+        if (!m->files[i].repeatable && m->files[i].was[0] != '\0') {
+            last = &m->files[i];
+        }
+    }
+
+    for (size_t i = 0; last != NULL && &m->files[i] != last; i++) {
+        if (!m->files[i].repeatable && m->files[i].was[0] == '\0') {
+            cmd_say(m->c,
+                    "\"%s/%s\" is not applied, but \"%s\", which comes "
+                    "after it, is; give it a number above that",
+                    m->dir, m->files[i].name, last->name);
+            return false;
+        }
+    }
+
+    return true;
+}
+
+
 static bool
 cmd_migrate_note(cmd_migrate_t *m, const stoa_pg_result_t *res)
 {
@@ -361,8 +396,17 @@ cmd_migrate_note(cmd_migrate_t *m, const stoa_pg_result_t *res)
             }
         }
 
+        if (f == NULL && memchr(name.data, '/', name.len) == NULL) {
+            cmd_say(m->c,
+                    "\"%.*s\" was applied and is missing in \"%s\"; this is "
+                    "not the folder of the database's release, or of an "
+                    "older one",
+                    (int) name.len, (const char *) name.data, m->dir);
+            return false;
+        }
+
         if (f == NULL || sum.len != 64) {
-            continue; /* of a newer or an older release */
+            continue; /* a repeatable one of another release */
         }
 
         memcpy(f->was, sum.data, 64);
@@ -376,7 +420,7 @@ cmd_migrate_note(cmd_migrate_t *m, const stoa_pg_result_t *res)
         }
     }
 
-    return true;
+    return cmd_migrate_order(m);
 }
 
 
@@ -423,15 +467,16 @@ static int
 cmd_migrate_exec(cmd_migrate_t *m, const char *sql, const char *what)
 {
     char      *message = NULL;
+    char       sqlstate[6];
     stoa_err_e err;
 
-    err = stoa_pg_exec_once(m->conninfo, sql, m->c->mem, &message);
+    err = stoa_pg_exec_once(m->conninfo, sql, m->c->mem, &message, sqlstate);
 
     if (err == STOA_OK) {
         return CMD_OK;
     }
 
-    if (message != NULL && strstr(message, APPLIED) != NULL) {
+    if (strcmp(sqlstate, APPLIED) == 0) {
         return -1;
     }
 
@@ -462,8 +507,8 @@ cmd_migrate_apply(cmd_migrate_t *m, const cmd_file_t *f)
         stoa_buf_printf(&b, " and checksum = '%s'", f->sum);
     }
 
-    stoa_buf_z(&b, ") then raise exception '" APPLIED "'; end if; "
-                   "end $stoa$; ");
+    stoa_buf_z(&b, ") then raise exception using errcode = '" APPLIED "'; "
+                   "end if; end $stoa$; ");
     stoa_buf_str(&b, f->text);
     stoa_buf_printf(&b,
                     "\n;\nset local role stoa_owner; insert into "
@@ -615,6 +660,11 @@ cmd_migrate(cmd_t *c, int argc, char **argv)
 
     if (rc >= 0) {
         return rc;
+    }
+
+    if (dry_run && status) {
+        cmd_say(c, "say --dry-run or --status, not both");
+        return CMD_USAGE;
     }
 
     if (!cmd_load(c)) {

@@ -206,7 +206,7 @@ bind_run(const char *sql)
 {
     char *message = NULL;
 
-    if (stoa_pg_exec_once(server.info, sql, mem, &message) != STOA_OK) {
+    if (stoa_pg_exec_once(server.info, sql, mem, &message, NULL) != STOA_OK) {
         fail_msg("%s\n%.1500s", message, sql);
     }
 }

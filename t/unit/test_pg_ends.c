@@ -363,21 +363,25 @@ static void
 pg_exec_once_says_why(void **state)
 {
     char       *message = NULL;
+    char        sqlstate[6] = "none";
     stoa_mem_t *mem = stoa_arena_create(4096, 65536);
 
     (void) state;
     assert_non_null(mem);
     assert_int_equal(stoa_pg_exec_once(pg_server.info, "select 1; select 2",
-                                       mem, &message),
+                                       mem, &message, sqlstate),
                      STOA_OK);
+    assert_string_equal(sqlstate, "");
     assert_int_equal(stoa_pg_exec_once(pg_server.info, "select 1; nonsense",
-                                       mem, &message),
+                                       mem, &message, sqlstate),
                      STOA_E_INTERNAL);
     assert_non_null(strstr(message, "nonsense"));
+    assert_string_equal(sqlstate, "42601");
     assert_int_equal(stoa_pg_exec_once("host=/nowhere", "select 1", mem,
-                                       &message),
+                                       &message, sqlstate),
                      STOA_E_DATABASE_UNAVAILABLE);
     assert_non_null(message);
+    assert_string_equal(sqlstate, "");
     stoa_arena_destroy(mem);
 }
 

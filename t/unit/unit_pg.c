@@ -196,7 +196,7 @@ pg_run_sql(const char *sql)
     stoa_err_e  err;
     stoa_mem_t *mem = stoa_arena_create(4096, 65536);
 
-    err = stoa_pg_exec_once(pg_server.info, sql, mem, &message);
+    err = stoa_pg_exec_once(pg_server.info, sql, mem, &message, NULL);
     if (err != STOA_OK) {
         fail_msg("%s: %s", sql, message);
     }

@@ -301,6 +301,70 @@ describe('migrate', () => {
     assert.equal(rows[0].t, null);
   });
 
+  test('a file broken in its first line ends it: 1, nothing behind it runs',
+    async () => {
+      const s = await settings();
+      const to = folder('broken_first', {
+        '9998_broken.sql': 'selct 1;\n',
+        '9999_behind.sql': 'create table app.behind (id int);\n',
+      });
+      const r = await stoa(['migrate', '--dir', to], s);
+
+      assert.equal(r.code, 1);
+      assert.match(r.err, /^stoa migrate: 9998_broken\.sql: .*selct/);
+      assert.equal(r.out, '');
+
+      const { rows } = await cluster.sql(s.name,
+        `select to_regclass('app.behind') as t`);
+
+      assert.equal(rows[0].t, null);
+    });
+
+  test('a new file with a number below an applied one is refused', async () => {
+    const s = await settings();
+    const to = folder('order', { '0001_aaa.sql': 'select 1;\n' });
+    const r = await stoa(['migrate', '--dir', to], s);
+
+    assert.equal(r.code, 1);
+    assert.match(r.err,
+      /0001_aaa\.sql" is not applied, but "000\d_\w+\.sql", which comes after/);
+    assert.equal(r.out, '');
+    assert.equal((await stoa(['migrate', '--dir', to, '--status'], s)).code, 1);
+  });
+
+  test('a folder without migrations, or without an applied one: 1',
+    async () => {
+      const s = await settings();
+      const empty = path.join(dir, 'empty');
+      const lacking = folder('lacking', {});
+      const [, second] = fs.readdirSync(lacking)
+        .filter((f) => f.endsWith('.sql'));
+
+      fs.mkdirSync(empty);
+      fs.rmSync(path.join(lacking, second));
+
+      const none = await stoa(['migrate', '--dir', empty], s);
+
+      assert.equal(none.code, 1);
+      assert.match(none.err, /there are no migrations in ".*empty"\n$/);
+
+      for (const args of [[], ['--status'], ['--dry-run']]) {
+        const r = await stoa(['migrate', '--dir', lacking, ...args], s);
+
+        assert.equal(r.code, 1);
+        assert.match(r.err, new RegExp(
+          `"${second}" was applied and is missing in ".*lacking"`));
+        assert.equal(r.out, '');
+      }
+    });
+
+  test('--dry-run and --status together: 2', async () => {
+    const r = await stoa(['migrate', '--dry-run', '--status']);
+
+    assert.equal(r.code, 2);
+    assert.match(r.err, /--dry-run or --status, not both/);
+  });
+
   test('a repeatable file is applied again when its text changed', async () => {
     const s = await settings();
     const to = folder('changed', {
