@@ -4,7 +4,8 @@
  * the environment; KEY, KEY_FILE or alias of the file; alias of the
  * environment; default.  (An alias such as PGHOST that happens to be set for
  * another program must not overrule a file that names the setting.)
- * Every mistake is one sentence with file, line and the nearest valid name.
+ * Every mistake is one sentence with file, line and the nearest valid name;
+ * reading goes on behind it, so that all of them can be told at once.
  * Texts live in the caller's memory; nothing is kept here.
  */
 
@@ -43,9 +44,12 @@ typedef struct {
 } stoa_conf_found_t;
 
 typedef struct {
-    stoa_mem_t       *mem;
-    const char       *path; /* of the file, for sentences; may be NULL */
-    const char       *why;
+    stoa_mem_t *mem;
+    const char *path; /* of the file, for sentences; may be NULL */
+    const char *why;  /* the first mistake */
+    void (*say)(void *data, const char *sentence); /* may be NULL */
+    void             *data;
+    bool              bad[STOA_CONF_ROWS]; /* its mistake was told */
     stoa_conf_found_t found[STOA_CONF_ROWS];
 } stoa_conf_load_t;
 
@@ -56,17 +60,26 @@ static bool stoa_conf_fail(stoa_conf_load_t *load, const char *fmt, ...)
 static bool
 stoa_conf_fail(stoa_conf_load_t *load, const char *fmt, ...)
 {
-    char    text[768];
-    va_list args;
+    const char *sentence;
+    char        text[768];
+    va_list     args;
 
     va_start(args, fmt);
     (void) vsnprintf(text, sizeof(text), fmt, args); /* cut is fine */
     va_end(args);
 
-    load->why = stoa_strdup_z(load->mem, stoa_str_z(text));
+    sentence = stoa_strdup_z(load->mem, stoa_str_z(text));
+
+    if (sentence == NULL) {
+        sentence = "no memory";
+    }
 
     if (load->why == NULL) {
-        load->why = "no memory";
+        load->why = sentence;
+    }
+
+    if (load->say != NULL) {
+        load->say(load->data, sentence);
     }
 
     return false;
@@ -334,6 +347,7 @@ stoa_conf_line(stoa_conf_load_t *load, stoa_str_t line, int number)
         value = stoa_conf_indirect(load, load->path, value,
                                    stoa_conf_rows[i].key);
         if (value == NULL) {
+            load->bad[i] = true;
             return false;
         }
     }
@@ -366,10 +380,7 @@ stoa_conf_file(stoa_conf_load_t *load)
         line.data = (unsigned char *) text;
         line.len = end != NULL ? (size_t) (end - text) : strlen(text);
 
-        if (!stoa_conf_line(load, line, ++number)) {
-            return false;
-        }
-
+        (void) stoa_conf_line(load, line, ++number); /* kept in .why */
         text += line.len + (end != NULL ? 1 : 0);
     }
 
@@ -571,6 +582,24 @@ stoa_conf_row(stoa_conf_load_t *load, stoa_conf_t *conf, size_t i)
 }
 
 
+/* Was a mistake of this setting, or of one that begins so, told already?
+   It has its default then, which a second sentence must not be about. */
+static bool
+stoa_conf_bad(const stoa_conf_load_t *load, const char *key)
+{
+    size_t i;
+
+    for (i = 0; i < STOA_CONF_ROWS; i++) {
+        if (load->bad[i]
+            && strncmp(stoa_conf_rows[i].key, key, strlen(key)) == 0) {
+            return true;
+        }
+    }
+
+    return false;
+}
+
+
 static bool
 stoa_conf_begins(const char *text, const char *prefix)
 {
@@ -600,7 +629,7 @@ stoa_conf_origin(const char *text)
 }
 
 
-static bool
+static void
 stoa_conf_check_secrets(stoa_conf_load_t *load, const stoa_conf_t *conf)
 {
     unsigned char seed[32];
@@ -609,14 +638,14 @@ stoa_conf_check_secrets(stoa_conf_load_t *load, const stoa_conf_t *conf)
     len = strlen(conf->jwt_secret);
 
     if (len != 0 && len < STOA_CONF_SECRET_MIN) {
-        return stoa_conf_fail(load, "JWT_SECRET is shorter than %d bytes",
+        (void) stoa_conf_fail(load, "JWT_SECRET is shorter than %d bytes",
                               STOA_CONF_SECRET_MIN);
     }
 
     len = strlen(conf->test_webhook_secret);
 
     if (len != 0 && len < STOA_CONF_SECRET_MIN) {
-        return stoa_conf_fail(load,
+        (void) stoa_conf_fail(load,
                               "TEST_WEBHOOK_SECRET is shorter than %d bytes",
                               STOA_CONF_SECRET_MIN);
     }
@@ -627,30 +656,37 @@ stoa_conf_check_secrets(stoa_conf_load_t *load, const stoa_conf_t *conf)
         && stoa_hex_decode(seed, sizeof(seed), stoa_str_z(conf->ticket_seed))
                != 32)
     {
-        return stoa_conf_fail(load, "TICKET_SEED must be 64 hex digits");
+        (void) stoa_conf_fail(load, "TICKET_SEED must be 64 hex digits");
     }
 
     explicit_bzero(seed, sizeof(seed));
 
     if (strcmp(conf->environment, "production") == 0
+        && !stoa_conf_bad(load, "JWT_SECRET")
+        && !stoa_conf_bad(load, "TICKET_SEED")
         && (conf->jwt_secret[0] == '\0' || len == 0))
     {
-        return stoa_conf_fail(load, "production needs JWT_SECRET and "
+        (void) stoa_conf_fail(load, "production needs JWT_SECRET and "
                                     "TICKET_SEED");
     }
-
-    return true;
 }
 
 
-static bool
+static void
 stoa_conf_check_provider(stoa_conf_load_t *load, const stoa_conf_t *conf)
 {
     bool production = strcmp(conf->environment, "production") == 0;
     bool stripe = strcmp(conf->payment_provider, "stripe") == 0;
 
+    if (stoa_conf_bad(load, "ENVIRONMENT")
+        || stoa_conf_bad(load, "PAYMENT_PROVIDER")
+        || stoa_conf_bad(load, "STRIPE_"))
+    {
+        return;
+    }
+
     if (production && !stripe) {
-        return stoa_conf_fail(load, "PAYMENT_PROVIDER \"test\" is refused when "
+        (void) stoa_conf_fail(load, "PAYMENT_PROVIDER \"test\" is refused when "
                                     "ENVIRONMENT is production");
     }
 
@@ -659,7 +695,7 @@ stoa_conf_check_provider(stoa_conf_load_t *load, const stoa_conf_t *conf)
             || stoa_conf_begins(conf->stripe_secret_key, "rk_live_")
             || stoa_conf_begins(conf->stripe_publishable_key, "pk_live_")))
     {
-        return stoa_conf_fail(load, "a live Stripe key is refused unless "
+        (void) stoa_conf_fail(load, "a live Stripe key is refused unless "
                                     "ENVIRONMENT is production");
     }
 
@@ -667,45 +703,50 @@ stoa_conf_check_provider(stoa_conf_load_t *load, const stoa_conf_t *conf)
         && (conf->stripe_secret_key[0] == '\0'
             || conf->stripe_webhook_secret[0] == '\0'))
     {
-        return stoa_conf_fail(load, "PAYMENT_PROVIDER \"stripe\" needs "
+        (void) stoa_conf_fail(load, "PAYMENT_PROVIDER \"stripe\" needs "
                                     "STRIPE_SECRET_KEY and "
                                     "STRIPE_WEBHOOK_SECRET");
     }
-
-    return true;
 }
 
 
 /* What two settings say together. */
-static bool
+static void
 stoa_conf_check(stoa_conf_load_t *load, const stoa_conf_t *conf)
 {
     if (!stoa_conf_origin(conf->public_url)) {
-        return stoa_conf_fail(load, "PUBLIC_URL must be http(s)://host[:port] "
+        (void) stoa_conf_fail(load, "PUBLIC_URL must be http(s)://host[:port] "
                                     "without a last slash");
     }
 
     if (conf->edge_url[0] != '\0' && !stoa_conf_origin(conf->edge_url)) {
-        return stoa_conf_fail(load, "EDGE_URL must be http(s)://host[:port] "
+        (void) stoa_conf_fail(load, "EDGE_URL must be http(s)://host[:port] "
                                     "without a last slash");
     }
 
     if (!stoa_conf_address(conf->db_host, true)) {
-        return stoa_conf_fail(load,
+        (void) stoa_conf_fail(load,
                               "DB_HOST must be an address or a socket "
                               "folder, not the name \"%s\"",
                               conf->db_host);
     }
 
-    if (!stoa_conf_address(conf->redis_host, true)) {
-        return stoa_conf_fail(load,
+    if (stoa_conf_begins(conf->redis_host, "rediss:")) {
+        (void) stoa_conf_fail(load,
+                              "REDIS_HOST cannot be \"%s\": TLS is not spoken "
+                              "to Redis; give the path of its socket, or the "
+                              "address of a stunnel on this machine",
+                              conf->redis_host);
+
+    } else if (!stoa_conf_address(conf->redis_host, true)) {
+        (void) stoa_conf_fail(load,
                               "REDIS_HOST must be an address or the "
                               "path of a socket, not the name \"%s\"",
                               conf->redis_host);
     }
 
     if (strpbrk(conf->redis_prefix, "{}* ") != NULL) {
-        return stoa_conf_fail(load, "REDIS_PREFIX must not hold {, }, * or a "
+        (void) stoa_conf_fail(load, "REDIS_PREFIX must not hold {, }, * or a "
                                     "space");
     }
 
@@ -714,12 +755,43 @@ stoa_conf_check(stoa_conf_load_t *load, const stoa_conf_t *conf)
         && strcmp(conf->smtp_host, "::1") != 0
         && strcmp(conf->smtp_host, "localhost") != 0)
     {
-        return stoa_conf_fail(load, "SMTP_TLS \"off\" is only for addresses of "
+        (void) stoa_conf_fail(load, "SMTP_TLS \"off\" is only for addresses of "
                                     "this machine");
     }
 
-    return stoa_conf_check_secrets(load, conf)
-        && stoa_conf_check_provider(load, conf);
+    stoa_conf_check_secrets(load, conf);
+    stoa_conf_check_provider(load, conf);
+}
+
+
+static bool
+stoa_conf_run(stoa_conf_load_t *load, stoa_conf_t *conf)
+{
+    const stoa_conf_row_t *row;
+    size_t                 i;
+
+    memset(conf, 0, sizeof(stoa_conf_t));
+
+    if (load->path != NULL && !stoa_conf_file(load)) {
+        return false;
+    }
+
+    for (i = 0; i < STOA_CONF_ROWS; i++) {
+        row = &stoa_conf_rows[i];
+
+        if (!load->bad[i] && !stoa_conf_row(load, conf, i)) {
+            load->bad[i] = true;
+        }
+
+        if (load->bad[i] && !stoa_conf_set(load, conf, row, row->def, row->key))
+        {
+            return false;
+        }
+    }
+
+    stoa_conf_check(load, conf);
+
+    return load->why == NULL;
 }
 
 
@@ -727,25 +799,24 @@ bool
 stoa_conf_load(stoa_conf_t *conf, const char *path, stoa_mem_t *mem,
                const char **why)
 {
-    stoa_conf_load_t load;
-    size_t           i;
-    bool             good;
+    stoa_conf_load_t load = { .mem = mem, .path = path };
+    bool             good = stoa_conf_run(&load, conf);
 
-    memset(conf, 0, sizeof(stoa_conf_t));
-    memset(&load, 0, sizeof(load));
-    load.mem = mem;
-    load.path = path;
-
-    good = path == NULL || stoa_conf_file(&load);
-
-    for (i = 0; good && i < STOA_CONF_ROWS; i++) {
-        good = stoa_conf_row(&load, conf, i);
-    }
-
-    good = good && stoa_conf_check(&load, conf);
     *why = load.why;
 
     return good;
+}
+
+
+bool
+stoa_conf_load_all(stoa_conf_t *conf, const char *path, stoa_mem_t *mem,
+                   void (*say)(void *data, const char *sentence), void *data)
+{
+    stoa_conf_load_t load = {
+        .mem = mem, .path = path, .say = say, .data = data
+    };
+
+    return stoa_conf_run(&load, conf);
 }
 
 

@@ -51,6 +51,12 @@ extern const size_t          stoa_conf_nrows;
 bool stoa_conf_load(stoa_conf_t *conf, const char *path, stoa_mem_t *mem,
                     const char **why) STOA_MUSTCHECK;
 
+/* The same, and every mistake is told: one call of say for each.  A setting
+   with a mistake has its default. */
+bool stoa_conf_load_all(stoa_conf_t *conf, const char *path, stoa_mem_t *mem,
+                        void (*say)(void *data, const char *sentence),
+                        void *data) STOA_MUSTCHECK;
+
 /* The value of a row as text (secrets too: callers check the flag). */
 void stoa_conf_text(const stoa_conf_t *conf, const stoa_conf_row_t *row,
                     char *out, size_t size);

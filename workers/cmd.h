@@ -8,6 +8,7 @@
 #define CMD_H_INCLUDED
 
 #include "../shared/stoa_conf.h"
+#include "../shared/stoa_jwt.h"
 #include "../shared/stoa_log.h"
 #include "../shared/stoa_pg.h"
 #include "../shared/stoa_redis.h"
@@ -35,6 +36,7 @@ struct cmd_row_s {
     const char *arguments; /* behind the name, in the usage line */
     const char *summary;
     const char *options; /* lines of --help; NULL: none of its own */
+    void (*more)(void);  /* prints what --help ends with; may be NULL */
     int (*run)(cmd_t *c, int argc, char **argv); /* argv[0] is the name */
 };
 
@@ -53,6 +55,12 @@ void cmd_say(const cmd_t *c, const char *fmt, ...) STOA_PRINTF(2, 3);
 
 /* The settings; false: the sentence was printed. */
 bool cmd_load(cmd_t *c) STOA_MUSTCHECK;
+
+/* The key that signs access tokens; NULL: the sentence was printed. */
+stoa_jwt_keys_t *cmd_keys(cmd_t *c) STOA_MUSTCHECK;
+
+/* Every setting with its default and meaning, for check --help. */
+void cmd_check_settings(void);
 
 /*
  * Options by a table: takes "-c FILE" and "--help", too.  Flags are set,

@@ -1,5 +1,6 @@
 /*
- * stoa check: settings, endpoint rows, task rows; with --db every statement
+ * stoa check: settings, all of their mistakes at once and what the edge will
+ * need of them, endpoint rows, task rows; with --db every statement
  * of edge and workers, those of flows and gates too, is prepared on the live
  * schema, as the role that will run it, and each failure is told with its
  * row or flow.
@@ -31,6 +32,114 @@ cmd_check_fault(cmd_check_t *k, const char *what, const char *why)
 {
     k->faults++;
     cmd_say(k->c, "%s: %s", what, why);
+}
+
+
+static void
+cmd_check_say(void *data, const char *sentence)
+{
+    cmd_check_t *k = data;
+
+    k->faults++;
+    cmd_say(k->c, "%s", sentence);
+}
+
+
+static bool
+cmd_check_loopback(const char *url)
+{
+    static const char *const hosts[] = { "127.", "localhost", "[::1]" };
+    const char              *host = strstr(url, "://");
+
+    for (size_t i = 0; host != NULL && i < stoa_nitems(hosts); i++) {
+        if (strncmp(host + 3, hosts[i], strlen(hosts[i])) == 0) {
+            return true;
+        }
+    }
+
+    return false;
+}
+
+
+/* What is allowed, and is hardly what was meant. */
+static void
+cmd_check_production(cmd_check_t *k)
+{
+    const stoa_conf_t *conf = &k->c->conf;
+
+    if (strcmp(conf->environment, "production") != 0) {
+        return;
+    }
+
+    if (cmd_check_loopback(conf->public_url)) {
+        cmd_say(k->c,
+                "warning: PUBLIC_URL is \"%s\", which nobody else can open: "
+                "mails and payments would lead there",
+                conf->public_url);
+    }
+
+    if (conf->smtp_host[0] == '\0') {
+        cmd_say(k->c,
+                "warning: SMTP_HOST is not set: mails would only be written "
+                "to files in \"%s\"",
+                conf->mail_dir);
+    }
+}
+
+
+/* The settings, and the key as the edge will want it. */
+static void
+cmd_check_conf(cmd_check_t *k)
+{
+    stoa_jwt_keys_t *keys;
+    cmd_t           *c = k->c;
+
+    if (!stoa_conf_load_all(&c->conf, c->conf_path, c->mem, cmd_check_say, k)) {
+        return;
+    }
+
+    keys = cmd_keys(c);
+
+    if (keys == NULL) {
+        k->faults++;
+
+    } else {
+        stoa_jwt_keys_destroy(keys);
+    }
+
+    cmd_check_production(k);
+}
+
+
+void
+cmd_check_settings(void)
+{
+    (void) puts("\nThe settings, each with its default: KEY=value in FILE or "
+                "the environment, which wins;\nKEY_FILE=path reads the value "
+                "from a file.\n");
+
+    for (size_t i = 0; i < stoa_conf_nrows; i++) {
+        const stoa_conf_row_t *row = &stoa_conf_rows[i];
+
+        if (strncmp(row->key, "STOA_TEST_", 10) == 0) {
+            continue; /* of test builds */
+        }
+
+        (void) printf("  %s=%s\n      %s", row->key, row->def, row->help);
+
+        if (strcmp(row->type, "INT") == 0 || strcmp(row->type, "SECONDS") == 0)
+        {
+            (void) printf("; %lld to %lld%s", (long long) row->min,
+                          (long long) row->max,
+                          row->type[0] == 'S' ? " s, or like 15m, 24h, 7d"
+                                              : "");
+        }
+
+        (void) printf("%s%s%s\n",
+                      row->flags & STOA_CONF_SECRET ? "; secret" : "",
+                      row->alias != NULL ? "; also " : "",
+                      row->alias != NULL ? row->alias : "");
+    }
 }
 
 
@@ -231,10 +340,8 @@ cmd_check(cmd_t *c, int argc, char **argv)
         return rc;
     }
 
-    if (!cmd_load(c)) {
-        return CMD_FAILED;
-    }
-
+    cmd_check_conf(&k);
+    db = db && k.faults == 0; /* else it would speak of another database */
     cmd_check_tasks(&k);
 
     if (cmd_check_rows(&k) && db) {
@@ -249,8 +356,11 @@ cmd_check(cmd_t *c, int argc, char **argv)
         }
     }
 
-    if (k.faults != 0) {
+    if (k.faults > 1) {
         (void) fprintf(stderr, "stoa check: %zu faults\n", k.faults);
+    }
+
+    if (k.faults != 0) {
         return CMD_FAILED;
     }
 

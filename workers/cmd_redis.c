@@ -113,6 +113,7 @@ cmd_redis_open(cmd_t *c)
     cmd_redis_t      *r = calloc(1, sizeof(cmd_redis_t));
     stoa_redis_conf_t rc = { 0 };
     bool              never = false;
+    char              port[16] = "";
 
     if (r == NULL) {
         cmd_say(c, "no memory");
@@ -151,8 +152,11 @@ cmd_redis_open(cmd_t *c)
     }
 
     if (!stoa_redis_ready(r->rd)) {
-        cmd_say(c, "cannot reach Redis at %s:%lld: %s", c->conf.redis_host,
-                (long long) c->conf.redis_port,
+        if (rc.unix_path == NULL) {
+            (void) snprintf(port, sizeof(port), ":%d", rc.port);
+        }
+
+        cmd_say(c, "cannot reach Redis at %s%s: %s", c->conf.redis_host, port,
                 c->last[0] != '\0' ? c->last : "no answer");
         cmd_redis_close(r);
         return NULL;

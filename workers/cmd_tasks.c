@@ -10,6 +10,7 @@
 
 #include "../shared/stoa_json.h"
 #include "../shared/stoa_str.h"
+#include "../shared/tasks/stoa_tasks.h"
 
 #define MAX_ROWS 100000
 
@@ -150,6 +151,30 @@ cmd_tasks_redrive(cmd_t *c, const cmd_tasks_t *o, const char *id)
 }
 
 
+/* A kind that a task row has; else the sentence names all of them. */
+static bool
+cmd_tasks_kind(cmd_t *c, const char *kind)
+{
+    stoa_buf_t b;
+
+    if (stoa_task_find(kind, strlen(kind)) != NULL) {
+        return true;
+    }
+
+    stoa_buf_init(&b, c->mem, 512, 4096);
+
+    for (size_t i = 0; i < stoa_ntasks; i++) {
+        stoa_buf_z(&b, i == 0 ? "" : ", ");
+        stoa_buf_z(&b, stoa_tasks[i].kind);
+    }
+
+    stoa_buf_nul(&b);
+    cmd_say(c, "there is no kind \"%s\"; the kinds are %s", kind,
+            b.failed ? "many" : (const char *) b.data);
+    return false;
+}
+
+
 int
 cmd_tasks(cmd_t *c, int argc, char **argv)
 {
@@ -174,6 +199,10 @@ cmd_tasks(cmd_t *c, int argc, char **argv)
 
     if (!stoa_str_int(stoa_str_z(o.max), 1, MAX_ROWS, &n)) {
         cmd_say(c, "--max is a number from 1 to %d", MAX_ROWS);
+        return CMD_USAGE;
+    }
+
+    if (o.kind != NULL && !cmd_tasks_kind(c, o.kind)) {
         return CMD_USAGE;
     }
 

@@ -11,7 +11,7 @@
 
 #include "../shared/stoa_hash.h"
 #include "../shared/stoa_id.h"
-#include "../shared/stoa_jwt.h"
+#include "../shared/stoa_scalar.h"
 #include "../shared/stoa_str.h"
 #include "../shared/stoa_time.h"
 
@@ -26,7 +26,7 @@ typedef struct {
 } cmd_user_t;
 
 
-/* One line; its end does not belong to it. */
+/* One line, and nothing behind it; its end does not belong to it. */
 static bool
 cmd_user_password(cmd_t *c, char *out, size_t size, stoa_str_t *password)
 {
@@ -53,6 +53,11 @@ cmd_user_password(cmd_t *c, char *out, size_t size, stoa_str_t *password)
     }
 
     *password = (stoa_str_t){ got, (unsigned char *) out };
+
+    if (memchr(out, '\n', got) != NULL) {
+        cmd_say(c, "the password is one line, standard input has more");
+        return false;
+    }
 
     if (got < PASSWORD_MIN || got > STOA_PASSWORD_MAX
         || !stoa_str_utf8(*password, NULL))
@@ -171,6 +176,11 @@ cmd_user(cmd_t *c, int argc, char **argv)
 
     u.email = rest[1];
 
+    if (!stoa_scalar_is_email(stoa_str_z(u.email))) {
+        cmd_say(c, "\"%s\" is not an address of mail", u.email);
+        return CMD_USAGE;
+    }
+
     if (u.first == NULL) {
         u.first = u.role;
     }
@@ -181,21 +191,29 @@ cmd_user(cmd_t *c, int argc, char **argv)
 
 /* ---- token ---- */
 
-static stoa_jwt_keys_t *
-cmd_token_keys(cmd_t *c)
+stoa_jwt_keys_t *
+cmd_keys(cmd_t *c)
 {
-    stoa_jwt_keys_t *keys = stoa_jwt_keys_create();
+    stoa_jwt_keys_t *keys;
     stoa_alg_e       alg = STOA_ALG_HS256;
-    const char      *key = c->conf.jwt_secret, *why = "no memory";
+    const char      *key = c->conf.jwt_private_key, *why = "no memory";
+
+    if (c->conf.jwt_secret[0] == '\0') {
+        cmd_say(c, "JWT_SECRET is not set");
+        return NULL;
+    }
 
     if (strcmp(c->conf.jwt_alg, "RS256") == 0) {
         alg = STOA_ALG_RS256;
-        key = c->conf.jwt_private_key;
 
     } else if (strcmp(c->conf.jwt_alg, "ES256") == 0) {
         alg = STOA_ALG_ES256;
-        key = c->conf.jwt_private_key;
+
+    } else {
+        key = c->conf.jwt_secret;
     }
+
+    keys = stoa_jwt_keys_create();
 
     if (keys != NULL
         && stoa_jwt_keys_add(keys, alg, stoa_str_z(c->conf.jwt_kid),
@@ -205,7 +223,8 @@ cmd_token_keys(cmd_t *c)
         return keys;
     }
 
-    cmd_say(c, "the signing key cannot be used: %s", why);
+    cmd_say(c, "JWT_ALG is %s, and %s is not usable: %s", c->conf.jwt_alg,
+            alg == STOA_ALG_HS256 ? "JWT_SECRET" : "JWT_PRIVATE_KEY", why);
 
     if (keys != NULL) {
         stoa_jwt_keys_destroy(keys);
@@ -240,7 +259,7 @@ cmd_token_print(cmd_t *c, const stoa_pg_result_t *res)
     claims.epoch = (uint32_t) epoch;
     claims.iat = stoa_time_ms() / 1000;
     claims.exp = claims.iat + c->conf.access_ttl;
-    keys = cmd_token_keys(c);
+    keys = cmd_keys(c);
 
     if (keys == NULL) {
         return CMD_FAILED;
@@ -270,6 +289,7 @@ cmd_token(cmd_t *c, int argc, char **argv)
     };
     cmd_db_t         *db;
     stoa_pg_result_t *res;
+    stoa_uuid_t       id;
     const char       *why;
     size_t            nrest;
     int               rc;
@@ -283,6 +303,11 @@ cmd_token(cmd_t *c, int argc, char **argv)
 
     if ((values[0] == NULL) == (values[1] == NULL)) {
         cmd_say(c, "say --user ID or --email EMAIL");
+        return CMD_USAGE;
+    }
+
+    if (values[0] != NULL && !stoa_uuid_parse(stoa_str_z(values[0]), &id)) {
+        cmd_say(c, "\"%s\" is not the id of an account", values[0]);
         return CMD_USAGE;
     }
 

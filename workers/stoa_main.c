@@ -46,10 +46,11 @@ static const char stoa_tasks_options[] =
     "  --json        as a JSON array\n";
 
 static const char stoa_user_options[] =
-    "  --role ROLE   admin, moderator, support, organizer, scanner or\n"
-    "                member\n"
+    "  --role ROLE   admin, moderator, support, organizer, practitioner,\n"
+    "                worker, driver, scanner, or member, which attendee\n"
+    "                means, too\n"
     "  --password-stdin\n"
-    "                read the password from standard input\n"
+    "                read the password, one line, from standard input\n"
     "  --first NAME, --last NAME\n"
     "                default: the role, and \"Account\"\n";
 
@@ -76,6 +77,7 @@ static const cmd_row_t stoa_commands[] = {
         .arguments = "[--db]",
         .summary = "Check settings and rows, with --db every statement.",
         .options = stoa_check_options,
+        .more = cmd_check_settings,
         .run = cmd_check,
     },
     {
@@ -199,6 +201,10 @@ stoa_command_help(const cmd_row_t *row)
     (void) fputs("  -c FILE       settings (default: $STOA_CONF)\n"
                  "  --help        this\n",
                  stdout);
+
+    if (row->more != NULL) {
+        row->more();
+    }
 }
 
 
@@ -355,6 +361,11 @@ static int
 stoa_run(cmd_t *c, int argc, char **argv)
 {
     int at = 1;
+
+    if (argc == 2 && strcmp(argv[1], "-c") == 0) {
+        cmd_say(c, "-c needs a file; see stoa --help");
+        return CMD_USAGE;
+    }
 
     if (argc > 2 && strcmp(argv[1], "-c") == 0) {
         c->conf_path = argv[2];

@@ -5,6 +5,7 @@
 
 #include "unit_core.h"
 
+#include "stoa_buf.h"
 #include "stoa_conf.h"
 
 #include <unistd.h>
@@ -196,6 +197,7 @@ conf_sentences(void **state)
     conf_refused("ACCESS_TTL=\n", "ACCESS_TTL");
     conf_refused("REFRESH_ROTATE=maybe\n", "on or off");
     conf_refused("ENVIRONMENT=prod\n", "development|staging|production");
+    conf_refused("DB_SSLMODE=foo\n", "disable|allow|prefer|require");
     conf_refused("DB_NAME=\n", "1 to 63 characters");
     conf_refused("DB_NAME=a\nDB_NAME=b\n", "already in line 1");
 
@@ -210,12 +212,57 @@ conf_sentences(void **state)
 
 
 static void
+conf_collect(void *data, const char *sentence)
+{
+    stoa_buf_t *b = data;
+
+    stoa_buf_z(b, sentence);
+    stoa_buf_char(b, '\n');
+}
+
+
+/* Every mistake once, none about what another mistake left at its default. */
+static void
+conf_all(void **state)
+{
+    stoa_conf_t conf;
+    stoa_buf_t  b;
+
+    stoa_buf_init(&b, mem, 256, 8192);
+    assert_false(
+        stoa_conf_load_all(&conf,
+                           conf_write("a.conf", "DB_PORT=0\nnonsense\n"
+                                                "ENVIRONMENT=production\n"
+                                                "PAYMENT_PROVIDER=x\n"
+                                                "JWT_SECRET_FILE=no\n"
+                                                "TICKET_SEED=abc\n"),
+                           mem, conf_collect, &b));
+    stoa_buf_nul(&b);
+    assert_non_null(strstr((char *) b.data, "a.conf:2: a line is"));
+    assert_non_null(strstr((char *) b.data, "a.conf:1: DB_PORT must be"));
+    assert_non_null(strstr((char *) b.data, "a.conf:4: PAYMENT_PROVIDER"));
+    assert_non_null(strstr((char *) b.data, "JWT_SECRET: \""));
+    assert_non_null(strstr((char *) b.data, "TICKET_SEED must be"));
+    assert_null(strstr((char *) b.data, "refused"));
+    assert_null(strstr((char *) b.data, "production needs"));
+    assert_int_equal(conf.db_port, 5432);
+
+    stoa_buf_init(&b, mem, 256, 8192);
+    assert_true(stoa_conf_load_all(&conf, conf_write("a.conf", "DB_PORT=1\n"),
+                                   mem, conf_collect, &b));
+    assert_int_equal(b.len, 0);
+    assert_int_equal(conf.db_port, 1);
+}
+
+
+static void
 conf_together(void **state)
 {
     stoa_conf_t conf;
 
     conf_refused("DB_HOST=localhost\n", "DB_HOST");
     conf_refused("REDIS_HOST=redis.example\n", "REDIS_HOST");
+    conf_refused("REDIS_HOST=rediss://10.0.0.1\n", "stunnel");
     conf_refused("PUBLIC_URL=http://a.example/\n", "PUBLIC_URL");
     conf_refused("PUBLIC_URL=a.example\n", "PUBLIC_URL");
     conf_refused("EDGE_URL=ftp://a.example\n", "EDGE_URL");
@@ -276,7 +323,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(conf_defaults), cmocka_unit_test(conf_file),
         cmocka_unit_test(conf_order),    cmocka_unit_test(conf_sentences),
-        cmocka_unit_test(conf_together), cmocka_unit_test(conf_conninfo),
+        cmocka_unit_test(conf_together), cmocka_unit_test(conf_all),
+        cmocka_unit_test(conf_conninfo),
     };
 
     return cmocka_run_group_tests_name("conf", tests, conf_setup,

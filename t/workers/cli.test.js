@@ -5,6 +5,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -106,6 +107,13 @@ describe('usage', () => {
     assert.match(r.err, /no command "wrok"/);
   });
 
+  test('-c without a file: 2', async () => {
+    const r = await stoa(['-c']);
+
+    assert.equal(r.code, 2);
+    assert.match(r.err, /^stoa: -c needs a file/);
+  });
+
   test('a missing settings file: one sentence, 1', async () => {
     const r = await stoa(['-c', '/nonexistent/stoa.conf', 'check']);
 
@@ -122,6 +130,84 @@ describe('usage', () => {
 
     assert.equal(r.code, 1);
     assert.match(r.err, /wrong\.conf.*2.*REDIS_HOST/);
+  });
+});
+
+describe('settings', () => {
+  const KEY = crypto.generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    .privateKey.export({ type: 'pkcs8', format: 'pem' });
+  const PRODUCTION = { ENVIRONMENT: 'production', PAYMENT_PROVIDER: 'stripe',
+    STRIPE_SECRET_KEY: 'sk_test_x' };
+
+  async function check(conf) {
+    const file = path.join(dir, 'check.conf');
+
+    fs.writeFileSync(file, confText({
+      ...testConf({ dir, database: 'none', pgDir: '/nowhere',
+        redis: path.join(dir, 'no.sock'), url: 'http://127.0.0.1:1' }),
+      ...conf,
+    }));
+    return stoa(['check'], { env: { STOA_CONF: file } });
+  }
+
+  test('check refuses a key that the edge refuses', async () => {
+    const pem = path.join(dir, 'key.pem');
+
+    fs.writeFileSync(pem, KEY);
+
+    const none = await check({ JWT_ALG: 'ES256' });
+    const wrong = await check({ JWT_ALG: 'RS256', JWT_PRIVATE_KEY_FILE: pem });
+    const secret = await check({ JWT_SECRET: '' });
+
+    assert.equal(none.code, 1);
+    assert.match(none.err, /^stoa check: JWT_ALG is ES256, and JWT_PRIVATE_KEY/);
+    assert.equal(wrong.code, 1);
+    assert.match(wrong.err, /^stoa check: JWT_ALG is RS256, and JWT_PRIVATE_KEY/);
+    assert.equal(secret.code, 1);
+    assert.match(secret.err, /^stoa check: JWT_SECRET is not set/);
+    assert.equal((await check({ JWT_ALG: 'ES256', JWT_PRIVATE_KEY_FILE: pem }))
+      .code, 0);
+  });
+
+  test('check tells every mistake, each once', async () => {
+    const r = await check({ DB_SSLMODE: 'foo', JWT_ALG: 'none', DB_HOTS: 'x',
+      REDIS_HOST: 'rediss://redis.example', HOLD_TTL: '1',
+      ENVIRONMENT: 'production', PAYMENT_PROVIDER: 'paypal' });
+
+    assert.equal(r.code, 1);
+    for (const part of ['DB_SSLMODE must be one of disable\\|allow\\|prefer',
+      'JWT_ALG must be', '"DB_HOTS" is no setting; did you mean "DB_HOST"',
+      'TLS is not spoken to Redis; .*socket.*stunnel', 'HOLD_TTL must be',
+      'PAYMENT_PROVIDER must be']) {
+      assert.match(r.err, new RegExp(part));
+    }
+    assert.match(r.err, /^stoa check: 6 faults$/m);
+    assert.equal(r.err.trimEnd().split('\n').length, 7);
+  });
+
+  test('check warns of a production that nobody reaches', async () => {
+    const r = await check({ ...PRODUCTION, STRIPE_SECRET_KEY: 'sk_live_x' });
+
+    assert.equal(r.code, 0);
+    assert.match(r.err, /^stoa check: warning: PUBLIC_URL is "http:\/\/127/m);
+    assert.match(r.err, /^stoa check: warning: SMTP_HOST is not set/m);
+
+    const well = await check({ ...PRODUCTION, STRIPE_SECRET_KEY: 'sk_live_x',
+      PUBLIC_URL: 'https://tickets.example', SMTP_HOST: 'mail.example' });
+
+    assert.equal(well.err, '');
+  });
+
+  test('check --help has every setting and its default', async () => {
+    const { out } = await stoa(['check', '--help']);
+    const def = fs.readFileSync(
+      path.join(ROOT, 'shared/stoa_conf.def'), 'utf8');
+    const keys = [...def.matchAll(/^STOA_CONF\(\w+, "([A-Z0-9_]+)"/gm)]
+      .map((m) => m[1]).filter((key) => !key.startsWith('STOA_TEST_'));
+
+    assert.ok(keys.length > 50);
+    for (const key of keys) assert.match(out, new RegExp(`^  ${key}=`, 'm'));
+    assert.match(out, /^  HOLD_TTL=15m$/m);
   });
 });
 
@@ -153,7 +239,7 @@ describe('rows', () => {
 
     assert.equal(r.code, 1);
     assert.match(r.err, /^stoa check: audit\.seal: .*does not exist/m);
-    assert.match(r.err, /1 faults/);
+    assert.equal(r.err.trimEnd().split('\n').length, 1);
   });
 
   test('check --db, nothing there: 3', async () => {
@@ -433,6 +519,37 @@ describe('accounts', () => {
     assert.match(role.err, /no role "king"/);
   });
 
+  test('user add: what is no address, 2', async () => {
+    for (const email of ['notanemail', 'a@b', `${'a'.repeat(400)}@b.example`,
+      'a b@c.example']) {
+      const r = await stoa(['user', 'add', email, '--role', 'admin',
+        '--password-stdin'], { ...s, input: 'a long password\n' });
+
+      assert.equal(r.code, 2, email);
+      assert.match(r.err, /is not an address of mail\n$/);
+    }
+  });
+
+  test('user add: a password of two lines, 1', async () => {
+    const r = await stoa(['user', 'add', 'two@example.org', '--role', 'admin',
+      '--password-stdin'], { ...s, input: 'a long password\nand more\n' });
+
+    assert.equal(r.code, 1);
+    assert.match(r.err, /the password is one line/);
+  });
+
+  test('user --help names every role that is accepted', async () => {
+    const { out } = await stoa(['user', '--help']);
+
+    for (const role of ['admin', 'moderator', 'support', 'organizer',
+      'practitioner', 'worker', 'driver', 'scanner', 'member', 'attendee']) {
+      assert.match(out, new RegExp(`\\b${role}\\b`));
+      assert.equal((await stoa(['user', 'add', `${role}@roles.example`,
+        '--role', role, '--password-stdin'],
+      { ...s, input: 'a long password\n' })).code, 0, role);
+    }
+  });
+
   test('token: claims of the account, by id and by address', async () => {
     await stoa(['user', 'add', 'org@example.org', '--role', 'organizer',
       '--password-stdin'], { ...s, input: 'a long password\n' });
@@ -456,6 +573,11 @@ describe('accounts', () => {
   test('token: nobody 1; neither or both 2', async () => {
     assert.equal((await stoa(['token', '--email', 'no@example.org'], s)).code, 1);
     assert.equal((await stoa(['token'], s)).code, 2);
+
+    const r = await stoa(['token', '--user', 'nouuid'], s);
+
+    assert.equal(r.code, 2);
+    assert.match(r.err, /^stoa token: "nouuid" is not the id of an account\n$/);
     assert.equal((await stoa(['token', '--email', 'a', '--user', 'b'], s)).code, 2);
   });
 
@@ -463,6 +585,15 @@ describe('accounts', () => {
     const r = await stoa(['queues'], s);
 
     assert.equal(r.code, 3);
-    assert.match(r.err, /cannot reach Redis at/);
+    assert.match(r.err, /cannot reach Redis at .*\/no\.sock: /);
+  });
+
+  test('tasks: an unknown kind is told the known ones, 2', async () => {
+    for (const verb of ['list', 'redrive']) {
+      const r = await stoa(['tasks', verb, '--kind', 'bogus'], s);
+
+      assert.equal(r.code, 2);
+      assert.match(r.err, /no kind "bogus"; the kinds are .*mail\.send.*\n$/);
+    }
   });
 });
