@@ -62,6 +62,13 @@ typedef enum {
     NGX_HTTP_STOA_CACHE_WAIT /* behind the flight of another request */
 } ngx_http_stoa_cache_status_e;
 
+/* Where a directive stands, for what can be judged only later. */
+typedef struct {
+    ngx_str_t  name;
+    ngx_str_t  file;
+    ngx_uint_t line;
+} ngx_http_stoa_place_t;
+
 typedef struct {
     ngx_str_t             settings_path; /* stoa_settings */
     stoa_conf_t           conf;
@@ -97,6 +104,10 @@ typedef struct {
     ngx_uint_t            served; /* some location has rows */
     ngx_array_t          *shown;  /* locations with "stoa_metrics" */
     ngx_uint_t            pool_set, hash_set; /* directive was seen */
+    ngx_uint_t            pool_timeout_set;
+    ngx_uint_t            limit_set[STOA_RATE_COUNT]; /* 1 user, 2 addr */
+    ngx_uint_t            login_set;
+    ngx_http_stoa_place_t used_at; /* the first that needs settings */
 } ngx_http_stoa_main_conf_t;
 
 typedef struct {
@@ -111,6 +122,11 @@ typedef struct {
     ngx_flag_t   errors;     /* problem bodies also for core errors */
     ngx_array_t *cors;       /* allowed origins, NULL none */
     ngx_flag_t   security_headers;
+
+    /* of this location or one around it, NULL when a server or http has it */
+    ngx_http_stoa_place_t *auth_at, *rate_at;
+    ngx_http_handler_pt    content; /* ours, if it has one, and from where */
+    ngx_http_stoa_place_t *content_at;
 } ngx_http_stoa_loc_conf_t;
 
 /* ---- per process state ---- */

@@ -67,7 +67,7 @@ ngx_http_stoa_conf_params(ngx_conf_t *cf, ngx_uint_t from,
 {
     const char *names[8];
     ngx_str_t  *value = cf->args->elts, text;
-    ngx_uint_t  i, k;
+    ngx_uint_t  i, k, seen = 0;
     ngx_int_t   number;
     size_t      len;
 
@@ -91,6 +91,13 @@ ngx_http_stoa_conf_params(ngx_conf_t *cf, ngx_uint_t from,
                                               n);
         }
 
+        if (seen & (1U << k)) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate parameter \"%V\"", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        seen |= 1U << k;
         text.data = value[i].data + len;
         text.len = value[i].len - len;
 
@@ -134,6 +141,16 @@ ngx_http_stoa_conf_settings(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     mcf->secrets = ngx_http_stoa_secret_mem(cf->pool, 4 * 1024 * 1024);
     if (mcf->secrets == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_file_info(mcf->settings_path.data, &fi) != NGX_FILE_ERROR
+        && ngx_is_dir(&fi))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" is a directory, \"stoa_settings\" names a "
+                           "file",
+                           &mcf->settings_path);
         return NGX_CONF_ERROR;
     }
 
@@ -248,6 +265,12 @@ ngx_http_stoa_conf_pool_timeout(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
              { "write=", 10, 3600000, 1, &mcf->pool_timeout[STOA_POOL_WRITE] },
              { "slow=", 10, 3600000, 1, &mcf->pool_timeout[STOA_POOL_SLOW] },
     };
+
+    if (mcf->pool_timeout_set) {
+        return "is duplicate";
+    }
+
+    mcf->pool_timeout_set = 1;
 
     return ngx_http_stoa_conf_params(cf, 1, params,
                                      sizeof(params) / sizeof(params[0]));
@@ -368,14 +391,23 @@ ngx_http_stoa_conf_limit_param(ngx_conf_t *cf, ngx_str_t *v,
         return NGX_CONF_OK;
     }
 
-    if (v->len == 8 && ngx_strncmp(v->data, "key=user", 8) == 0) {
-        *kinds = 1;
-        return NGX_CONF_OK;
-    }
+    if (v->len >= 4 && ngx_strncmp(v->data, "key=", 4) == 0) {
 
-    if (v->len == 8 && ngx_strncmp(v->data, "key=addr", 8) == 0) {
-        *kinds = 2;
-        return NGX_CONF_OK;
+        if (v->len == 8 && ngx_strncmp(v->data, "key=user", 8) == 0) {
+            *kinds = 1;
+            return NGX_CONF_OK;
+        }
+
+        if (v->len == 8 && ngx_strncmp(v->data, "key=addr", 8) == 0) {
+            *kinds = 2;
+            return NGX_CONF_OK;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid key \"%V\", it must be \"key=user\" or "
+                           "\"key=addr\"",
+                           v);
+        return NGX_CONF_ERROR;
     }
 
     if (v->len == 7 && ngx_strncmp(v->data, "dry_run", 7) == 0) {
@@ -395,6 +427,54 @@ ngx_http_stoa_conf_limit_param(ngx_conf_t *cf, ngx_str_t *v,
 }
 
 
+/* Whether value[i] names what one before it has named. */
+static ngx_uint_t
+ngx_http_stoa_conf_limit_twice(ngx_str_t *value, ngx_uint_t i)
+{
+    ngx_uint_t k;
+    u_char    *eq;
+    size_t     len;
+
+    eq = ngx_strlchr(value[i].data, value[i].data + value[i].len, '=');
+    len = eq == NULL ? value[i].len : (size_t) (eq - value[i].data) + 1;
+
+    for (k = 2; k < i; k++) {
+        if (ngx_strncmp(value[k].data, value[i].data, len) == 0
+            && (eq != NULL || value[k].len == len))
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static char *
+ngx_http_stoa_conf_limit_login(ngx_http_stoa_main_conf_t *mcf,
+                               ngx_http_stoa_limit_t *limit, ngx_uint_t kinds)
+{
+    if (kinds != 0) {
+        return "class \"login\" counts by account and address, it has no "
+               "\"key\"";
+    }
+
+    if (limit->burst != 0 && limit->rate != 0) {
+        return "class \"login\" has no \"burst\"";
+    }
+
+    if (mcf->login_set) {
+        return "sets class \"login\" a second time";
+    }
+
+    mcf->login_set = 1;
+    limit->name = mcf->login.name;
+    mcf->login = *limit;
+
+    return NGX_CONF_OK;
+}
+
+
 /* stoa_limit class rate=600/m burst=100 key=user|addr [dry_run]; */
 char *
 ngx_http_stoa_conf_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
@@ -402,7 +482,7 @@ ngx_http_stoa_conf_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     static const char *const   names[] = { "auth", "read", "write", "scan",
                                            "login" };
     ngx_http_stoa_main_conf_t *mcf = conf;
-    ngx_http_stoa_limit_t      limit, *set;
+    ngx_http_stoa_limit_t      limit;
     ngx_str_t                 *value = cf->args->elts;
     ngx_uint_t                 i, cls, kinds, login;
 
@@ -428,6 +508,13 @@ ngx_http_stoa_conf_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_http_stoa_conf_limit_twice(value, i)) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate parameter \"%V\"", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
         if (ngx_http_stoa_conf_limit_param(cf, &value[i], &limit, &kinds)
             != NGX_CONF_OK)
         {
@@ -440,19 +527,7 @@ ngx_http_stoa_conf_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     if (login) {
-        if (kinds != 0) {
-            return "class \"login\" counts by account and address, it has no "
-                   "\"key\"";
-        }
-
-        if (limit.burst != 0 && limit.rate != 0) {
-            return "class \"login\" has no \"burst\"";
-        }
-
-        set = &mcf->login;
-        limit.name = set->name;
-        *set = limit;
-        return NGX_CONF_OK;
+        return ngx_http_stoa_conf_limit_login(mcf, &limit, kinds);
     }
 
     if (kinds == 0) {
@@ -467,6 +542,15 @@ ngx_http_stoa_conf_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         limit.burst = limit.rate;
     }
 
+    if (mcf->limit_set[cls] & kinds) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "class \"%s\" with \"key=%s\" is set twice",
+                           ngx_http_stoa_classes[cls],
+                           mcf->limit_set[cls] & kinds & 1 ? "user" : "addr");
+        return NGX_CONF_ERROR;
+    }
+
+    mcf->limit_set[cls] |= kinds;
     limit.name = mcf->limit_user[cls].name;
 
     if (kinds & 1) {

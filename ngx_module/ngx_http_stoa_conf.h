@@ -31,9 +31,29 @@ NGX_HTTP_STOA_CONF(cors);
 char *ngx_http_stoa_conf_unknown(ngx_conf_t *cf, const char *what,
                                  ngx_str_t *word, const char *const *names,
                                  ngx_uint_t n);
+/* Another module's configuration of a location, NULL: no such module. */
+void *ngx_http_stoa_conf_of(ngx_conf_t *cf, ngx_http_conf_ctx_t *ctx,
+                            const char *module);
 /* After merging: warns of each "stoa_metrics" that nothing guards. */
 void ngx_http_stoa_conf_warn_shown(ngx_conf_t                *cf,
                                    ngx_http_stoa_main_conf_t *mcf);
+
+/* ngx_http_stoa_conf_check.c: what may stand beside each other. */
+
+/* Fills a place with where cmd stands now. */
+void ngx_http_stoa_conf_place(ngx_conf_t *cf, ngx_command_t *cmd,
+                              ngx_http_stoa_place_t *at);
+/* The same in memory of cf's pool, but NULL in *at outside of locations. */
+ngx_int_t ngx_http_stoa_conf_noted(ngx_conf_t *cf, ngx_command_t *cmd,
+                                   ngx_http_stoa_place_t **at);
+/* The directive makes settings and the zone necessary. */
+void ngx_http_stoa_conf_use(ngx_conf_t *cf, ngx_command_t *cmd);
+/* Makes the location's content handler, which must be the only one. */
+char *ngx_http_stoa_conf_content(ngx_conf_t *cf, ngx_command_t *cmd,
+                                 ngx_http_stoa_loc_conf_t *lcf,
+                                 ngx_http_handler_pt       handler);
+/* When a location is merged: refuses what would be ignored. */
+char *ngx_http_stoa_conf_check(ngx_conf_t *cf, ngx_http_stoa_loc_conf_t *conf);
 
 /* ngx_http_stoa_setup.c */
 

@@ -44,7 +44,6 @@ ngx_http_stoa_conf_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_stoa_main_conf_t *mcf;
     ngx_http_stoa_loc_conf_t  *lcf = conf;
-    ngx_http_core_loc_conf_t  *clcf;
     char                      *rv;
 
     rv = ngx_conf_set_flag_slot(cf, cmd, conf);
@@ -54,13 +53,9 @@ ngx_http_stoa_conf_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_stoa_module);
-    mcf->used = 1;
     mcf->served = 1;
 
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-    clcf->handler = ngx_http_stoa_handler;
-
-    return NGX_CONF_OK;
+    return ngx_http_stoa_conf_content(cf, cmd, lcf, ngx_http_stoa_handler);
 }
 
 
@@ -69,20 +64,21 @@ char *
 ngx_http_stoa_conf_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_stoa_main_conf_t *mcf;
-    ngx_http_core_loc_conf_t  *clcf;
     ngx_http_stoa_shown_t     *shown;
+    char                      *rv;
 
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_stoa_module);
-    mcf->used = 1;
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     if (ngx_strcmp(cmd->name.data, "stoa_metrics") != 0) {
-        clcf->handler = ngx_http_stoa_health_handler;
-        return NGX_CONF_OK;
+        return ngx_http_stoa_conf_content(cf, cmd, conf,
+                                          ngx_http_stoa_health_handler);
     }
 
-    clcf->handler = ngx_http_stoa_status_handler;
+    rv = ngx_http_stoa_conf_content(cf, cmd, conf,
+                                    ngx_http_stoa_status_handler);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
 
     if (mcf->shown == NULL) {
         mcf->shown = ngx_array_create(cf->pool, 1,
@@ -105,7 +101,7 @@ ngx_http_stoa_conf_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-static void *
+void *
 ngx_http_stoa_conf_of(ngx_conf_t *cf, ngx_http_conf_ctx_t *ctx,
                       const char *module)
 {
@@ -261,13 +257,12 @@ ngx_http_stoa_conf_roles(ngx_conf_t *cf, u_char *p, u_char *last,
 char *
 ngx_http_stoa_conf_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    static const char *const words[] = { "off", "optional", "required", NULL };
-    static const char *const params[] = { "role=" };
-    ngx_http_stoa_main_conf_t *mcf;
-    ngx_http_stoa_loc_conf_t  *lcf = conf;
-    ngx_command_t              word = *cmd;
-    ngx_str_t                 *value = cf->args->elts;
-    char                      *rv;
+    static const char *const  words[] = { "off", "optional", "required", NULL };
+    static const char *const  params[] = { "role=" };
+    ngx_http_stoa_loc_conf_t *lcf = conf;
+    ngx_command_t             word = *cmd;
+    ngx_str_t                *value = cf->args->elts;
+    char                     *rv;
 
     word.offset = offsetof(ngx_http_stoa_loc_conf_t, auth);
     word.post = (void *) (uintptr_t) words;
@@ -280,12 +275,19 @@ ngx_http_stoa_conf_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     lcf->roles = 0;
 
     if (lcf->auth != 0) {
-        mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_stoa_module);
-        mcf->used = 1;
+        ngx_http_stoa_conf_use(cf, cmd);
+
+        if (ngx_http_stoa_conf_noted(cf, cmd, &lcf->auth_at) != NGX_OK) {
+            return NGX_CONF_ERROR;
+        }
     }
 
     if (cf->args->nelts == 2) {
         return NGX_CONF_OK;
+    }
+
+    if (value[2].len == 5 && ngx_strncmp(value[2].data, "role=", 5) == 0) {
+        return "has an empty \"role=\", it must be like role=admin,organizer";
     }
 
     if (value[2].len < 6 || ngx_strncmp(value[2].data, "role=", 5) != 0) {
@@ -306,12 +308,11 @@ ngx_http_stoa_conf_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 char *
 ngx_http_stoa_conf_limit_apply(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    static const char *const   words[] = { "auth", "read", "write", "scan",
-                                           "off" };
-    ngx_http_stoa_main_conf_t *mcf;
-    ngx_http_stoa_loc_conf_t  *lcf = conf;
-    ngx_str_t                 *value = cf->args->elts;
-    ngx_uint_t                 i;
+    static const char *const  words[] = { "auth", "read", "write", "scan",
+                                          "off" };
+    ngx_http_stoa_loc_conf_t *lcf = conf;
+    ngx_str_t                *value = cf->args->elts;
+    ngx_uint_t                i;
 
     if (lcf->rate != NGX_CONF_UNSET_UINT) {
         return "is duplicate";
@@ -320,14 +321,92 @@ ngx_http_stoa_conf_limit_apply(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     for (i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         if (ngx_strcmp(value[1].data, words[i]) == 0) {
             lcf->rate = STOA_RATE_AUTH + i;
-            mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_stoa_module);
-            mcf->used = 1;
-            return NGX_CONF_OK;
+            ngx_http_stoa_conf_use(cf, cmd);
+
+            return ngx_http_stoa_conf_noted(cf, cmd, &lcf->rate_at) == NGX_OK
+                     ? NGX_CONF_OK
+                     : NGX_CONF_ERROR;
         }
     }
 
     return ngx_http_stoa_conf_unknown(cf, "limit class", &value[1], words,
                                       sizeof(words) / sizeof(words[0]));
+}
+
+
+/*
+ * An origin as browsers write it: scheme and host in lower case, a port only
+ * when it is not the scheme's own.  Anything else would never be met.
+ */
+static const char *
+ngx_http_stoa_conf_origin(ngx_str_t *origin)
+{
+    u_char    *p = origin->data, *last = p + origin->len, *host;
+    ngx_int_t  port;
+    ngx_uint_t bracket;
+
+    if (p == last || *p < 'a' || *p > 'z') {
+        return "it must be like https://app.example";
+    }
+
+    while (p < last
+           && ((*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9') || *p == '+'
+               || *p == '-' || *p == '.'))
+    {
+        p++;
+    }
+
+    if (last - p < 4 || ngx_strncmp(p, "://", 3) != 0) {
+        return "it must be like https://app.example";
+    }
+
+    host = p += 3;
+    bracket = *p == '[';
+
+    while (p < last
+           && ((*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9') || *p == '-'
+               || *p == '.' || *p == '_'
+               || (bracket && (*p == '[' || *p == ':' || *p == ']'))))
+    {
+        p++;
+    }
+
+    if (p < last && *p >= 'A' && *p <= 'Z') {
+        return "browsers send it in lower case";
+    }
+
+    if (p < last && *p == '*') {
+        return "it must be exact, browsers send no \"*\"";
+    }
+
+    if (bracket) {
+        while (p > host && p[-1] != ']') {
+            p--;
+        }
+    }
+
+    if (p == host || (p < last && *p != ':')) {
+        return "it must be like https://app.example";
+    }
+
+    if (p == last) {
+        return NULL;
+    }
+
+    p++;
+    port = ngx_atoi(p, (size_t) (last - p));
+
+    if (port < 1 || port > 65535 || *p == '0') {
+        return "its port is not between 1 and 65535";
+    }
+
+    if ((port == 443 && ngx_strncmp(origin->data, "https://", 8) == 0)
+        || (port == 80 && ngx_strncmp(origin->data, "http://", 7) == 0))
+    {
+        return "browsers leave out the scheme's own port";
+    }
+
+    return NULL;
 }
 
 
@@ -337,8 +416,8 @@ ngx_http_stoa_conf_cors(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_stoa_loc_conf_t *lcf = conf;
     ngx_str_t                *value = cf->args->elts, *origin;
-    ngx_uint_t                i;
-    u_char                   *p;
+    ngx_uint_t                i, k;
+    const char               *why;
 
     if (lcf->cors != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
@@ -355,18 +434,22 @@ ngx_http_stoa_conf_cors(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     for (i = 1; i < cf->args->nelts; i++) {
-        p = (u_char *) ngx_strstr(value[i].data, "://");
-
         if (ngx_strcmp(value[i].data, "*") == 0) {
             return "takes exact origins, \"*\" would let every site use a "
                    "visitor's token";
         }
 
-        if (p == NULL || p[3] == '\0' || ngx_strchr(p + 3, '/') != NULL) {
+        why = ngx_http_stoa_conf_origin(&value[i]);
+
+        for (k = 1; k < i; k++) {
+            if (ngx_strcmp(value[k].data, value[i].data) == 0) {
+                why = "it is there twice";
+            }
+        }
+
+        if (why != NULL) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid origin \"%V\", it must be like "
-                               "https://app.example",
-                               &value[i]);
+                               "invalid origin \"%V\", %s", &value[i], why);
             return NGX_CONF_ERROR;
         }
 

@@ -212,6 +212,11 @@ ngx_http_stoa_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     if (conf->auth == NGX_CONF_UNSET_UINT) {
         conf->roles = prev->roles;
+        conf->auth_at = prev->auth_at;
+    }
+
+    if (conf->rate == NGX_CONF_UNSET_UINT) {
+        conf->rate_at = prev->rate_at;
     }
 
     ngx_conf_merge_uint_value(conf->auth, prev->auth, 0);
@@ -239,7 +244,7 @@ ngx_http_stoa_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->security_headers = 1;
     }
 
-    return NGX_CONF_OK;
+    return ngx_http_stoa_conf_check(cf, conf);
 }
 
 

@@ -410,13 +410,19 @@ ngx_http_stoa_setup(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
 
     if (mcf->settings_path.data == NULL) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"stoa_settings\" directive is required");
+                           "\"stoa_settings\" directive is required by "
+                           "\"%V\" of %V:%ui",
+                           &mcf->used_at.name, &mcf->used_at.file,
+                           mcf->used_at.line);
         return NGX_ERROR;
     }
 
     if (mcf->zone == NULL) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"stoa_zone\" directive is required");
+                           "\"stoa_zone\" directive is required by \"%V\" of "
+                           "%V:%ui",
+                           &mcf->used_at.name, &mcf->used_at.file,
+                           mcf->used_at.line);
         return NGX_ERROR;
     }
 

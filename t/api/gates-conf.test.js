@@ -72,6 +72,9 @@ const MISTAKES = [
   [{ http: 'stoa_pool queue_timeout=2x;' },
     'invalid value "queue_timeout=2x", 1 to 60000 milliseconds is allowed'],
   [{ http: 'stoa_pool fast=1;\nstoa_pool fast=2;' }, '"stoa_pool" directive is duplicate'],
+  [{ http: 'stoa_pool fast=6 fast=7;' }, 'duplicate parameter "fast=7"'],
+  [{ http: 'stoa_pool_timeout fast=1s;\nstoa_pool_timeout fast=2s;' },
+    '"stoa_pool_timeout" directive is duplicate'],
   [{ http: 'stoa_pool_timeout quick=3s;' }, 'invalid parameter "quick=3s"'],
   [{ http: 'stoa_hash threads=0;' },
     'invalid value "threads=0", 1 to 256 is allowed'],
@@ -87,6 +90,18 @@ const MISTAKES = [
     '"stoa_limit" directive must have "rate" parameter'],
   [{ http: 'stoa_limit read rate=1/s;' },
     '"stoa_limit" directive must have "key" parameter'],
+  [{ http: 'stoa_limit read rate=1/s key=usr;' },
+    'invalid key "key=usr", it must be "key=user" or "key=addr"'],
+  [{ http: 'stoa_limit read rate=1/s key=addr key=user;' },
+    'duplicate parameter "key=user"'],
+  [{ http: 'stoa_limit read rate=1/s key=user rate=2/s;' },
+    'duplicate parameter "rate=2/s"'],
+  [{ http: 'stoa_limit read rate=1/s key=user;\nstoa_limit read rate=2/s key=user;' },
+    'class "read" with "key=user" is set twice'],
+  [{ http: 'stoa_limit read rate=1/s key=addr;\nstoa_limit read off;' },
+    'class "read" with "key=addr" is set twice'],
+  [{ http: 'stoa_limit login rate=1/s;\nstoa_limit login off;' },
+    'sets class "login" a second time'],
   [{ http: 'stoa_limit none rate=1/s key=user;' },
     'class "none" has no limit to set'],
   [{ http: 'stoa_limit login rate=1/s key=addr;' },
@@ -97,12 +112,16 @@ const MISTAKES = [
   [{ http: 'stoa_zone main:4k;', base: false }, 'zone "main" is too small'],
   [{ http: 'stoa_settings /no/such/file;', base: false },
     '"/no/such/file" cannot be read'],
+  [{ http: 'stoa_settings /tmp;', base: false },
+    '"/tmp" is a directory, "stoa_settings" names a file'],
   [{ location: 'stoa_auth requred;' },
     'invalid value "requred", did you mean "required"?'],
   [{ location: 'stoa_auth required rol=admin;' },
     'invalid parameter "rol=admin", did you mean "role="?'],
   [{ location: 'stoa_auth required role=admin,orgnizer;' },
     'invalid role "orgnizer", did you mean "organizer"?'],
+  [{ location: 'stoa_auth required role=;' },
+    'has an empty "role=", it must be like role=admin,organizer'],
   [{ location: 'stoa_auth off role=admin;' },
     '"stoa_auth" directive off has no "role"'],
   [{ location: 'stoa_limit_apply wriet;' },
@@ -116,17 +135,53 @@ const MISTAKES = [
   [{ server: 'stoa_cors *;' }, '"stoa_cors" directive takes exact origins'],
   [{ server: 'stoa_cors https://a.example/x;' },
     'invalid origin "https://a.example/x"'],
+  [{ server: 'stoa_cors https://*.example;' },
+    'invalid origin "https://*.example", it must be exact'],
+  [{ server: 'stoa_cors https://A.B;' }, 'browsers send it in lower case'],
+  [{ server: 'stoa_cors HTTPS://a.b;' }, 'invalid origin "HTTPS://a.b"'],
+  [{ server: 'stoa_cors https://a.b:443;' },
+    "browsers leave out the scheme's own port"],
+  [{ server: 'stoa_cors http://a.b:80;' },
+    "browsers leave out the scheme's own port"],
+  [{ server: 'stoa_cors https://a.b:99999;' },
+    'its port is not between 1 and 65535'],
+  [{ server: 'stoa_cors https://a.b:0443;' },
+    'its port is not between 1 and 65535'],
+  [{ server: 'stoa_cors https://;' }, 'invalid origin "https://"'],
+  [{ server: 'stoa_cors https://a.b https://c.d https://a.b;' },
+    'invalid origin "https://a.b", it is there twice'],
   [{ server: 'stoa_errors maybe;' },
     'invalid value "maybe" in "stoa_errors" directive'],
   [{ server: 'stoa_api on;' }, '"stoa_api" directive is not allowed here'],
+  /* what would be ignored in silence */
+  [{ location: 'stoa_api on;\nstoa_auth required role=admin;' },
+    '"stoa_auth" is not for the "stoa_api on" of'],
+  [{ location: 'stoa_auth optional;\nlocation /a/b/ { stoa_api on; }\n' },
+    '"stoa_auth" is not for the "stoa_api on" of', 'stoa_auth optional;'],
+  [{ location: 'stoa_api on;\nstoa_limit_apply read;' },
+    '"stoa_limit_apply" is not for the "stoa_api on" of'],
+  [{ location: 'stoa_metrics;\nstoa_api on;' },
+    '"stoa_api" directive cannot answer here'],
+  [{ location: 'stoa_api on;\nstoa_health;' },
+    '"stoa_health" directive cannot answer here'],
+  [{ location: 'proxy_pass http://127.0.0.1:9;\nstoa_metrics;' },
+    '"stoa_metrics" directive cannot answer here'],
+  [{ location: 'stoa_api on;\nproxy_pass http://127.0.0.1:9;' },
+    '"stoa_api" directive cannot answer here', 'stoa_api on;'],
+  [{ location: ' stoa_health;\nstoa_health;' },
+    '"stoa_health" directive is duplicate'],
+  [{ location: 'return 204;\nstoa_api on;' },
+    '"stoa_api" is never reached, "return" answers before it'],
+  [{ location: 'return 204;\nstoa_auth required;' },
+    '"stoa_auth" is never reached, "return" answers before it'],
   [{ location: 'stoa_metrics now;' },
     'invalid number of arguments in "stoa_metrics" directive'],
 ];
 
 test('a mistake has its sentence, file and line', () => {
-  for (const [change, sentence] of MISTAKES) {
+  for (const [change, sentence, where] of MISTAKES) {
     const { ok, said, text } = trial(change);
-    const wrong = (change.http ?? change.server ?? change.location)
+    const wrong = where ?? (change.http ?? change.server ?? change.location)
       .split('\n').at(-1);
     const line = text.split('\n').indexOf(wrong) + 1;
 
@@ -136,13 +191,46 @@ test('a mistake has its sentence, file and line', () => {
   }
 });
 
+test('gates beside rows: what is right, what is only a warning', () => {
+  const right = [
+    /* of a server: for its other locations */
+    { server: 'stoa_auth required role=admin;\nstoa_limit_apply read;',
+      location: 'stoa_api on;' },
+    { location: 'stoa_auth off;\nstoa_limit_apply off;\nstoa_api on;' },
+    { location: `stoa_auth required;
+      location /a/b/ { stoa_auth off; stoa_api on; }` },
+    { location: 'if ($arg_a) { return 403; }\nstoa_api on;' },
+    { location: 'if ($arg_a) { return 403; }\nstoa_auth required;' },
+    { location: 'set $a 1;\nrewrite ^/b /c break;\nstoa_api on;' },
+    { server: 'stoa_auth required;', location: 'return 204;' },
+    { location: 'try_files $uri /x;\nlimit_except GET {\nstoa_api on;\n}' },
+    { location: 'proxy_pass http://127.0.0.1:9;\nstoa_auth required;' },
+    { server: 'stoa_cors https://a.example https://[::1]:8443 app://localhost;' },
+  ];
+
+  for (const change of right) {
+    const { ok, said } = trial(change);
+
+    assert.ok(ok, `${JSON.stringify(change)}: ${said}`);
+    assert.doesNotMatch(said, /\[warn\]/);
+  }
+  for (const gate of ['stoa_limit_apply read;', 'stoa_auth optional;']) {
+    const { ok, said } = trial({ location: `return 204;\n${gate}` });
+
+    assert.ok(ok, said);
+    assert.match(said, /\[warn\].*is never reached, "return" answers/);
+  }
+});
+
 test('rows need settings and a zone that is large enough', () => {
   const api = { location: 'stoa_api on;', base: false };
   const file = `stoa_settings ${settings};`;
 
-  assert.match(trial(api).said, /"stoa_settings" directive is required/);
+  /* the line that needs them, not the one that closes http */
+  assert.match(trial(api).said,
+    /"stoa_settings" directive is required by "stoa_api" of .*nginx\.conf:13 /);
   assert.match(trial({ ...api, http: file }).said,
-    /"stoa_zone" directive is required/);
+    /"stoa_zone" directive is required by "stoa_api" of .*nginx\.conf:13 /);
   assert.match(trial({ ...api, http: `${file} stoa_zone main:64k;` }).said,
     /zone "main" is too small, it needs \d+k/);
 });
