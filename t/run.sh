@@ -317,7 +317,7 @@ fuzz_one()
     seeds=t/fuzz/corpus/${name#fuzz_}
     dict=t/fuzz/${name#fuzz_}.dict
     # shellcheck disable=SC2046
-    "build/fuzz/$name" -max_total_time="$FUZZ_SECONDS" -timeout=10 \
+    "build/fuzz/$name" -max_total_time="$FUZZ_SECONDS" -timeout=30 \
         -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="build/fuzz/findings/$name-" \
         $([ -e "$dict" ] && echo "-dict=$dict") \

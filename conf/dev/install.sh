@@ -57,8 +57,9 @@ packages()
         echo nginx redis-server redis-tools postgresql curl ca-certificates ;;
     test)
         echo nginx redis-server postgresql nodejs npm libcmocka-dev clang \
-            clang-format cppcheck shellcheck zbar-tools poppler-utils \
-            chromium curl prometheus libtap-parser-sourcehandler-pgtap-perl \
+            libclang-rt-dev clang-format cppcheck shellcheck zbar-tools \
+            poppler-utils chromium curl prometheus \
+            libtap-parser-sourcehandler-pgtap-perl \
             "postgresql-@PG@-pgtap" "postgresql-@PG@-plpgsql-check" ;;
     asan)
         echo dpkg-dev libpcre2-dev zlib1g-dev valgrind ;;
