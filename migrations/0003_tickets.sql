@@ -15,6 +15,7 @@ create table app.events (
     timezone      text not null,
     location      text,
     online_link   text,
+    banner_image_url text,
     capacity      int,
     sold          int not null default 0,
     currency      text not null,
@@ -38,6 +39,7 @@ create table app.events (
         references app.users (id),
     constraint events_status_check check (
         status in ('draft', 'published', 'cancelled')),
+    constraint events_banner_check check (banner_image_url ~ '^https://'),
     constraint events_times_check check (ends_at > starts_at),
     constraint events_currency_check check (currency ~ '^[A-Z]{3}$'),
     constraint events_sold_check check (sold >= 0),
@@ -46,6 +48,8 @@ create table app.events (
 ) with (fillfactor = 70);
 
 create index events_public_idx on app.events (starts_at, id)
+    where status = 'published';
+create index events_upcoming_idx on app.events (ends_at)
     where status = 'published';
 create index events_organizer_idx on app.events (organizer_id, created_at, id);
 create index events_search_idx on app.events using gin (search);
@@ -113,6 +117,7 @@ create table app.promo_codes (
     per_user    int not null default 1,
     valid_from  timestamptz,
     valid_until timestamptz,
+    version     int not null default 1,
     created_at  timestamptz not null,
     constraint promo_codes_pkey primary key (id),
     constraint promo_codes_event_fkey foreign key (event_id)
@@ -169,6 +174,9 @@ create table app.orders (
 
 create index orders_buyer_idx on app.orders (buyer_id, created_at, id);
 create index orders_event_idx on app.orders (event_id, created_at, id);
+-- what a promo code was used for, before it is deleted
+create index orders_promo_idx on app.orders (promo_id)
+    where promo_id is not null;
 -- holds that run out, by event (before a refusal) and by time (sweep)
 create index orders_holds_idx on app.orders (event_id, reserved_until)
     where status in ('reserved', 'awaiting_payment', 'payment_failed');

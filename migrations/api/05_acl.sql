@@ -16,6 +16,11 @@ select t.id, a.user_id, a.relation
 from app.ticket_types t
 join api.acl_event a on a.id = t.event_id;
 
+create or replace view api.acl_promo_code as
+select p.id, a.user_id, a.relation
+from app.promo_codes p
+join api.acl_event a on a.id = p.event_id;
+
 create or replace view api.acl_order as
 select o.id, o.buyer_id as user_id, 'owner' as relation
 from app.orders o

@@ -63,52 +63,6 @@ from app.ticket_types t
 join app.events e on e.id = t.event_id
 join app.type_stock s on s.id = t.id;
 
-create or replace view api.events_list as
-select e.id, e.title, e.starts_at, e.created_at, e.currency, e.search,
-    e.location, e.ends_at > app.now() as upcoming, p.free,
-    json_build_object(
-        'id', e.id,
-        'title', e.title,
-        'startsAt', app.ts(e.starts_at),
-        'endsAt', app.ts(e.ends_at),
-        'timezone', e.timezone,
-        'location', e.location,
-        'currency', e.currency,
-        'status', e.status,
-        'organizerId', e.organizer_id,
-        'minPriceCents', p.min_price,
-        'maxPriceCents', p.max_price,
-        'remaining', p.remaining,
-        'soldOut', p.remaining = 0) as item
-from app.events e
-cross join lateral (
-    select min(t.price_cents) as min_price, max(t.price_cents) as max_price,
-        coalesce(min(t.price_cents) = 0, false) as free,
-        least(e.capacity - e.sold, sum(s.remaining)) as remaining
-    from app.ticket_types t
-    join app.type_stock s on s.id = t.id
-    where t.event_id = e.id) p
-where e.status = 'published';
-
-create or replace view api.events_mine as
-select e.id, e.title, e.starts_at, e.created_at, e.status, e.search,
-    a.user_id,
-    json_build_object(
-        'id', e.id,
-        'title', e.title,
-        'startsAt', app.ts(e.starts_at),
-        'endsAt', app.ts(e.ends_at),
-        'timezone', e.timezone,
-        'location', e.location,
-        'currency', e.currency,
-        'status', e.status,
-        'capacity', e.capacity,
-        'sold', e.sold,
-        'version', e.version,
-        'createdAt', app.ts(e.created_at)) as item
-from app.events e
-join api.acl_event a on a.id = e.id and a.relation = 'manage';
-
 -- Seats of holds that ran out: of one type, or of the whole event.  Called
 -- only where there are such holds, so that the plan of a plain read stays
 -- small: starting the executor costs more here than reading the rows.
@@ -131,8 +85,66 @@ end $$;
 
 grant execute on function app.lapsed_seats(uuid, uuid) to stoa_edge;
 
+create or replace view api.events_list as
+select e.id, e.title, e.starts_at, e.created_at, e.currency, e.search,
+    e.location, e.ends_at > app.now() as upcoming, p.free,
+    json_build_object(
+        'id', e.id,
+        'title', e.title,
+        'startsAt', app.ts(e.starts_at),
+        'endsAt', app.ts(e.ends_at),
+        'timezone', e.timezone,
+        'location', e.location,
+        'bannerImageUrl', e.banner_image_url,
+        'currency', e.currency,
+        'status', e.status,
+        'organizerId', e.organizer_id,
+        'minPriceCents', p.min_price,
+        'maxPriceCents', p.max_price,
+        'remaining', p.remaining,
+        'soldOut', p.remaining = 0) as item
+from app.events e
+cross join lateral (
+    select exists (
+        select from app.orders o
+        where o.event_id = e.id
+            and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
+            and o.reserved_until <= app.now()) as lapsed
+    offset 0) h
+cross join lateral (
+    select min(t.price_cents) as min_price, max(t.price_cents) as max_price,
+        coalesce(min(t.price_cents) = 0, false) as free,
+        greatest(0, least(
+            e.capacity - e.sold + case when h.lapsed
+                then app.lapsed_seats(e.id, null) else 0 end,
+            coalesce(sum(t.quota - t.sold + case when h.lapsed
+                then app.lapsed_seats(e.id, t.id) else 0 end), 0)))
+            as remaining
+    from app.ticket_types t
+    where t.event_id = e.id) p
+where e.status = 'published';
+
+create or replace view api.events_mine as
+select e.id, e.title, e.starts_at, e.created_at, e.status, e.search,
+    a.user_id,
+    json_build_object(
+        'id', e.id,
+        'title', e.title,
+        'startsAt', app.ts(e.starts_at),
+        'endsAt', app.ts(e.ends_at),
+        'timezone', e.timezone,
+        'location', e.location,
+        'currency', e.currency,
+        'status', e.status,
+        'capacity', e.capacity,
+        'sold', e.sold,
+        'version', e.version,
+        'createdAt', app.ts(e.created_at)) as item
+from app.events e
+join api.acl_event a on a.id = e.id and a.relation = 'manage';
+
 create or replace view api.events_detail as
-select e.id, e.status, e.organizer_id, e.version,
+select e.id, e.status, e.organizer_id, e.version, e.online_link,
     e.version || '.' || left(md5(b.body::text), 12) as etag, b.body
 from app.events e
 cross join lateral (
@@ -164,6 +176,7 @@ cross join lateral (
         'endsAt', app.ts(e.ends_at),
         'timezone', e.timezone,
         'location', e.location,
+        'bannerImageUrl', e.banner_image_url,
         'capacity', e.capacity,
         'sold', e.sold,
         'currency', e.currency,
@@ -192,12 +205,40 @@ begin
         where a.id = event and a.user_id = actor);
 end $$;
 
+-- Where to meet online is for those who come and those who work there; asked
+-- only of events that have a link and of callers who are signed in.  The tag
+-- tells the two texts apart.
+create or replace function api.events_linked(event uuid, actor uuid,
+    roles text[])
+returns boolean
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return api.events_visible(event, actor, roles) or exists (
+        select from app.tickets t
+        where t.holder_id = actor and t.event_id = event
+            and t.state in ('valid', 'admitted', 'exited'));
+end $$;
+
+create or replace function api.events_with_link(body json, link text)
+returns json
+language sql immutable
+as $$
+    select (left(body::text, -1) || ', "onlineLink" : ' || to_json(link)
+        || '}')::json
+$$;
+
+-- To those who manage it.
 create or replace function app.event_answer(event uuid, status int)
 returns api.answer
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-    select app.ok($2, d.body, d.etag)
+    select case when d.online_link is null then app.ok($2, d.body, d.etag)
+        else app.ok($2, api.events_with_link(d.body, d.online_link),
+            d.etag || '.l') end
     from api.events_detail d
     where d.id = event
 $$;
@@ -222,6 +263,11 @@ begin
         return app.fault('/timezone', 'unknown', 'is not a known time zone');
     end if;
 
+    if body->>'banner_image_url' !~ '^https://' then
+        return app.fault('/bannerImageUrl', 'format',
+            'must be an https URL');
+    end if;
+
     return null;
 end $$;
 
@@ -242,12 +288,13 @@ begin
     end if;
 
     insert into app.events (id, organizer_id, title, description, starts_at,
-        ends_at, timezone, location, online_link, capacity, currency, reentry,
-        created_at, updated_at)
+        ends_at, timezone, location, online_link, banner_image_url, capacity,
+        currency, reentry, created_at, updated_at)
     values (v_id, (ctx).actor, body->>'title', body->>'description',
         (body->>'starts_at')::timestamptz, (body->>'ends_at')::timestamptz,
         body->>'timezone', body->>'location', body->>'online_link',
-        (body->>'capacity')::int, coalesce(body->>'currency', 'EUR'),
+        body->>'banner_image_url', (body->>'capacity')::int,
+        coalesce(body->>'currency', 'EUR'),
         coalesce((body->>'reentry')::boolean, false), v_now, v_now);
 
     perform app.audit(ctx, 'event.create', 'event', v_id::text, body);
@@ -319,6 +366,8 @@ begin
             else e.location end,
         online_link = case when body ? 'online_link'
             then body->>'online_link' else e.online_link end,
+        banner_image_url = case when body ? 'banner_image_url'
+            then body->>'banner_image_url' else e.banner_image_url end,
         capacity = case when body ? 'capacity'
             then (body->>'capacity')::int else e.capacity end,
         currency = coalesce(body->>'currency', e.currency),
@@ -358,6 +407,18 @@ begin
     if v_old.status <> 'draft' then
         return app.fail('INVALID_STATE', json_build_object(
             'detail', 'the event is ' || v_old.status));
+    end if;
+
+    if v_old.ends_at <= app.now() then
+        return app.fail('INVALID_STATE', json_build_object(
+            'detail', 'the event is over'));
+    end if;
+
+    if not exists (select from app.ticket_types t
+        where t.event_id = v_old.id)
+    then
+        return app.fail('INVALID_STATE', json_build_object(
+            'detail', 'the event has no ticket type'));
     end if;
 
     update app.events e
@@ -417,8 +478,63 @@ begin
     return v_answer;
 end $$;
 
+-- A draft with the same ticket types; nothing of what was sold, nobody who
+-- helps, no promo code.  It is the caller's, or stays with whom it is of when
+-- an admin makes it.
+create or replace function api.events_duplicate(ctx api.ctx, id uuid)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id uuid := app.uuid7();
+    v_now timestamptz := app.now();
+begin
+    if not app.event_can(ctx, events_duplicate.id, 'manage') then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    insert into app.events (id, organizer_id, title, description, starts_at,
+        ends_at, timezone, location, online_link, banner_image_url, capacity,
+        currency, reentry, created_at, updated_at)
+    select v_id, case when app.is_admin(ctx) then e.organizer_id
+            else (ctx).actor end, e.title, e.description, e.starts_at,
+        e.ends_at, e.timezone, e.location, e.online_link, e.banner_image_url,
+        e.capacity, e.currency, e.reentry, v_now, v_now
+    from app.events e
+    where e.id = events_duplicate.id;
+
+    insert into app.ticket_types (id, event_id, name, description,
+        price_cents, quota, min_per_order, max_per_order, sales_start,
+        sales_end, valid_from, valid_until, sort, created_at, updated_at)
+    select app.uuid7(), v_id, t.name, t.description, t.price_cents, t.quota,
+        t.min_per_order, t.max_per_order, t.sales_start, t.sales_end,
+        t.valid_from, t.valid_until, t.sort, v_now, v_now
+    from app.ticket_types t
+    where t.event_id = events_duplicate.id
+    order by t.sort, t.id;
+
+    perform app.audit(ctx, 'event.duplicate', 'event', v_id::text,
+        jsonb_build_object('from', events_duplicate.id));
+
+    return app.event_answer(v_id, 201);
+end $$;
+
 
 -- ---- ticket types ----
+
+-- Whose event was cancelled stays as it was; status null: goes on.
+create or replace function app.event_ended(event uuid)
+returns api.answer
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select app.fail('INVALID_STATE', json_build_object(
+        'detail', 'the event was cancelled'))
+    from app.events e
+    where e.id = event and e.status = 'cancelled'
+$$;
 
 create or replace function app.type_answer(type uuid, status int)
 returns api.answer
@@ -555,6 +671,11 @@ begin
         return app.fail('PRECONDITION_FAILED');
     end if;
 
+    v_fault := app.event_ended(v_old.event_id);
+    if v_fault.status is not null then
+        return v_fault;
+    end if;
+
     v_fault := app.type_faults(body, v_old);
     if v_fault.status is not null then
         return v_fault;
@@ -652,15 +773,18 @@ begin
         select json_agg(json_build_object(
             'userId', u.id,
             'email', u.email,
-            'firstName', u.first_name,
-            'lastName', u.last_name,
+            'name', p.profile->>'name',
             'relation', s.relation) order by u.email)
         from app.event_staff s
         join app.users u on u.id = s.user_id
+        left join api.users_profile p on p.id = u.id
         where s.event_id = events_staff.id), '[]'));
 end $$;
 
 -- Also gives the role scanner, which the new token of the person will carry.
+-- By e-mail, which the caller must know; by id only who already helps at an
+-- event of the caller's, so that no id turns into an address.  The answer
+-- tells nothing that the caller did not say.
 create or replace function api.events_staff_add(ctx api.ctx, id uuid,
     user_id uuid, email text, relation text)
 returns api.answer
@@ -684,6 +808,10 @@ begin
     select u.* into v_user
     from app.users u
     where (u.id = events_staff_add.user_id
+                and (app.is_admin(ctx) or exists (
+                    select from app.event_staff s
+                    where s.user_id = u.id
+                        and app.event_can(ctx, s.event_id, 'manage')))
             or u.email = app.email(events_staff_add.email))
         and u.status = 'active'
     for no key update;
@@ -693,9 +821,11 @@ begin
             then '/userId' else '/email' end, 'unknown', 'has no account');
     end if;
 
-    if v_relation = 'manage' and not v_user.roles && '{organizer,admin}' then
+    if v_relation = 'manage'
+        and not v_user.roles && '{organizer,practitioner,admin}'
+    then
         return app.fault('/relation', 'not_allowed',
-            'manage is for organizers');
+            'manage is for organizers and practitioners');
     end if;
 
     insert into app.event_staff as s (event_id, user_id, relation, created_at)
@@ -715,9 +845,6 @@ begin
 
     return app.ok(201, json_build_object(
         'userId', v_user.id,
-        'email', v_user.email,
-        'firstName', v_user.first_name,
-        'lastName', v_user.last_name,
         'relation', v_relation));
 end $$;
 
@@ -832,7 +959,7 @@ language sql immutable
 as $$
     select case
         when cell is null then ''
-        when cell ~ '^\s*[-=+@\t\r]'
+        when cell ~ '^\s*[-=+@\t\r\uFF0D\uFF1D\uFF0B\uFF20]'
             then '"''' || replace(cell, '"', '""') || '"'
         when cell ~ '[",;\t\n\r]' then '"' || replace(cell, '"', '""') || '"'
         else cell

@@ -9,6 +9,7 @@
 /* clang-format off */
 #define STOA_EVENTS_OF  { "event", "id", "manage" }
 #define STOA_TYPES_OF   { "ticket_type", "id", "manage" }
+#define STOA_PROMOS_OF  { "promo_code", "id", "manage" }
 /* clang-format on */
 
 /* ---- events: fields ---- */
@@ -32,6 +33,9 @@
       .max = 300, .summary = "Where" },                                       \
     { .name = "online_link", .type = STOA_T_URL, .flags = STOA_NULLABLE,      \
       .max = 2000, .summary = "For those who are registered" },               \
+    { .name = "banner_image_url", .type = STOA_T_URL, .flags = STOA_NULLABLE, \
+      .max = 2000, .summary = "Picture of the event, https",                  \
+      .example = "\"https://example.org/banner.jpg\"" },                      \
     { .name = "capacity", .type = STOA_T_INT, .flags = STOA_NULLABLE,         \
       .min = 1, .max = 10000000,                                              \
       .summary = "Seats over all ticket types; null: the types' quotas" },    \
@@ -78,6 +82,8 @@ static const stoa_field_t stoa_events_cancel_body[] = {
 static const char *const stoa_events_states[] = { "draft", "published",
                                                   "cancelled", NULL };
 
+static const char *const stoa_events_past[] = { "false", "true", "all", NULL };
+
 static const stoa_field_t stoa_events_list_query[] = {
     { .name = "search",
       .type = STOA_T_TEXT,
@@ -95,8 +101,10 @@ static const stoa_field_t stoa_events_list_query[] = {
     { .name = "currency", .type = STOA_T_CURRENCY, .summary = "In it only" },
     { .name = "free", .type = STOA_T_BOOL, .summary = "Has a free ticket" },
     { .name = "past",
-      .type = STOA_T_BOOL,
-      .summary = "true: those that are over; false: those that are not" },
+      .type = STOA_T_ENUM,
+      .values = stoa_events_past,
+      .summary = "false (when absent): those that are not over; true: those "
+                 "that are; all: both" },
     stoa_end_field,
 };
 
@@ -107,7 +115,6 @@ static const stoa_filter_t stoa_events_list_filters[] = {
     { "starts_before", "e.starts_at < $starts_before" },
     { "currency", "e.currency = $currency" },
     { "free", "e.free = $free" },
-    { "past", "e.upcoming <> $past" },
     { NULL, NULL },
 };
 
@@ -115,6 +122,7 @@ static const stoa_sort_t stoa_events_list_sorts[] = {
     { "startsAt", "e.starts_at", "timestamptz", false },
     { "-startsAt", "e.starts_at", "timestamptz", true },
     { "title", "e.title", "text", false },
+    { "-title", "e.title", "text", true },
     { "-createdAt", "e.created_at", "timestamptz", true },
     { NULL, NULL, NULL, false },
 };
@@ -123,6 +131,8 @@ static const stoa_list_t stoa_events_list = {
     .from = "api.events_list e",
     .item = "e.item",
     .id = "e.id",
+    .where = "case coalesce($past, 'false') when 'all' then true when 'true' "
+             "then not e.upcoming else e.upcoming end",
     .sorts = stoa_events_list_sorts,
     .filters = stoa_events_list_filters,
     .limit = 20,
@@ -155,6 +165,7 @@ static const stoa_sort_t stoa_events_mine_sorts[] = {
     { "startsAt", "e.starts_at", "timestamptz", false },
     { "-startsAt", "e.starts_at", "timestamptz", true },
     { "title", "e.title", "text", false },
+    { "-title", "e.title", "text", true },
     { NULL, NULL, NULL, false },
 };
 
@@ -217,15 +228,18 @@ static const stoa_field_t stoa_types_update_body[] = {
 static const char *const stoa_staff_relations[] = { "scan", "manage", NULL };
 
 static const stoa_field_t stoa_staff_body[] = {
-    { .name = "user_id", .type = STOA_T_UUID, .summary = "Who; or by email" },
+    { .name = "user_id",
+      .type = STOA_T_UUID,
+      .summary = "Instead: who helps at another event of the caller's" },
     { .name = "email",
       .type = STOA_T_EMAIL,
       .max = 254,
-      .summary = "Who; or by userId" },
+      .summary = "Account of who shall help" },
     { .name = "relation",
       .type = STOA_T_ENUM,
       .values = stoa_staff_relations,
-      .summary = "scan (when absent): admits; manage: all, for organizers" },
+      .summary = "scan (when absent): admits; manage: all, for organizers "
+                 "and practitioners" },
     stoa_end_field,
 };
 
@@ -295,6 +309,28 @@ static const stoa_field_t stoa_promo_body[] = {
     stoa_end_field,
 };
 
+static const stoa_field_t stoa_promo_update_body[] = {
+    { .name = "max_uses",
+      .type = STOA_T_INT,
+      .min = 1,
+      .max = 10000000,
+      .summary = "Orders in all, not below those that there are" },
+    { .name = "per_user",
+      .type = STOA_T_INT,
+      .min = 1,
+      .max = 10000,
+      .summary = "Orders per buyer" },
+    { .name = "valid_from",
+      .type = STOA_T_TIME,
+      .flags = STOA_NULLABLE,
+      .summary = "From then on; null: at once" },
+    { .name = "valid_until",
+      .type = STOA_T_TIME,
+      .flags = STOA_NULLABLE,
+      .summary = "Until then; null: without end" },
+    stoa_end_field,
+};
+
 /* clang-format off */
 #define STOA_EVENTS_UPDATE(row_id, verb)                                      \
     .id = row_id, .method = verb, .path = "/api/v1/events/:id",               \
@@ -313,7 +349,7 @@ static const stoa_field_t stoa_promo_body[] = {
     .sql = "api.ticket_types_update($ctx, $id, $if_match, $body)",            \
     .body_kind = STOA_BODY_JSON, .body = stoa_types_update_body,              \
     .status = 200, .keyed = true, .if_match = true,                           \
-    .errors = { STOA_E_QUOTA_BELOW_SOLD },                                    \
+    .errors = { STOA_E_INVALID_STATE, STOA_E_QUOTA_BELOW_SOLD },              \
     .summary = "Change a ticket type; the quota never goes below what is "    \
                "sold.",                                                       \
     .tag = "events"
@@ -375,13 +411,20 @@ const stoa_endpoint_t stoa_api_events[] = {
         .of = STOA_OF_NONE,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
-        .sql = "select e.body, e.etag from api.events_detail e "
+        .sql = "select case when e.online_link is null or $actor is null or "
+               "not api.events_linked($id, $actor, $roles) then e.body else "
+               "api.events_with_link(e.body, e.online_link) end as body, "
+               "case when e.online_link is null or $actor is null or not "
+               "api.events_linked($id, $actor, $roles) then e.etag else "
+               "e.etag || '.l' end as etag "
+               "from api.events_detail e "
                "where e.id = $id and (e.status <> 'draft' or "
                "api.events_visible($id, $actor, $roles))",
         .body_kind = STOA_BODY_NONE,
         .status = 200,
         .errors = { STOA_E_NOT_FOUND },
-        .summary = "One event with its ticket types; drafts for their staff.",
+        .summary = "One event with its ticket types; drafts for their staff, "
+                   "the online link for staff and for who holds a ticket.",
         .tag = "events",
     },
     { STOA_EVENTS_UPDATE("events.update", STOA_PUT) },
@@ -400,7 +443,24 @@ const stoa_endpoint_t stoa_api_events[] = {
         .keyed = true,
         .if_match = true,
         .errors = { STOA_E_INVALID_STATE },
-        .summary = "Publish a draft: it is listed and on sale.",
+        .summary = "Publish a draft that has a ticket type and is not over: "
+                   "it is listed and on sale.",
+        .tag = "events",
+    },
+    {
+        .id = "events.duplicate",
+        .method = STOA_POST,
+        .path = "/api/v1/events/:id/duplicate",
+        .who = STOA_EVENTS_WHO,
+        .of = STOA_EVENTS_OF,
+        .rate = STOA_RATE_WRITE,
+        .pool = STOA_POOL_WRITE,
+        .sql = "api.events_duplicate($ctx, $id)",
+        .body_kind = STOA_BODY_JSON,
+        .status = 201,
+        .keyed = true,
+        .errors = { STOA_E_NOT_FOUND },
+        .summary = "Copy an event with its ticket types, as a draft.",
         .tag = "events",
     },
     {
@@ -601,8 +661,43 @@ const stoa_endpoint_t stoa_api_events[] = {
         .body = stoa_promo_body,
         .status = 201,
         .keyed = true,
-        .errors = { STOA_E_CONFLICT },
+        .errors = { STOA_E_CONFLICT, STOA_E_INVALID_STATE },
         .summary = "Add a promo code to an event.",
+        .tag = "events",
+    },
+    {
+        .id = "promo_codes.patch",
+        .method = STOA_PATCH,
+        .path = "/api/v1/promo-codes/:id",
+        .who = STOA_EVENTS_WHO,
+        .of = STOA_PROMOS_OF,
+        .rate = STOA_RATE_WRITE,
+        .pool = STOA_POOL_WRITE,
+        .sql = "api.promo_codes_update($ctx, $id, $if_match, $body)",
+        .body_kind = STOA_BODY_JSON,
+        .body = stoa_promo_update_body,
+        .status = 200,
+        .keyed = true,
+        .if_match = true,
+        .errors = { STOA_E_INVALID_STATE },
+        .summary = "Change how often and when a promo code works; validUntil "
+                   "ends it.",
+        .tag = "events",
+    },
+    {
+        .id = "promo_codes.delete",
+        .method = STOA_DELETE,
+        .path = "/api/v1/promo-codes/:id",
+        .who = STOA_EVENTS_WHO,
+        .of = STOA_PROMOS_OF,
+        .rate = STOA_RATE_WRITE,
+        .pool = STOA_POOL_WRITE,
+        .sql = "api.promo_codes_delete($ctx, $id, $if_match)",
+        .body_kind = STOA_BODY_NONE,
+        .status = 204,
+        .if_match = true,
+        .errors = { STOA_E_INVALID_STATE },
+        .summary = "Remove a promo code that no order used.",
         .tag = "events",
     },
     { .id = NULL },

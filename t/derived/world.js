@@ -80,6 +80,17 @@ export class World {
     return { id, eventId };
   }
 
+  async promo_code() {
+    const { eventId } = await this.event();
+    const { id } = must(await this.app.api('POST',
+      `/api/v1/events/${eventId}/promo-codes`, {
+        token: this.organizer.token,
+        body: { code: 'DERIVED', kind: 'percent', value: 5, maxUses: 9 },
+      }), 201).data;
+
+    return { id, eventId };
+  }
+
   async order(buyer) {
     const { eventId, type } = await this.event();
     const { data } = must(await this.app.order(buyer, type), 201);
