@@ -66,10 +66,14 @@ node:
 	@$(INSTALL) test
 	@conf/dev/node.sh --install
 
+# by the environment: the shell would read quotes in a name as its own
+run: export RUN_PORT := $(PORT)
+run: export RUN_STATE := $(STATE)
+run: export RUN_PROFILE := $(PROFILE)
 run:
 	@$(INSTALL) build run
 	@$(BUILD) VARIANT=release all
-	@exec conf/dev/run.sh '$(PORT)' '$(STATE)' '$(PROFILE)'
+	@exec conf/dev/run.sh "$$RUN_PORT" "$$RUN_STATE" "$$RUN_PROFILE"
 
 test:
 	@exec t/run.sh test

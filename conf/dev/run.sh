@@ -13,6 +13,10 @@
 #   STATE/log         everything that any of them has to say
 #   STATE/run         sockets, pids, and marks of steps that are done
 #
+# Nothing is written before arguments, folder and port are known to be good.
+# STATE/.lock belongs to this script, STATE/run/children names what it has
+# started, with start times: whoever outlives a killed script is found there.
+#
 # A step leaves its mark only when it is complete: a first start that was cut
 # short is told from a finished one, and said so instead of guessed about.
 
@@ -26,6 +30,9 @@ MODULE=$ROOT/build/ngx_http_stoa_module.so
 ME=$$
 PIDS=()         # children, in the order of their start
 STOPPING=
+PORT_LOCK=      # the file that this script has locked
+
+unset RUN_PORT RUN_STATE RUN_PROFILE    # make's way of handing them over
 
 say()
 {
@@ -42,12 +49,13 @@ die()
 
 check_arguments()
 {
+    local LC_ALL=C
+
     case $PORT in
     '' | *[!0-9]*) die "PORT=$PORT is not a number" ;;
+    0* | ??????*) die "PORT=$PORT is not between 1 and 65535" ;;
     esac
-    if [ "$PORT" -lt 1 ] || [ "$PORT" -gt 65535 ]; then
-        die "PORT=$PORT is not between 1 and 65535"
-    fi
+    [ "$PORT" -le 65535 ] || die "PORT=$PORT is not between 1 and 65535"
     if [ "$PORT" -lt 1024 ] && [ "$(id -u)" != 0 ]; then
         die "only root may listen on port $PORT; try PORT=8080"
     fi
@@ -62,7 +70,7 @@ check_arguments()
     *) STATE=$PWD/$STATE ;;
     esac
     case $STATE in
-    *[[:space:]\'\"\;\{\}\$\\]*)
+    *[!A-Za-z0-9_./+@$'\x80'-$'\xff'-]*)
         die "STATE=$STATE has characters that nginx or PostgreSQL would" \
             "misread; choose a plain path" ;;
     esac
@@ -77,29 +85,103 @@ port_is_free()
     ! (exec 3<> "/dev/tcp/127.0.0.1/$PORT") 2> /dev/null
 }
 
+# The port is this script's for its life: what two that start at the same
+# moment both found free, one of them gets.  The edge's own bind() is the last
+# judge, see edge_listens().
+take_port()
+{
+    local file=$ROOT/build/.port-$PORT
+
+    exec 7>> "$file"
+    flock -n 7 || port_is_taken
+    PORT_LOCK=$file
+    port_is_free || port_is_taken
+}
+
+port_is_taken()
+{
+    local next=$((PORT + 1))
+
+    [ "$next" -le 65535 ] || next=8080
+    die "port $PORT of 127.0.0.1 is taken; try make run PORT=$next"
+}
+
+# What stands in the way, seen without writing anything.
+check_folder()
+{
+    [ -e "$STATE" ] || return 0
+    [ -d "$STATE" ] || die "$STATE is not a folder; give one with STATE=dir"
+    [ -O "$STATE" ] || die "the folder $STATE belongs to somebody else;" \
+        "give another with STATE=dir"
+    [ -w "$STATE" ] || die "cannot write to the folder $STATE;" \
+        "give another with STATE=dir"
+    if [ -n "$(find "$STATE" -mindepth 1 -maxdepth 1 ! -name .lock \
+        -print -quit)" ] && [ ! -e "$STATE/.stoa" ]; then
+        die "the folder $STATE has files that are not Stoa's;" \
+            "give another with STATE=dir"
+    fi
+    if [ -e "$STATE/.lock" ]; then
+        exec 8>> "$STATE/.lock"
+        flock -n 8 || in_use
+        check_survivors
+    fi
+}
+
+in_use()
+{
+    die "another make run uses $STATE; stop it or give another folder with" \
+        "STATE=dir"
+}
+
+# When a process began, in ticks; nothing for one that is over.
+began()
+{
+    local stat
+
+    read -r stat 2> /dev/null < "/proc/$1/stat" || return 0
+    # shellcheck disable=SC2086
+    set -- ${stat##*) }
+    [ "$1" = Z ] || echo "${20}"
+}
+
+boot()
+{
+    cat /proc/sys/kernel/random/boot_id
+}
+
+# Who was started by a script that was killed and goes on without it: a
+# second PostgreSQL or Redis on the same files would destroy them.
+check_survivors()
+{
+    local id name pid since now who='' pids=''
+
+    [ -e "$STATE/run/children" ] || return 0
+    while read -r id name pid since; do
+        now=$(began "$pid")
+        # some kernels round the same time to the next tick now and then
+        if [ "$id" = "$(boot)" ] && [ -n "$now" ] \
+            && [ $((now - since)) -ge -2 ] && [ $((now - since)) -le 2 ]; then
+            who="$who${who:+, }$pid ($name)" pids="$pids $pid"
+        fi
+    done < "$STATE/run/children"
+    [ -z "$pids" ] || die "$STATE is still used by pid $who of a make run" \
+        "that was killed; stop it with: kill$pids"
+}
+
 make_folders()
 {
     local dir
 
     mkdir -p "$STATE" 2> /dev/null \
         || die "cannot make the folder $STATE; give another with STATE=dir"
-    [ -O "$STATE" ] || die "the folder $STATE belongs to somebody else;" \
-        "give another with STATE=dir"
-    [ -w "$STATE" ] || die "cannot write to the folder $STATE;" \
-        "give another with STATE=dir"
-    exec 8> "$STATE/.lock"
-    flock -n 8 || die "another make run uses $STATE; stop it or give" \
-        "another folder with STATE=dir"
-    if [ -n "$(find "$STATE" -mindepth 1 -maxdepth 1 ! -name .lock \
-        -print -quit)" ] && [ ! -e "$STATE/.stoa" ]; then
-        die "the folder $STATE has files that are not Stoa's;" \
-            "give another with STATE=dir"
-    fi
+    exec 8>> "$STATE/.lock"
+    flock -n 8 || in_use
     echo 'made by make run' > "$STATE/.stoa"
     chmod 755 "$STATE"
     for dir in redis nginx mail log run; do
         mkdir -p "$STATE/$dir"
     done
+    : > "$STATE/run/children"
 }
 
 # PostgreSQL refuses to run as root; its superuser is whoever runs it
@@ -222,7 +304,11 @@ start()
 
     shift
     set -m
-    "$@" < /dev/null >> "$STATE/log/$name.log" 2>&1 8>&- &
+    (
+        echo "$(boot) $name $BASHPID $(began "$BASHPID")" \
+            >> "$STATE/run/children"
+        exec "$@" < /dev/null >> "$STATE/log/$name.log" 2>&1 7>&- 8>&-
+    ) &
     PIDS+=("$name:$!")
     set +m
 }
@@ -294,6 +380,7 @@ stop_all()
         *) stop_child "$name" "$pid" TERM 10 ;;
         esac
     done
+    [ -z "$PORT_LOCK" ] || rm -f "$PORT_LOCK"
 }
 
 # ---- PostgreSQL ----
@@ -379,9 +466,28 @@ make_edge_conf()
     } > "$conf"
 }
 
+# Whether it is our own edge that has the port: another that answers there
+# would be given our demo data.
+edge_listens()
+{
+    local pid hex where state inode
+
+    pid=$(child edge)
+    hex=$(printf '%04X' "$PORT")
+    while read -r _ where _ state _ _ _ _ _ inode _; do
+        case $where,$state in
+        0100007F:"$hex",0A | 7F000001:"$hex",0A) ;;
+        *) continue ;;
+        esac
+        [ -z "$(find "/proc/$pid/fd" -lname "socket:\[$inode\]" \
+            2> /dev/null)" ] || return 0
+    done < /proc/net/tcp
+    return 1
+}
+
 edge_says_ready()
 {
-    curl -fs -m 2 -o /dev/null "$URL/health/ready"
+    edge_listens && curl -fs -m 2 -o /dev/null "$URL/health/ready"
 }
 
 start_edge()
@@ -397,6 +503,7 @@ start_edge()
     start edge "$nginx" -p "$STATE/nginx" -c "$STATE/nginx/nginx.conf" \
         -e "$log" -g 'daemon off;'
     wait_for 20 edge edge_says_ready || {
+        edge_listens || port_is_free || port_is_taken
         tail -n 5 "$log" >&2
         failed 'the edge' edge
     }
@@ -421,20 +528,39 @@ load_demo()
 
 greet()
 {
-    cat << END
-ready $URL
+    local mails="mails: $URL/mail/" environment
 
+    environment=$(setting ENVIRONMENT)
+    : "${environment:=development}"
+    [ "$PROFILE" = development ] || mails="mails: $STATE/mail/"
+    [ -z "$(setting SMTP_HOST)" ] || mails="mails: by $(setting SMTP_HOST)"
+    echo "ready $URL"
+    echo
+    if [ "$environment" != production ]; then
+        cat << END
   admin@stoa.example       admin-demo-password
   organizer@stoa.example   organizer-demo-password
   attendee@stoa.example    attendee-demo-password
   scanner@stoa.example     scanner-demo-password
 
+END
+        [ "$PROFILE" = development ] || cat << END
+PROFILE=production has a server's limits and pages, but $STATE/stoa.conf says
+ENVIRONMENT=$environment: demo accounts and the test payments are still there.
+
+END
+    fi
+    cat << END
 Try:
   curl -s $URL/api/v1/events
+END
+    [ "$environment" = production ] || cat << END
   curl -s $URL/api/v1/auth/login -H 'Content-Type: application/json' -d '{"email":"attendee@stoa.example","password":"attendee-demo-password"}'
+END
+    cat << END
   xdg-open $URL/events/
 
-Pages: $URL/events/  mails: $URL/mail/  API: $URL/docs/
+Pages: $URL/events/  $mails  API: $URL/docs/
 Settings and logs: $STATE   Ctrl-C stops everything.
 END
 }
@@ -459,14 +585,14 @@ main()
 {
     URL=http://127.0.0.1:$PORT
     check_arguments
-    port_is_free || die "port $PORT of 127.0.0.1 is taken; try" \
-        "make run PORT=$((PORT + 1))"
+    check_folder
+    trap stop_all EXIT
+    take_port
     make_folders
     check_reach
     find_postgresql
     check_half_made
 
-    trap stop_all EXIT
     trap 'exit 0' INT
     trap 'exit 0' TERM HUP
 

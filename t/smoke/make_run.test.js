@@ -214,8 +214,10 @@ test("the machine's own PostgreSQL and Redis are not spoken to", async () => {
   await third.interrupt();
 });
 
+let real;
+
 test('PROFILE=production has the real limits', async () => {
-  const real = await new MakeRun(
+  real = await new MakeRun(
     [`PORT=${port}`, `STATE=${state}`, 'PROFILE=production']).ready();
   let refused;
 
@@ -226,6 +228,12 @@ test('PROFILE=production has the real limits', async () => {
   }
   await real.interrupt();
   assert.ok(refused, 'none of 120 requests of one address was refused');
+});
+
+test('PROFILE=production says what is not production about it', () => {
+  assert.match(real.output, /says\nENVIRONMENT=development: demo accounts/);
+  assert.match(real.output, new RegExp(`mails: ${state}/mail/`));
+  assert.doesNotMatch(real.output, new RegExp(`${base}/mail/`));
 });
 
 test('a half-made folder is told so', async () => {
@@ -252,8 +260,7 @@ test("a folder with somebody's files is left alone", async () => {
 
   assert.notEqual(res.code, 0);
   assert.match(res.output, /files that are not Stoa's/);
-  assert.deepEqual(fs.readdirSync(own).filter((f) => f !== '.lock'),
-    ['thesis.txt']);
+  assert.deepEqual(fs.readdirSync(own), ['thesis.txt']);
 });
 
 test('a folder that cannot be made is told so', async () => {
@@ -262,4 +269,98 @@ test('a folder that cannot be made is told so', async () => {
 
   assert.notEqual(res.code, 0);
   assert.match(res.output, /cannot make the folder/);
+});
+
+test('arguments that cannot be are told so, and nothing is made', async () => {
+  const cases = [
+    [`PORT=99999999999999999999`, /PORT=9+ is not between 1 and 65535/],
+    ['PORT=65536', /PORT=65536 is not between/],
+    ['PORT=08080', /PORT=08080 is not between/],
+    ['PORT=-1', /PORT=-1 is not a number/],
+    ['PORT=', /PORT= is not a number/],
+    ...["a'b", 'a&b', 'a|b', 'a b', 'a;b', 'a"b', 'a#b', 'a,b'].map((name) =>
+      [`STATE=${top}/${name}`, /has characters that nginx or PostgreSQL/]),
+    ['PROFILE=staging', /PROFILE=staging is neither/],
+  ];
+
+  for (const [word, sentence] of cases) {
+    const args = [`PORT=${port}`, `STATE=${top}/never`]
+      .map((arg) => (arg.split('=')[0] === word.split('=')[0] ? word : arg));
+
+    if (word.startsWith('PROFILE')) args.push(word);
+    const res = await new MakeRun(args).ended;
+
+    assert.notEqual(res.code, 0);
+    assert.match(res.output, sentence);
+    assert.equal(res.output.split('\n').filter((line) =>
+      line && !line.startsWith('make')).length, 1, res.output);
+    assert.ok(!fs.existsSync(`${top}/never`));
+    assert.deepEqual(fs.readdirSync(top).filter((f) => /^a.?b?$/.test(f)), []);
+  }
+});
+
+test('of two that start on one port at once, one is told so', async () => {
+  const states = ['one', 'two'].map((name) => path.join(top, name));
+  const both = states.map((dir) =>
+    new MakeRun([`PORT=${port}`, `STATE=${dir}`]));
+  const loser = await Promise.race(both.map((made) => made.ended));
+  const winner = both.find((made) => made !== loser);
+  const left = states[both.indexOf(loser)];
+
+  assert.notEqual(loser.code, 0);
+  assert.match(loser.output, new RegExp(`port ${port} .* is taken`));
+  assert.ok(!fs.existsSync(left));
+  await winner.ready();
+  assert.equal((await login('attendee')).status, 200);
+  await winner.interrupt();
+  for (const dir of states) assert.deepEqual(processesOf(dir), []);
+});
+
+test('an edge that is not its own is not taken for one', async () => {
+  /* a port that somebody takes after make run has found it free */
+  const dir = path.join(top, 'one');
+  const made = new MakeRun([`PORT=${port}`, `STATE=${dir}`]);
+  const thief = http.createServer((req, res) => res.end('ready'));
+
+  await until(() => made.over || fs.existsSync(path.join(dir, 'run/redis.sock'))
+    , { timeout: 60000, what: 'redis' });
+  await new Promise((done) => { thief.listen(port, '127.0.0.1', done); });
+  await made.ended;
+  await new Promise((done) => { thief.close(done); });
+  assert.notEqual(made.code, 0);
+  assert.match(made.output, new RegExp(`port ${port} .* is taken`));
+  assert.deepEqual(processesOf(dir), []);
+});
+
+test('what outlived a killed make run is named, not doubled', async () => {
+  const made = await new MakeRun([`PORT=${port}`, `STATE=${state}`]).ready();
+  const script = processesOf(state).find((pid) =>
+    fs.readFileSync(`/proc/${pid}/cmdline`, 'latin1')
+      .includes('/conf/dev/run.sh\0'));
+
+  process.kill(script, 'SIGKILL');
+  await made.ended;
+
+  const left = processesOf(state);
+  const again = await new MakeRun([`PORT=${port}`, `STATE=${state}`]).ended;
+
+  assert.ok(left.length > 3);
+  assert.notEqual(again.code, 0);
+  for (const name of ['postgres', 'redis', 'workers', 'edge']) {
+    assert.match(again.output, new RegExp(
+      `is still used by pid .*\\d+ \\(${name}\\).* of a make run that was killed`));
+  }
+  assert.deepEqual(processesOf(state), left);
+
+  /* what it says to do is enough, and the data is there again */
+  const pids = /stop it with: kill ([\d ]+)/.exec(again.output)[1].split(' ');
+
+  for (const pid of pids) process.kill(Number(pid), 'SIGTERM');
+  await until(() => processesOf(state).length === 0,
+    { timeout: 30000, what: 'the survivors to end' });
+
+  const after = await new MakeRun([`PORT=${port}`, `STATE=${state}`]).ready();
+
+  assert.equal((await login('attendee')).status, 200);
+  await after.interrupt();
 });
