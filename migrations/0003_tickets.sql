@@ -145,6 +145,7 @@ create table app.orders (
     reserved_until timestamptz,
     lang           text not null,
     registration   boolean not null default false,
+    registrant_id  uuid, -- of a registration: who is coming
     version        int not null default 1,
     created_at     timestamptz not null,
     updated_at     timestamptz not null,
@@ -159,8 +160,8 @@ create table app.orders (
         references app.promo_codes (id),
     constraint orders_status_check check (
         status in ('reserved', 'awaiting_payment', 'paid',
-            'partially_refunded', 'refunded', 'cancelled', 'expired',
-            'payment_failed')),
+            'partially_refunded', 'refunded', 'refund_failed', 'cancelled',
+            'expired', 'payment_failed')),
     constraint orders_holds_check check (
         holds = (status in ('reserved', 'awaiting_payment', 'payment_failed',
             'paid', 'partially_refunded'))),
@@ -182,7 +183,11 @@ create index orders_holds_idx on app.orders (event_id, reserved_until)
     where status in ('reserved', 'awaiting_payment', 'payment_failed');
 create index orders_due_idx on app.orders (reserved_until)
     where status in ('reserved', 'awaiting_payment', 'payment_failed');
-create unique index orders_registration_key on app.orders (event_id, buyer_id)
+-- how many of one event a buyer holds unpaid
+create index orders_open_idx on app.orders (buyer_id, event_id)
+    where status in ('reserved', 'awaiting_payment', 'payment_failed');
+create unique index orders_registration_key
+    on app.orders (event_id, registrant_id)
     where registration and holds;
 
 create table app.order_items (
@@ -369,6 +374,8 @@ create table app.refunds (
     provider_refund_id text,
     error_message      text,
     requested_by       uuid,
+    mail               boolean not null default false, -- tell the buyer
+    looked_at          timestamptz,
     created_at         timestamptz not null,
     updated_at         timestamptz not null,
     constraint refunds_pkey primary key (id),
@@ -381,6 +388,8 @@ create table app.refunds (
 
 create index refunds_payment_idx on app.refunds (payment_id);
 create index refunds_order_idx on app.refunds (order_id, created_at, id);
+create index refunds_pending_idx on app.refunds (created_at)
+    where status = 'pending';
 
 create table app.webhook_events (
     provider    text not null,
@@ -393,7 +402,8 @@ create table app.webhook_events (
     received_at timestamptz not null,
     done_at     timestamptz,
     constraint webhook_events_pkey primary key (provider, event_id),
-    constraint webhook_events_state_check check (state in ('stored', 'done'))
+    constraint webhook_events_state_check check (
+        state in ('stored', 'done', 'failed'))
 );
 
 create index webhook_events_received_idx on app.webhook_events (received_at);

@@ -243,6 +243,7 @@ ngx_http_stoa_arg(ngx_http_stoa_ctx_t *q, const stoa_arg_t *arg)
     case STOA_ARG_CURSOR:
     case STOA_ARG_HEADER:
     case STOA_ARG_HASH:
+    case STOA_ARG_PROVIDER:
     case STOA_ARG_IDEM_SCOPE:
     case STOA_ARG_IDEM_KEY:
     case STOA_ARG_IDEM_PRINT:
@@ -285,6 +286,9 @@ ngx_http_stoa_arg_text(ngx_http_stoa_ctx_t *q, const stoa_arg_t *arg)
 
     case STOA_ARG_HASH:
         return q->hash;
+
+    case STOA_ARG_PROVIDER:
+        return q->provider;
 
     case STOA_ARG_IDEM_SCOPE:
         return ngx_http_stoa_idem_scope(q);

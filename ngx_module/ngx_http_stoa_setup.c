@@ -232,6 +232,8 @@ ngx_http_stoa_setup_webhooks(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
         p = *end == ',' ? end + 1 : end;
     }
 
+    mcf->webhook_nstripe = mcf->webhook_secrets->nelts;
+
     if (ngx_strcmp(mcf->conf.environment, "production") == 0) {
         return NGX_OK;
     }

@@ -60,6 +60,7 @@ static const struct {
     { "cursor", STOA_ARG_CURSOR, "jsonb" },
     { "ord", STOA_ARG_ORD, "int" },
     { "hash", STOA_ARG_HASH, "text" },
+    { "provider", STOA_ARG_PROVIDER, "text" },
     { "idem_scope", STOA_ARG_IDEM_SCOPE, "text" },
     { "idem_key", STOA_ARG_IDEM_KEY, "text" },
     { "idem_print", STOA_ARG_IDEM_PRINT, "text" },
@@ -649,6 +650,14 @@ stoa_bind_list_from(stoa_bind_t *bind, stoa_buf_t *out)
 
     stoa_buf_z(out, " where (");
 
+    if (list->may != NULL) {
+        if (!stoa_bind_expand(bind, out, list->may)) {
+            return false;
+        }
+
+        stoa_buf_z(out, ") and (");
+    }
+
     if (!stoa_bind_expand(bind, out,
                           list->where != NULL ? list->where : "true")) {
         return false;
@@ -674,6 +683,29 @@ stoa_bind_list_from(stoa_bind_t *bind, stoa_buf_t *out)
     }
 
     return true;
+}
+
+
+/* The status and body columns. */
+static bool
+stoa_bind_list_body(stoa_bind_t *bind, stoa_buf_t *out)
+{
+    static const char body[] = "coalesce((select json_agg(q.item order by "
+                               "q.n) from q where q.n <= $limit), "
+                               "'[]'::json)";
+    const char       *may = bind->ep->list->may;
+
+    if (may == NULL) {
+        return stoa_bind_words(bind, out, "select 200 as status, ", body,
+                               " as body, ", NULL);
+    }
+
+    return stoa_bind_words(bind, out, "select case when ", may,
+                           " then 200 else 0 end as status, case when ", may,
+                           " then ", body,
+                           " else '{\"code\":\"NOT_FOUND\"}'::json end as "
+                           "body, ",
+                           NULL);
 }
 
 
@@ -733,11 +765,9 @@ stoa_bind_list(stoa_bind_t *bind, stoa_bound_t *bound, size_t n, bool cursor)
                          list->id, dir, " limit $limit + 1",
                          cursor ? ")" : " offset $offset)",
                          ", q as materialized (select p.item, p.k, "
-                         "row_number() over () as n from p) "
-                         "select 200 as status, coalesce((select "
-                         "json_agg(q.item order by q.n) from q where "
-                         "q.n <= $limit), '[]'::json) as body, ",
-                         NULL))
+                         "row_number() over () as n from p) ",
+                         NULL)
+        || !stoa_bind_list_body(bind, &out))
     {
         return false;
     }

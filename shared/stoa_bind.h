@@ -8,8 +8,8 @@
  * snake_case members), $raw (bytea), $if_match (int), $codes (jsonb: signed
  * ticket codes), $limit, $offset (int), $cursor (jsonb), $ord (int, batch
  * only), $h_<header> (text, allow-list: user_agent, stripe_signature,
- * accept_language), $hash (text, made by a flow), or a path, query or body
- * field of the row.
+ * accept_language), $hash (text, made by a flow), $provider (text: whose
+ * secret signed a webhook), or a path, query or body field of the row.
  *
  * .sql beginning with "api." is a call: "api.events_create($ctx, $body)"
  * becomes "select a.status, a.body, a.meta, a.etag, a.emit, a.wait from
@@ -62,6 +62,7 @@ typedef enum {
     STOA_ARG_ORD,
     STOA_ARG_HEADER, /* .name is the header in snake_case */
     STOA_ARG_HASH,
+    STOA_ARG_PROVIDER,   /* whose secret signed a webhook: test, stripe */
     STOA_ARG_PATH,       /* .index counts the :params of the path */
     STOA_ARG_QUERY,      /* .field */
     STOA_ARG_FIELD,      /* .field of the body */

@@ -64,6 +64,7 @@ extern const worker_step_t worker_mail_steps[];          /* MAIL_SEND */
 extern const worker_step_t worker_pay_create_steps[];    /* PAYMENT_CREATE */
 extern const worker_step_t worker_pay_refund_steps[];    /* REFUND_EXECUTE */
 extern const worker_step_t worker_pay_reconcile_steps[]; /* ..._RECONCILE */
+extern const worker_step_t worker_pay_cancel_steps[];    /* PAYMENT_CANCEL */
 extern const worker_step_t worker_testpay_steps[];       /* TEST_PAY */
 extern const worker_step_t worker_render_steps[];        /* TICKET_RENDER */
 

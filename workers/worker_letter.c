@@ -160,6 +160,8 @@ worker_letter_vars(worker_letter_work_t *w)
     worker_letter_set(w, "event_location",
                       worker_member_text(w->data, "eventLocation"));
     worker_letter_set(w, "from_name", worker_member_text(w->data, "fromName"));
+    worker_letter_set(w, "reason", worker_member_text(w->data, "reason"));
+    worker_letter_set(w, "late", worker_member_text(w->data, "late"));
     worker_letter_set(w, "order_id", worker_member_text(w->data, "orderId"));
     worker_letter_set(w, "order_ref",
                       worker_letter_ref(

@@ -1,5 +1,5 @@
 /*
- * Flows PAYMENT_CREATE, REFUND_EXECUTE and PAYMENT_RECONCILE.
+ * Flows PAYMENT_CREATE, REFUND_EXECUTE, PAYMENT_RECONCILE and PAYMENT_CANCEL.
  *
  * Queue: payment.  Create and refund are one flow: ask PostgreSQL what to do,
  * store the request's bytes, call the provider with the operation's own key,
@@ -14,9 +14,10 @@
  * A key is remembered for a day at least: from the 23rd hour on nothing is
  * sent again; what exists at the provider is looked up.
  *
- * Reconcile asks about payments that hang and hands what it sees to the same
- * transition function as the webhook; what belongs to an order that has
- * ended is expired or canceled over there first.
+ * Reconcile asks about payments and refunds that hang and hands what it sees
+ * to the same transition function as the webhook; what belongs to an order
+ * that has ended is expired or canceled over there first.  Cancel is the same
+ * for one payment, at once and until it is done.
  */
 
 #include "worker_pay.h"
@@ -447,7 +448,9 @@ worker_pay_reconcile_list(worker_task_t *t)
     worker_step_e rc;
     worker_pay_t *p = t->state;
 
-    worker_crash_point("payment.reconcile.begun");
+    worker_crash_point(t->row->flow == STOA_TASK_FLOW_PAYMENT_CANCEL
+                           ? "payment.cancel.begun"
+                           : "payment.reconcile.begun");
 
     rc = worker_answer(t);
     if (rc != WORKER_NEXT) {
@@ -517,7 +520,8 @@ worker_pay_reconcile_seen(worker_task_t *t)
     bool                 cancel;
     uint32_t             delay_ms;
     stoa_buf_t           b;
-    const char          *payment;
+    const char          *id;
+    worker_sql_e         stmt;
     worker_pay_t        *p = t->state;
     worker_pay_verdict_e verdict;
 
@@ -533,13 +537,29 @@ worker_pay_reconcile_seen(worker_task_t *t)
         stoa_log(t->worker->log, STOA_LOG_WARN,
                  "pay: reconcile got status:%d, task:%lld", p->answer.status,
                  (long long) t->id);
+
+        if (t->row->flow == STOA_TASK_FLOW_PAYMENT_CANCEL
+            && verdict != WORKER_PAY_REFUSED)
+        {
+            return verdict == WORKER_PAY_SLOWER
+                     ? worker_snooze(t, "provider_slow_down", delay_ms)
+                     : worker_retry(t, "provider_retry", delay_ms);
+        }
+
         return WORKER_NEXT;
     }
 
-    payment = worker_member_z(t->mem, p->item, "paymentId");
+    id = worker_member_z(t->mem, p->item, "refundId");
+    stmt = id != NULL ? WORKER_SQL_REFUND_OBSERVED
+                      : WORKER_SQL_PAYMENT_OBSERVED;
+
+    if (id == NULL) {
+        id = worker_member_z(t->mem, p->item, "paymentId");
+    }
+
     stoa_buf_init(&b, t->mem, 512, WORKER_PAY_RESULT_MAX);
 
-    if (!worker_stripe_observed(p->item, p->body, &b) || payment == NULL) {
+    if (!worker_stripe_observed(p->item, p->body, &b) || id == NULL) {
         return WORKER_NEXT;
     }
 
@@ -549,7 +569,7 @@ worker_pay_reconcile_seen(worker_task_t *t)
         return WORKER_FAIL;
     }
 
-    return worker_pg(t, WORKER_SQL_PAYMENT_OBSERVED, payment, (char *) b.data);
+    return worker_pg(t, stmt, id, (char *) b.data);
 }
 
 
@@ -558,7 +578,9 @@ worker_pay_reconcile_next(worker_task_t *t)
 {
     worker_pay_t *p = t->state;
 
-    worker_crash_point("payment.reconcile.observed");
+    worker_crash_point(t->row->flow == STOA_TASK_FLOW_PAYMENT_CANCEL
+                           ? "payment.cancel.observed"
+                           : "payment.reconcile.observed");
 
     p->i++;
     p->no_cancel = false;
@@ -583,6 +605,32 @@ worker_pay_reconcile_end(worker_task_t *t)
 
 const worker_step_t worker_pay_reconcile_steps[] = {
     { "begin", worker_pay_reconcile_begin },
+    { "list", worker_pay_reconcile_list },
+    { "ask", worker_pay_reconcile_ask },
+    { "seen", worker_pay_reconcile_seen },
+    { "next", worker_pay_reconcile_next },
+    { "finish", worker_pay_reconcile_finish },
+    { "end", worker_pay_reconcile_end },
+    worker_steps_end,
+};
+
+
+/* Cancel */
+
+
+static worker_step_e
+worker_pay_cancel_begin(worker_task_t *t)
+{
+    if (worker_pay_state(t) == NULL) {
+        return WORKER_FAIL;
+    }
+
+    return worker_pg(t, WORKER_SQL_PAYMENT_CANCEL, t->id_z, t->payload_z);
+}
+
+
+const worker_step_t worker_pay_cancel_steps[] = {
+    { "begin", worker_pay_cancel_begin },
     { "list", worker_pay_reconcile_list },
     { "ask", worker_pay_reconcile_ask },
     { "seen", worker_pay_reconcile_seen },

@@ -58,9 +58,10 @@ const worker_step_t *const worker_flows[STOA_TASK_FLOW_COUNT] = {
     [STOA_TASK_FLOW_PAYMENT_RECONCILE] = worker_pay_reconcile_steps,
     [STOA_TASK_FLOW_TEST_PAY] = worker_testpay_steps,
     [STOA_TASK_FLOW_TICKET_RENDER] = worker_render_steps,
+    [STOA_TASK_FLOW_PAYMENT_CANCEL] = worker_pay_cancel_steps,
 };
 
-_Static_assert(STOA_TASK_FLOW_COUNT == 7, "a flow has no steps");
+_Static_assert(STOA_TASK_FLOW_COUNT == 8, "a flow has no steps");
 
 
 /* ---- crash points ---- */

@@ -515,10 +515,17 @@ const worker_provider_t worker_stripe = {
 const char *
 worker_stripe_inspect(const stoa_json_t *item, bool cancel, stoa_buf_t *path)
 {
-    stoa_str_t session, intent;
+    stoa_str_t session, intent, refund;
 
     session = worker_member_text(item, "checkoutSessionId");
     intent = worker_member_text(item, "paymentIntentId");
+    refund = worker_member_text(item, "providerRefundId");
+
+    if (refund.len > 0) {
+        stoa_buf_z(path, "/v1/refunds/");
+        stoa_buf_str(path, refund);
+        return "GET";
+    }
 
     if (session.len > 0) {
         stoa_buf_z(path, "/v1/checkout/sessions/");
@@ -551,6 +558,14 @@ worker_stripe_observed(const stoa_json_t *item, const stoa_json_t *body,
     checkout = worker_member_text(NULL, "status");
     intent = body;
     id = NULL;
+
+    if (stoa_str_eq_z(kind, "refund")) {
+        stoa_buf_z(out, "{\"provider\":\"stripe\"");
+        worker_stripe_copy(out, "status", body, "status");
+        worker_stripe_copy(out, "reason", body, "failure_reason");
+        stoa_buf_char(out, '}');
+        return !out->failed;
+    }
 
     if (stoa_str_eq_z(kind, "checkout.session")) {
         /* expanded when it was asked for, else its id */

@@ -120,13 +120,15 @@ $$;
 -- ---- the one transition ----
 
 -- Moves an order whose row the caller has locked.  Answers false when the
--- state does not allow it or, for a late payment, when the seats are gone;
--- then nothing was changed.
+-- state does not allow it or, for a late payment, when what was ordered is
+-- gone; then nothing was changed.
 --
 --   reserved, awaiting_payment, payment_failed   hold seats until
 --       reserved_until; a declined card does not end the hold
 --   paid, partially_refunded                     own their seats
---   cancelled, expired, refunded                 have given them back
+--   cancelled, expired, refunded, refund_failed  have given them back; only
+--       what expired can be had again by paying late: who cancels means it.
+--       refund_failed: the money could not be returned, and is still owed
 create or replace function app.order_move(ctx api.ctx, id uuid, target text,
     why text)
 returns boolean
@@ -139,6 +141,7 @@ declare
     v_holds boolean := target in ('reserved', 'awaiting_payment',
         'payment_failed', 'paid', 'partially_refunded');
     v_sign int;
+    v_ids uuid[];
 begin
     select o.* into strict v_old
     from app.orders o
@@ -151,11 +154,12 @@ begin
         when 'awaiting_payment' then array['payment_failed', 'paid',
             'cancelled', 'expired']
         when 'payment_failed' then array['paid', 'cancelled', 'expired']
-        when 'cancelled' then array['paid']
         when 'expired' then array['paid']
         when 'paid' then array['partially_refunded', 'refunded',
             'cancelled'] -- cancelled: only what cost nothing
-        when 'partially_refunded' then array['refunded']
+        when 'partially_refunded' then array['refunded', 'paid']
+        when 'refunded' then array['refund_failed']
+        when 'refund_failed' then array['refunded']
         else '{}'
     end)) then
         return false;
@@ -170,8 +174,6 @@ begin
 
         v_sign := case when v_holds then 1 else -1 end;
 
-        -- a late payment keeps its price; a promo code that is used up since
-        -- is counted all the same as far as its limit allows
         if v_old.promo_id is not null and target <> 'refunded' then
             update app.promo_redemptions r
             set released = not v_holds
@@ -179,7 +181,7 @@ begin
 
             if found then
                 update app.promo_codes c
-                set used = least(c.max_uses, greatest(0, c.used + v_sign))
+                set used = c.used + v_sign
                 where c.id = v_old.promo_id;
             end if;
         end if;
@@ -188,34 +190,47 @@ begin
     update app.orders o
     set status = target,
         holds = v_holds,
-        paid_at = case when target = 'paid' then v_now else o.paid_at end,
+        paid_at = case when target = 'paid' then coalesce(o.paid_at, v_now)
+            else o.paid_at end,
         ended_at = case when v_holds then null else v_now end,
         updated_at = v_now,
         version = o.version + 1
     where o.id = v_old.id;
 
     -- tickets follow, in key order (admission locks them the same way)
-    if target in ('paid', 'cancelled', 'expired', 'refunded') then
+    if target in ('cancelled', 'expired', 'refunded')
+        or target = 'paid' and v_old.status <> 'partially_refunded'
+    then
         perform t.id
         from app.tickets t
         where t.order_id = v_old.id
         order by t.id
         for no key update;
 
-        update app.tickets t
-        set state = case target when 'paid' then 'valid' else target end,
-            ended_at = case when target <> 'paid' then v_now end,
-            updated_at = v_now,
-            version = t.version + 1
-        where t.order_id = v_old.id
-            and t.state in ('reserved', 'valid', 'admitted', 'exited',
-                'cancelled', 'expired')
-            and (target = 'paid' or t.state not in ('cancelled', 'expired'));
+        with moved as (
+            update app.tickets t
+            set state = case target when 'paid' then 'valid' else target end,
+                ended_at = case when target <> 'paid' then v_now end,
+                updated_at = v_now,
+                version = t.version + 1
+            where t.order_id = v_old.id
+                and t.state in ('reserved', 'valid', 'admitted', 'exited',
+                    'cancelled', 'expired')
+                and (target = 'paid'
+                    or t.state not in ('cancelled', 'expired'))
+            returning t.id)
+        select array_agg(m.id) into v_ids from moved m;
     end if;
 
-    if target = 'paid' then
+    if target = 'paid' and v_old.status <> 'partially_refunded' then
         perform queue.enqueue('mail.send', jsonb_build_object(
             'template', 'order_paid', 'order_id', v_old.id));
+    elsif target in ('cancelled', 'refunded') then
+        perform app.holders_tell(v_old, v_ids, false);
+    end if;
+
+    if target in ('cancelled', 'expired') then
+        perform app.payment_close(ctx, v_old.id, target);
     end if;
 
     perform app.audit(ctx, 'order.' || target, 'order', v_old.id::text,
@@ -224,8 +239,109 @@ begin
     return true;
 end $$;
 
+-- Who holds tickets that have just ended is told; the buyer only if he is to
+-- be, as most often another mail does it.
+create or replace function app.holders_tell(o app.orders, ids uuid[],
+    buyer boolean, reason text default null)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform queue.enqueue('mail.send', jsonb_strip_nulls(jsonb_build_object(
+        'template', case when e.status = 'cancelled' then 'event_cancelled'
+            else 'tickets_cancelled' end,
+        'order_id', o.id, 'holder_id', h.holder_id,
+        'reason', holders_tell.reason)))
+    from app.events e, (
+        select distinct t.holder_id
+        from app.tickets t
+        where t.id = any (ids) and (buyer or t.holder_id <> o.buyer_id)) h
+    where e.id = o.event_id;
+end $$;
+
+-- An unpaid order has ended.  What it got in part goes back; when it was
+-- cancelled, its payment is closed at the provider at once (reconciling does
+-- the same for holds that ran out: they may still be paid late).
+create or replace function app.payment_close(ctx api.ctx, order_id uuid,
+    target text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_payment app.payments;
+begin
+    select p.* into v_payment
+    from app.payments p
+    where p.order_id = payment_close.order_id
+    for no key update;
+
+    if not found then
+        return;
+    end if;
+
+    if target = 'cancelled' and v_payment.status in ('pending', 'failed') then
+        if v_payment.provider = 'test' then
+            update app.payments p
+            set status = 'canceled', updated_at = app.now()
+            where p.id = v_payment.id;
+        elsif v_payment.intent_id is not null
+            or v_payment.session_id is not null
+        then
+            perform queue.enqueue('payment.cancel', jsonb_build_object(
+                'payment_id', v_payment.id),
+                uniq => 'payment.cancel:' || v_payment.id);
+        end if;
+    end if;
+
+    if v_payment.captured_cents > v_payment.refunded_cents then
+        perform app.refund_open(ctx, v_payment.id,
+            v_payment.captured_cents - v_payment.refunded_cents,
+            'less than the total was paid', null);
+    end if;
+end $$;
+
+-- Whether an order that expired can have its promo code again, as if it were
+-- placed now.  The caller holds the event, whose locks come first.
+create or replace function app.promo_free(o app.orders)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_code app.promo_codes;
+    v_now timestamptz := app.now();
+begin
+    if o.promo_id is null or not exists (
+        select from app.promo_redemptions r
+        where r.order_id = o.id and r.released)
+    then
+        return true;
+    end if;
+
+    select c.* into strict v_code
+    from app.promo_codes c
+    where c.id = o.promo_id
+    for no key update;
+
+    perform app.pause('promo_free');
+
+    return coalesce(v_code.valid_from <= v_now, true)
+        and coalesce(v_code.valid_until > v_now, true)
+        and coalesce(v_code.used < v_code.max_uses, true)
+        and coalesce(v_code.per_user > (
+            select count(*)
+            from app.promo_redemptions r
+            where r.promo_id = v_code.id and r.user_id = o.buyer_id
+                and not r.released), true);
+end $$;
+
 -- Takes or gives back an order's seats: event first, then types by id.
--- false: not enough are free, or the event is over; nothing was changed.
+-- false: what was ordered cannot be had again: not enough seats are free, it
+-- is not on sale any more, the promo code is used up, or the buyer has
+-- registered anew; nothing was changed.
 create or replace function app.order_seats(o app.orders, take boolean)
 returns boolean
 language plpgsql
@@ -251,7 +367,14 @@ begin
     for no key update of t;
 
     if take then
-        if v_event.status <> 'published' or v_event.ends_at <= app.now() then
+        if v_event.status <> 'published' or v_event.ends_at <= app.now()
+            or exists (
+                select from app.order_items i
+                join app.ticket_types t on t.id = i.ticket_type_id
+                where i.order_id = o.id
+                    and (t.sales_start > app.now()
+                        or t.sales_end <= app.now()))
+        then
             return false;
         end if;
 
@@ -278,6 +401,15 @@ begin
                 return false;
             end if;
         end loop;
+
+        if not app.promo_free(o) or o.registration and exists (
+            select from app.orders x
+            where x.event_id = o.event_id
+                and x.registrant_id = o.registrant_id and x.registration
+                and x.holds)
+        then
+            return false;
+        end if;
     end if;
 
     perform app.pause('order_seats');
@@ -463,6 +595,10 @@ begin
             x.id::text, '{"to": "expired"}', null, (v_ctx).request_id)
     from unnest(ids) x (id);
 
+    perform app.payment_close(v_ctx, p.order_id, 'expired')
+    from app.payments p
+    where p.order_id = any (ids) and p.captured_cents > p.refunded_cents;
+
     return cardinality(ids);
 end $$;
 
@@ -477,14 +613,16 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_order app.orders;
+    v_manager boolean;
 begin
     select o.* into v_order
     from app.orders o
     where o.id = orders_cancel.id
     for no key update;
 
-    if not found or not (v_order.buyer_id = (ctx).actor
-        or app.event_can(ctx, v_order.event_id, 'manage'))
+    v_manager := app.event_can(ctx, v_order.event_id, 'manage');
+
+    if v_order.id is null or not (v_order.buyer_id = (ctx).actor or v_manager)
     then
         return app.fail('NOT_FOUND');
     end if;
@@ -521,10 +659,25 @@ begin
                 v_order.reserved_until)));
     end if;
 
+    -- what was given away is not the buyer's to end
+    if not v_manager and exists (
+        select from app.tickets t
+        where t.order_id = v_order.id and t.state = 'valid'
+            and t.holder_id <> v_order.buyer_id)
+    then
+        return app.fail('TICKETS_TRANSFERRED', json_build_object(
+            'detail', 'a ticket of the order belongs to somebody else'));
+    end if;
+
     perform app.order_move(ctx, v_order.id, 'cancelled',
         'cancelled by request');
 
-    return app.order_answer(v_order.id, 200);
+    if v_order.buyer_id <> (ctx).actor then
+        perform queue.enqueue('mail.send', jsonb_build_object(
+            'template', 'order_cancelled', 'order_id', v_order.id));
+    end if;
+
+    return app.order_answer(v_order.id, 200, app.wake());
 end $$;
 
 
@@ -568,6 +721,15 @@ begin
 
     if not found or action not in ('pay', 'decline') then
         return app.fail('NOT_FOUND');
+    end if;
+
+    -- a provider takes no money for what was called off
+    if exists (
+        select from app.orders o
+        where o.id = pay_form.id and o.status = 'cancelled')
+    then
+        return app.fail('INVALID_STATE',
+            '{"detail":"the order is cancelled"}');
     end if;
 
     perform queue.enqueue('payment.test_pay', jsonb_build_object(

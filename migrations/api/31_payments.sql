@@ -17,16 +17,40 @@ as $$
         where u.provider = $1 and u.currency = $2), 1)
 $$;
 
--- A provider's object with its amounts in our units.
+-- A provider's object with its amounts in our units.  What is no amount is a
+-- data exception: the event that says so is given up.
 create or replace function app.provider_object(object jsonb, units int)
 returns jsonb
-language sql immutable
+language plpgsql immutable
 as $$
-    select case when units = 1 then object else object || coalesce((
+declare
+    v_bad text;
+begin
+    select string_agg(k, ', ') into v_bad
+    from unnest(array['amount', 'amount_received', 'amount_total',
+        'amount_captured', 'amount_refunded']) k
+    where jsonb_typeof(object->k) <> 'null'
+        and (jsonb_typeof(object->k) <> 'number'
+            or object->>k !~ '^[0-9]{1,15}$');
+
+    if v_bad is not null then
+        raise data_exception using message = 'no amount of money: ' || v_bad;
+    end if;
+
+    return case when units = 1 then object else object || coalesce((
         select jsonb_object_agg(k, (object->>k)::bigint / units)
         from unnest(array['amount', 'amount_received', 'amount_total',
             'amount_captured', 'amount_refunded']) k
-        where object->>k is not null), '{}') end
+        where object->>k is not null), '{}') end;
+end $$;
+
+-- A text as uuid, or null when it is none.
+create or replace function app.uuid_or_null(t text)
+returns uuid
+language sql immutable
+as $$
+    select case when t ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+        then t::uuid end
 $$;
 
 -- What a provider has told about a payment, applied.  The order's row is
@@ -48,6 +72,7 @@ declare
     v_order app.orders;
     v_payment app.payments;
     v_new bigint;
+    v_whole boolean;
 begin
     select o.* into v_order
     from app.orders o
@@ -67,33 +92,43 @@ begin
 
     -- 1. money that came in
     v_new := greatest(v_payment.captured_cents, coalesce(captured, 0));
+    v_whole := v_new - v_payment.refunded_cents >= v_order.total_cents;
 
     if v_new > v_payment.captured_cents then
         update app.payments p
-        set captured_cents = v_new, status = 'succeeded', error_code = null,
-            error_message = null, client_secret = null, updated_at = v_now
+        set captured_cents = v_new,
+            status = case when v_whole then 'succeeded' else p.status end,
+            error_code = null, error_message = null,
+            client_secret = case when not v_whole then p.client_secret end,
+            updated_at = v_now
         where p.id = payment;
 
-        if v_payment.captured_cents = 0 then
-            perform app.audit(v_ctx, 'payment.succeeded', 'payment',
-                payment::text, jsonb_build_object('captured', v_new));
+        perform app.audit(v_ctx, 'payment.succeeded', 'payment',
+            payment::text, jsonb_build_object('captured', v_new));
 
-            -- 2. what it buys: the seats it held, or the same seats if they
-            -- are still free; else it goes back
-            if v_new < v_order.total_cents
-                or not app.order_move(v_ctx, v_order.id, 'paid', why)
-            then
-                perform app.refund_open(v_ctx, payment, v_new,
-                    case when v_new < v_order.total_cents
-                        then 'less than the total was paid'
-                        else 'paid too late' end, null);
-            end if;
-        else
+        -- 2. what it buys: the seats it held, or the same seats if they are
+        -- still free; else it goes back.  A part waits for the rest as long
+        -- as the hold lasts (app.payment_close).
+        if v_payment.captured_cents >= v_order.total_cents then
             -- captured more, later: nothing was sold for it
             perform app.refund_open(v_ctx, payment,
                 v_new - v_payment.captured_cents, 'paid twice', null);
+        elsif not v_whole then
+            if v_order.status not in ('reserved', 'awaiting_payment',
+                'payment_failed')
+            then
+                perform app.refund_open(v_ctx, payment,
+                    v_new - v_payment.refunded_cents,
+                    'less than the total was paid', null);
+            end if;
+        elsif not app.order_move(v_ctx, v_order.id, 'paid', why) then
+            perform app.refund_open(v_ctx, payment,
+                v_new - v_payment.refunded_cents, 'paid too late', null);
         end if;
-    elsif v_payment.captured_cents = 0 and (declined or ended) then
+    elsif v_payment.captured_cents < v_order.total_cents
+        and v_payment.status in ('pending', 'failed', 'canceled')
+        and (declined or ended)
+    then
         update app.payments p
         set status = case when ended then 'canceled' when p.status = 'pending'
                 then 'failed' else p.status end,
@@ -121,17 +156,22 @@ begin
         from app.payments p
         where p.id = payment;
 
-        if returned > v_payment.refunded_cents then
+        -- what the provider counted before it failed is no news of its own
+        v_new := least(returned, v_payment.captured_cents)
+            - v_payment.refunded_cents - coalesce((
+                select sum(r.amount_cents)
+                from app.refunds r
+                where r.payment_id = payment and r.status = 'failed'
+                    and r.provider_refund_id is not null), 0);
+
+        if v_new > 0 then
             insert into app.refunds (id, payment_id, order_id, amount_cents,
                 reason, status, created_at, updated_at)
-            values (app.uuid7(), payment, v_order.id,
-                least(returned, v_payment.captured_cents)
-                    - v_payment.refunded_cents,
+            values (app.uuid7(), payment, v_order.id, v_new,
                 'by the provider', 'succeeded', v_now, v_now);
 
             update app.payments p
-            set refunded_cents = least(returned, p.captured_cents),
-                updated_at = v_now
+            set refunded_cents = p.refunded_cents + v_new, updated_at = v_now
             where p.id = payment;
 
             perform app.audit(v_ctx, 'payment.returned', 'payment',
@@ -170,10 +210,19 @@ begin
     from app.orders o
     where o.id = v_payment.order_id;
 
-    if v_status in ('paid', 'partially_refunded')
+    if v_status in ('paid', 'partially_refunded', 'refund_failed')
         and v_payment.refunded_cents = v_payment.captured_cents
     then
         perform app.order_move(ctx, v_payment.order_id, 'refunded', 'refund');
+    elsif v_status = 'refunded'
+        and v_payment.refunded_cents < v_payment.captured_cents
+    then
+        perform app.order_move(ctx, v_payment.order_id, 'refund_failed',
+            'refund failed');
+    elsif v_status = 'partially_refunded' and v_payment.refunded_cents = 0
+    then
+        perform app.order_move(ctx, v_payment.order_id, 'paid',
+            'refund failed');
     elsif v_status = 'paid' and v_payment.refunded_cents > 0 then
         perform app.order_move(ctx, v_payment.order_id, 'partially_refunded',
             'refund');
@@ -181,7 +230,8 @@ begin
 end $$;
 
 -- Sets an amount of a payment aside and asks a worker to pay it back.  The
--- caller holds the order's lock.  null: more than is left.
+-- caller holds the order's lock.  null: more than is left.  mail: the buyer is
+-- told when it has been paid back.
 create or replace function app.refund_open(ctx api.ctx, payment uuid,
     amount bigint, reason text, requested_by uuid, mail boolean default true)
 returns uuid
@@ -208,19 +258,13 @@ begin
     end if;
 
     insert into app.refunds (id, payment_id, order_id, amount_cents, reason,
-        requested_by, created_at, updated_at)
-    values (v_id, payment, v_order, amount, reason, requested_by, v_now,
-        v_now);
+        requested_by, mail, created_at, updated_at)
+    values (v_id, payment, v_order, amount, reason, requested_by, mail,
+        v_now, v_now);
 
     perform queue.enqueue('refund.execute',
         jsonb_build_object('refund_id', v_id),
         uniq => 'refund.execute:' || v_id);
-
-    if mail then
-        perform queue.enqueue('mail.send', jsonb_build_object(
-            'template', 'order_refunded', 'order_id', v_order,
-            'refund_id', v_id));
-    end if;
 
     perform app.audit(ctx, 'refund.create', 'order', v_order::text,
         jsonb_build_object('refund_id', v_id, 'amount', amount,
@@ -242,6 +286,7 @@ as $$
         'currency', p.currency,
         'reason', r.reason,
         'status', r.status,
+        'failureReason', r.error_message,
         'orderStatus', o.status,
         'refundedCents', p.refunded_cents,
         'capturedCents', p.captured_cents,
@@ -281,7 +326,10 @@ begin
     from app.payments p
     where p.order_id = v_order.id;
 
-    if not found or v_payment.captured_cents = 0 then
+    -- of a free order, tickets can be taken back
+    if coalesce(v_payment.captured_cents, 0) = 0 and (v_amount is not null
+        or not (body ? 'ticket_ids') or v_order.total_cents > 0)
+    then
         return app.fail('INVALID_STATE', json_build_object(
             'detail', 'nothing was paid'));
     end if;
@@ -307,16 +355,28 @@ begin
         v_payment.captured_cents - v_payment.refunded_cents);
 
     -- seats of named tickets are free again: event, then types by id
-    if v_ids is not null and v_payment.refunded_cents + v_amount
-        <= v_payment.captured_cents
+    if v_ids is not null and coalesce(v_payment.refunded_cents, 0) + v_amount
+        <= coalesce(v_payment.captured_cents, 0)
     then
         perform app.tickets_end(v_order, v_ids);
+        perform app.holders_tell(v_order, v_ids, v_amount = 0,
+            body->>'reason');
     end if;
 
     if v_amount = 0 and v_ids is not null then
         perform app.audit(ctx, 'tickets.refunded', 'order', v_order.id::text,
             to_jsonb(v_ids));
-        return app.order_answer(v_order.id, 201);
+
+        if v_payment.id is null and not exists (
+            select from app.tickets t
+            where t.order_id = v_order.id
+                and t.state in ('valid', 'admitted', 'exited'))
+        then
+            perform app.order_move(ctx, v_order.id, 'cancelled',
+                'all tickets were taken back');
+        end if;
+
+        return app.order_answer(v_order.id, 201, app.wake());
     end if;
 
     v_refund := app.refund_open(ctx, v_payment.id, v_amount,
@@ -413,7 +473,9 @@ end $$;
 
 -- ---- webhooks: stored once, applied by a task ----
 
-create or replace function api.webhooks_stripe(ctx api.ctx, raw bytea)
+-- provider: whose secret has signed it, and so whose payments it may speak of.
+create or replace function api.webhooks_stripe(ctx api.ctx, raw bytea,
+    provider text)
 returns api.answer
 language plpgsql
 security definer
@@ -421,7 +483,6 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_event jsonb;
-    v_provider text;
     v_id text;
     v_new boolean;
 begin
@@ -440,16 +501,13 @@ begin
         return app.fail('BAD_REQUEST');
     end if;
 
-    v_provider := case when v_id like 'evt\_test\_stoa\_%' then 'test'
-        else 'stripe' end;
-
-    if v_provider = 'test' and app.is_production() then
+    if provider = 'test' and app.is_production() then
         return app.fail('NOT_FOUND');
     end if;
 
     insert into app.webhook_events (provider, event_id, type, created,
         payload, received_at)
-    values (v_provider, v_id, v_event->>'type',
+    values (webhooks_stripe.provider, v_id, v_event->>'type',
         case when v_event->>'created' ~ '^[0-9]{1,15}$'
             then (v_event->>'created')::bigint else 0 end,
         v_event, app.now())
@@ -459,7 +517,7 @@ begin
 
     if v_new then
         perform queue.enqueue('webhook.process', jsonb_build_object(
-            'provider', v_provider, 'event_id', v_id));
+            'provider', provider, 'event_id', v_id));
         perform app.audit(ctx, 'webhook.store', 'webhook_event', v_id,
             jsonb_build_object('type', v_event->>'type'));
     end if;
@@ -468,26 +526,179 @@ begin
         emit => case when v_new then app.wake() end);
 end $$;
 
--- Which of our payments an object of the provider speaks of.
+-- Which of our payments an object of the provider speaks of: three look-ups
+-- by key, as an "or" would read the whole table.
 create or replace function app.webhook_payment(provider text, object jsonb)
 returns uuid
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select p.id
-    from app.payments p
-    where p.provider = $1 and (
-        p.id::text = object->'metadata'->>'payment_id'
-        or p.intent_id = case
+    select coalesce(
+        (select p.id
+        from app.payments p
+        where p.id = app.uuid_or_null(object->'metadata'->>'payment_id')
+            and p.provider = $1),
+        (select p.id
+        from app.payments p
+        where p.provider = $1 and p.intent_id = case
             when object->>'object' = 'payment_intent' then object->>'id'
             when jsonb_typeof(object->'payment_intent') = 'object'
                 then object->'payment_intent'->>'id'
-            else object->>'payment_intent' end
-        or (object->>'object' = 'checkout.session'
+            else object->>'payment_intent' end),
+        (select p.id
+        from app.payments p
+        where p.provider = $1 and object->>'object' = 'checkout.session'
             and p.session_id = object->>'id'))
-    limit 1
 $$;
 
+-- Money in a currency that nobody asked for buys nothing: it is put down for
+-- the operator, as no amount of ours says how much it is.
+create or replace function app.payment_foreign(payment uuid, currency text,
+    why text)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    update app.payments p
+    set error_code = 'currency_mismatch', updated_at = app.now(),
+        error_message = 'paid in ' || payment_foreign.currency
+    where p.id = payment
+        and upper(payment_foreign.currency) <> p.currency;
+
+    if found then
+        perform app.audit(app.ctx_task(why), 'payment.foreign', 'payment',
+            payment::text, jsonb_build_object('currency',
+                payment_foreign.currency));
+        return true;
+    end if;
+
+    return false;
+end $$;
+
+-- What the provider says of one refund: ours by the id that it carries, or
+-- one made on the provider's own page, which we know by its amount.
+create or replace function app.refund_news(payment uuid, object jsonb)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_status text := object->>'status';
+    v_id uuid;
+begin
+    select r.id into v_id
+    from app.refunds r
+    where r.payment_id = payment
+        and (r.id = app.uuid_or_null(object->'metadata'->>'refund_id')
+            or r.provider_refund_id = object->>'id'
+            or r.provider_refund_id is null and r.reason = 'by the provider'
+                and r.amount_cents = (object->>'amount')::bigint
+                and object->'metadata'->>'refund_id' is null)
+    order by r.provider_refund_id nulls last, r.created_at, r.id
+    limit 1;
+
+    if not found then
+        return 'not ours';
+    end if;
+
+    if v_status in ('succeeded', 'failed', 'canceled') then
+        perform app.refund_end(v_id, v_status = 'succeeded', object->>'id',
+            case when v_status <> 'succeeded' then coalesce(
+                object->>'failure_reason', v_status) end);
+    else
+        update app.refunds r
+        set provider_refund_id = object->>'id', updated_at = app.now()
+        where r.id = v_id and r.provider_refund_id is null;
+    end if;
+
+    return 'done';
+end $$;
+
+-- Applies an event; answers what was done.
+create or replace function app.webhook_apply(event app.webhook_events)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_object jsonb := event.payload->'data'->'object';
+    v_payment uuid := app.webhook_payment(event.provider, v_object);
+    v_why text := event.type;
+begin
+    if v_payment is null then
+        return 'not ours';
+    end if;
+
+    if event.type in ('payment_intent.succeeded', 'charge.succeeded',
+            'charge.refunded', 'checkout.session.completed',
+            'checkout.session.async_payment_succeeded')
+        and app.payment_foreign(v_payment, v_object->>'currency', v_why)
+    then
+        return 'foreign currency';
+    end if;
+
+    -- an intent made by a session is learned from the first that names it
+    update app.payments p
+    set intent_id = case
+            when v_object->>'object' = 'payment_intent' then v_object->>'id'
+            when jsonb_typeof(v_object->'payment_intent') = 'string'
+                then v_object->>'payment_intent'
+            else p.intent_id end
+    where p.id = v_payment and p.intent_id is null;
+
+    v_object := app.provider_object(v_object, (
+        select app.provider_units(p.provider, p.currency)
+        from app.payments p
+        where p.id = v_payment));
+
+    return case event.type
+        when 'payment_intent.succeeded' then app.payment_fact(v_payment,
+            coalesce((v_object->>'amount_received')::bigint,
+                (v_object->>'amount')::bigint), null, false, false, v_why)
+        when 'payment_intent.payment_failed' then app.payment_fact(
+            v_payment, null, null, true, false, v_why,
+            v_object->'last_payment_error'->>'code',
+            v_object->'last_payment_error'->>'message')
+        when 'payment_intent.canceled' then app.payment_fact(v_payment,
+            null, null, false, true, v_why)
+        when 'checkout.session.completed' then app.payment_fact(v_payment,
+            case when v_object->>'payment_status' = 'paid'
+                then (v_object->>'amount_total')::bigint end,
+            null, false, false, v_why)
+        when 'checkout.session.async_payment_succeeded' then
+            app.payment_fact(v_payment,
+                (v_object->>'amount_total')::bigint, null, false, false,
+                v_why)
+        when 'checkout.session.async_payment_failed' then
+            app.payment_fact(v_payment, null, null, true, false, v_why)
+        when 'checkout.session.expired' then app.payment_fact(v_payment,
+            null, null, false, true, v_why)
+        when 'charge.succeeded' then app.payment_fact(v_payment,
+            case when v_object->>'captured' = 'true' then coalesce(
+                (v_object->>'amount_captured')::bigint,
+                (v_object->>'amount')::bigint) end,
+            null, false, false, v_why)
+        when 'charge.refunded' then app.payment_fact(v_payment,
+            coalesce((v_object->>'amount_captured')::bigint,
+                (v_object->>'amount')::bigint),
+            (v_object->>'amount_refunded')::bigint, false, false, v_why)
+        when 'refund.updated' then app.refund_news(v_payment, v_object)
+        when 'refund.failed' then app.refund_news(v_payment, v_object)
+        when 'charge.refund.updated' then app.refund_news(v_payment,
+            v_object)
+        when 'charge.dispute.created' then app.payment_disputed(v_payment,
+            v_object, event.created)
+        when 'charge.dispute.updated' then app.payment_disputed(v_payment,
+            v_object, event.created)
+        when 'charge.dispute.closed' then app.payment_disputed(v_payment,
+            v_object, event.created)
+        else 'ignored'
+    end;
+end $$;
+
+-- An event that makes no sense is given up at once: it would never make any.
 create or replace function task.webhook_process(id bigint, payload jsonb)
 returns jsonb
 language plpgsql
@@ -496,12 +707,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_event app.webhook_events;
-    v_object jsonb;
-    v_payment uuid;
     v_outcome text;
-    v_why text;
+    v_bad text;
 begin
-    if not queue.done(webhook_process.id) then
+    if not exists (
+        select from queue.outbox o
+        where o.id = webhook_process.id and o.state < 2
+        for update)
+    then
         return '{"result":"done"}'::jsonb;
     end if;
 
@@ -512,76 +725,32 @@ begin
     for no key update;
 
     if not found or v_event.state = 'done' then
+        perform queue.done(webhook_process.id);
         return '{"result":"done"}'::jsonb;
     end if;
 
-    v_object := v_event.payload->'data'->'object';
-    v_payment := app.webhook_payment(v_event.provider, v_object);
-    v_why := v_event.type;
+    begin
+        v_outcome := app.webhook_apply(v_event);
+    exception
+        when data_exception then
+            v_bad := sqlerrm;
+    end;
 
-    if v_payment is null then
-        v_outcome := 'not ours';
-    else
-        -- an intent made by a session is learned from the first that names it
-        update app.payments p
-        set intent_id = case
-                when v_object->>'object' = 'payment_intent'
-                    then v_object->>'id'
-                when jsonb_typeof(v_object->'payment_intent') = 'string'
-                    then v_object->>'payment_intent'
-                else p.intent_id end
-        where p.id = v_payment and p.intent_id is null;
-
-        v_object := app.provider_object(v_object, (
-            select app.provider_units(p.provider, p.currency)
-            from app.payments p
-            where p.id = v_payment));
-
-        v_outcome := case v_event.type
-            when 'payment_intent.succeeded' then app.payment_fact(v_payment,
-                coalesce((v_object->>'amount_received')::bigint,
-                    (v_object->>'amount')::bigint), null, false, false, v_why)
-            when 'payment_intent.payment_failed' then app.payment_fact(
-                v_payment, null, null, true, false, v_why,
-                v_object->'last_payment_error'->>'code',
-                v_object->'last_payment_error'->>'message')
-            when 'payment_intent.canceled' then app.payment_fact(v_payment,
-                null, null, false, true, v_why)
-            when 'checkout.session.completed' then app.payment_fact(v_payment,
-                case when v_object->>'payment_status' = 'paid'
-                    then (v_object->>'amount_total')::bigint end,
-                null, false, false, v_why)
-            when 'checkout.session.async_payment_succeeded' then
-                app.payment_fact(v_payment,
-                    (v_object->>'amount_total')::bigint, null, false, false,
-                    v_why)
-            when 'checkout.session.async_payment_failed' then
-                app.payment_fact(v_payment, null, null, true, false, v_why)
-            when 'checkout.session.expired' then app.payment_fact(v_payment,
-                null, null, false, true, v_why)
-            when 'charge.succeeded' then app.payment_fact(v_payment,
-                case when (v_object->>'captured')::boolean then coalesce(
-                    (v_object->>'amount_captured')::bigint,
-                    (v_object->>'amount')::bigint) end,
-                null, false, false, v_why)
-            when 'charge.refunded' then app.payment_fact(v_payment,
-                coalesce((v_object->>'amount_captured')::bigint,
-                    (v_object->>'amount')::bigint),
-                (v_object->>'amount_refunded')::bigint, false, false, v_why)
-            when 'charge.dispute.created' then app.payment_disputed(v_payment,
-                v_object, v_event.created)
-            when 'charge.dispute.updated' then app.payment_disputed(v_payment,
-                v_object, v_event.created)
-            when 'charge.dispute.closed' then app.payment_disputed(v_payment,
-                v_object, v_event.created)
-            else 'ignored'
-        end;
+    if v_outcome = 'foreign currency' then
+        v_bad := 'not the currency of the order';
     end if;
 
     update app.webhook_events w
-    set state = 'done', outcome = v_outcome, done_at = app.now()
+    set state = case when v_bad is null then 'done' else 'failed' end,
+        outcome = coalesce(v_bad, v_outcome), done_at = app.now()
     where w.provider = v_event.provider and w.event_id = v_event.event_id;
 
+    if v_bad is not null then
+        perform queue.dead(webhook_process.id, v_bad);
+        return jsonb_build_object('result', 'dead', 'reason', v_bad);
+    end if;
+
+    perform queue.done(webhook_process.id);
     return '{"result":"done"}'::jsonb;
 end $$;
 

@@ -26,6 +26,7 @@ set plan_cache_mode = force_generic_plan -- planned once, not per batch
 as $$
 declare
     v_now constant timestamptz := app.now();
+    v_cap constant int := app.setting_s('hold_max_orders', 3);
     v_provider text;
     v_url text;
     v_until timestamptz;
@@ -317,7 +318,7 @@ begin
 
         if v_bad is null and registration and exists (
             select from app.orders o
-            where o.event_id = e_id[v_e] and o.buyer_id = v_actor
+            where o.event_id = e_id[v_e] and o.registrant_id = v_actor
                 and o.registration and o.holds
                 and app.order_status(o.status, o.reserved_until) <> 'expired')
         then
@@ -360,6 +361,30 @@ begin
                     v_rest := v_rest - v_room;
                 end loop;
             end if;
+        end if;
+
+        -- nobody holds a whole event without paying
+        if v_cap > 0 and v_sub > v_disc then
+            select count(*) into v_n
+            from app.orders o
+            where o.buyer_id = v_actor and o.event_id = e_id[v_e]
+                and o.status in ('reserved', 'awaiting_payment',
+                    'payment_failed')
+                and o.reserved_until > v_now;
+            for v_j in 1 .. cardinality(o_id) loop
+                v_n := v_n + (o_buyer[v_j] = v_actor and o_e[v_j] = v_e
+                    and o_sub[v_j] > o_disc[v_j])::int;
+            end loop;
+            if v_n >= v_cap then
+                return next app.refusal(ords[v_i], 'TOO_MANY_HOLDS',
+                    json_build_object('maxOpenOrders', v_cap, 'detail',
+                        'pay or cancel what you have ordered first'));
+                v_a := v_b;
+                continue;
+            end if;
+        end if;
+
+        if v_p is not null then
             p_left[v_p] := p_left[v_p] - 1;
             p_taken[v_p] := p_taken[v_p] + 1;
             p_used := p_used || (p_id[v_p]::text || v_actor::text);
@@ -459,12 +484,12 @@ begin
     new_orders as (
         insert into app.orders (id, buyer_id, event_id, status, holds,
             subtotal_cents, discount_cents, total_cents, currency, promo_id,
-            reserved_until, lang, registration, created_at, updated_at,
-            paid_at)
+            reserved_until, lang, registration, registrant_id, created_at,
+            updated_at, paid_at)
         select o.id, o.buyer, e_id[o.e], o.status, true, o.sub, o.disc,
             o.total, e_currency[o.e], o.promo,
             case when not o.free then v_until end, o.lang, registration,
-            v_now, v_now, case when o.free then v_now end
+            case when registration then o.buyer end, v_now, v_now, case when o.free then v_now end
         from o),
     new_items as (
         insert into app.order_items (order_id, line, ticket_type_id, quantity,
@@ -588,7 +613,8 @@ as $$ select * from app.orders_place(ords, ctxs, bodies, codes, false) $$;
 
 -- ---- C-12: register = an order of one ticket of the default type ----
 
--- The default type: the first on sale by the organizer's own order.
+-- The default type: the first by the organizer's own order of which one can be
+-- had; if there is none, one whose refusal says why.
 create or replace function api.events_register_begin(ctx api.ctx, id uuid)
 returns table (status int, body json, ticket_type_id uuid)
 language plpgsql stable
@@ -609,7 +635,8 @@ begin
         from app.type_stock s
         join app.ticket_types t on t.id = s.id
         where s.event_id = events_register_begin.id and s.on_sale
-        order by t.sort, t.id
+        order by t.min_per_order = 1 and s.remaining > 0 desc,
+            t.min_per_order = 1 desc, t.sort, t.id
         limit 1;
 
         if v_type is null then

@@ -204,11 +204,19 @@ as $$
 declare
     v_to app.users;
     v_from uuid;
+    v_order app.orders;
     v_fail api.answer;
 begin
     select t.holder_id into v_from
     from app.tickets t
     where t.id = tickets_transfer.id;
+
+    -- orders are locked before tickets
+    select o.* into v_order
+    from app.orders o
+    join app.tickets t on t.order_id = o.id
+    where t.id = tickets_transfer.id and o.registration
+    for no key update of o;
 
     select u.* into v_to
     from app.users u
@@ -222,11 +230,29 @@ begin
         return app.fault('/email', 'not_allowed', 'holds the ticket already');
     end if;
 
+    -- a registration is its holder's, and everybody has one of an event
+    if v_order.id is not null and exists (
+        select from app.orders o
+        where o.event_id = v_order.event_id and o.registrant_id = v_to.id
+            and o.registration and o.holds
+            and app.order_status(o.status, o.reserved_until) <> 'expired')
+        and app.ticket_own(ctx, (
+            select t from app.tickets t where t.id = tickets_transfer.id))
+    then
+        return app.fail('ALREADY_REGISTERED', json_build_object(
+            'detail', 'the new holder has registered'));
+    end if;
+
     v_fail := app.ticket_change(ctx, id, generation, code, v_to.id,
         btrim(v_to.first_name || ' ' || v_to.last_name), 'transferred');
     if v_fail.status is not null then
         return v_fail;
     end if;
+
+    update app.orders o
+    set registrant_id = v_to.id, updated_at = app.now(),
+        version = o.version + 1
+    where o.id = v_order.id;
 
     perform queue.enqueue('mail.send', jsonb_build_object(
         'template', 'ticket_transferred', 'ticket_id', id,

@@ -150,6 +150,9 @@ begin
         if v_order.status = 'reserved' then
             perform app.order_move(app.ctx_task('payment.create'), v_order.id,
                 'awaiting_payment', 'payment was made');
+        elsif v_order.status = 'cancelled' then -- while it was made
+            perform app.payment_close(app.ctx_task('payment.create'),
+                v_order.id, 'cancelled');
         end if;
     end if;
 
@@ -203,8 +206,7 @@ declare
 begin
     select r.* into v_refund
     from app.refunds r
-    where r.id = (payload->>'refund_id')::uuid
-    for no key update;
+    where r.id = (payload->>'refund_id')::uuid;
 
     select p.* into v_payment
     from app.payments p
@@ -217,15 +219,8 @@ begin
 
     if v_payment.provider = 'test' then
         if queue.done(refund_begin.id) then
-            update app.refunds r
-            set status = 'succeeded', updated_at = app.now(),
-                provider_refund_id = 're_test_' || replace(r.id::text, '-',
-                    '')
-            where r.id = v_refund.id;
-            perform app.audit(app.ctx_task('refund.execute'),
-                'refund.succeeded', 'order', v_refund.order_id::text,
-                jsonb_build_object('refund_id', v_refund.id,
-                    'amount', v_refund.amount_cents));
+            perform app.refund_end(v_refund.id, true, 're_test_'
+                || replace(v_refund.id::text, '-', ''), null);
         end if;
         return '{"result":"done"}'::jsonb;
     end if;
@@ -250,7 +245,8 @@ begin
         'currency', v_payment.currency) || app.provider_stored(v_op);
 end $$;
 
--- Ends a refund; a failed one makes its amount refundable again.
+-- Ends a refund.  A failed one makes its amount refundable again, and may fail
+-- after the provider took it for done: a bank sends money back for weeks.
 create or replace function app.refund_end(refund uuid, good boolean,
     provider_id text, message text)
 returns void
@@ -270,7 +266,8 @@ begin
     set status = case when good then 'succeeded' else 'failed' end,
         provider_refund_id = coalesce(provider_id, r.provider_refund_id),
         error_message = message, updated_at = app.now()
-    where r.id = refund and r.status = 'pending'
+    where r.id = refund and (r.status = 'pending'
+        or r.status = 'succeeded' and not good)
     returning r.* into v_refund;
 
     if not found then
@@ -285,6 +282,13 @@ begin
 
         perform app.refund_settle(app.ctx_task('refund.execute'),
             v_refund.payment_id);
+        perform queue.enqueue('mail.send', jsonb_build_object(
+            'template', 'refund_failed', 'order_id', v_refund.order_id,
+            'refund_id', refund));
+    elsif v_refund.mail then
+        perform queue.enqueue('mail.send', jsonb_build_object(
+            'template', 'order_refunded', 'order_id', v_refund.order_id,
+            'refund_id', refund));
     end if;
 
     perform app.audit(app.ctx_task('refund.execute'),
@@ -378,12 +382,92 @@ begin
     from looked l
     join app.orders o on o.id = l.order_id;
 
+    -- refunds that the provider has not ended, whose word may be lost
+    with due as (
+        select r.id
+        from app.refunds r
+        where r.status = 'pending' and r.provider_refund_id is not null
+            and coalesce(r.looked_at, r.updated_at)
+                < app.now() - interval '5 min'
+            and exists (select from app.payments p
+                where p.id = r.payment_id and p.provider = 'stripe')
+        order by r.looked_at nulls first, r.created_at
+        limit greatest(0, 20 - coalesce(jsonb_array_length(v_items), 0))
+        for no key update skip locked),
+    looked as (
+        update app.refunds r
+        set looked_at = app.now()
+        from due d
+        where r.id = d.id
+        returning r.*)
+    select coalesce(v_items || f.items, v_items, f.items) into v_items
+    from (
+        select jsonb_agg(jsonb_build_object(
+            'refundId', l.id,
+            'providerRefundId', l.provider_refund_id)) as items
+        from looked l) f;
+
     if v_items is null then
         delete from queue.outbox o where o.id = reconcile_begin.id;
         return '{"result":"done"}'::jsonb;
     end if;
 
     return jsonb_build_object('result', 'call', 'items', v_items);
+end $$;
+
+-- One payment whose order was cancelled: its end at the provider is asked for,
+-- and seen as reconciling sees it.
+create or replace function task.payment_cancel(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_items jsonb;
+begin
+    select jsonb_agg(jsonb_build_object(
+        'paymentId', p.id,
+        'orderId', p.order_id,
+        'paymentIntentId', p.intent_id,
+        'checkoutSessionId', p.session_id,
+        'cancel', true))
+    into v_items
+    from app.payments p
+    join app.orders o on o.id = p.order_id
+    where p.id = (payload->>'payment_id')::uuid and p.provider = 'stripe'
+        and p.captured_cents < p.amount_cents and p.status <> 'canceled'
+        and o.status = 'cancelled'
+        and (p.intent_id is not null or p.session_id is not null);
+
+    if v_items is null or not exists (
+        select from queue.outbox o
+        where o.id = payment_cancel.id and o.state < 2)
+    then
+        perform queue.done(payment_cancel.id);
+        return '{"result":"done"}'::jsonb;
+    end if;
+
+    return jsonb_build_object('result', 'call', 'items', v_items);
+end $$;
+
+create or replace function task.refund_observed(refund_id uuid, result jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_status text := refund_observed.result->>'status';
+begin
+    if v_status in ('succeeded', 'failed', 'canceled') then
+        perform app.refund_end(refund_observed.refund_id,
+            v_status = 'succeeded', null,
+            case when v_status <> 'succeeded' then coalesce(
+                refund_observed.result->>'reason', v_status) end);
+    end if;
+
+    return '{"result":"done"}'::jsonb;
 end $$;
 
 create or replace function task.payment_observed(payment_id uuid,
@@ -400,6 +484,12 @@ begin
     set intent_id = r->>'paymentIntentId'
     where p.id = payment_observed.payment_id and p.intent_id is null
         and r->>'paymentIntentId' is not null;
+
+    if r->>'status' = 'succeeded' and app.payment_foreign(
+        payment_observed.payment_id, r->>'currency', 'reconcile')
+    then
+        return '{"result":"done"}'::jsonb;
+    end if;
 
     if r->>'status' = 'succeeded' then
         perform app.payment_fact(payment_observed.payment_id,
@@ -440,8 +530,12 @@ begin
         return '{"result":"done"}'::jsonb;
     end if;
 
-    -- money moves once: a provider refuses a second payment of an intent
-    if v_payment.captured_cents > 0 then
+    -- money moves once: a provider refuses a second payment of an intent,
+    -- and one of what was called off
+    if v_payment.captured_cents > 0 or v_payment.status = 'canceled' and exists (
+        select from app.orders o
+        where o.id = v_payment.order_id and o.status = 'cancelled')
+    then
         perform queue.done(test_pay_begin.id);
         return '{"result":"done"}'::jsonb;
     end if;
@@ -795,7 +889,7 @@ begin
     where h.finished_at < v_now - interval '30 days';
     delete from queue.inbox i where i.created_at < v_now - interval '30 days';
     delete from app.webhook_events w
-    where w.received_at < v_now - interval '90 days' and w.state = 'done';
+    where w.received_at < v_now - interval '90 days' and w.state <> 'stored';
     delete from app.ticket_renders r
     where r.created_at < v_now - interval '30 days';
 

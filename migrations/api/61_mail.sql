@@ -42,19 +42,42 @@ begin
             v_data := jsonb_build_object('userId', v_user.id);
         end if;
 
-    when 'order_paid', 'order_refunded', 'event_cancelled' then
+    when 'order_paid', 'order_refunded', 'order_cancelled', 'refund_failed',
+        'tickets_cancelled', 'event_cancelled'
+    then
         select o.* into v_order
         from app.orders o
         where o.id = (payload->>'order_id')::uuid;
 
+        -- the organizer, the holder of tickets that ended, or the buyer
         select u.* into v_user
         from app.users u
-        where u.id = v_order.buyer_id;
+        where u.id = case when v_template = 'refund_failed' then (
+                select e.organizer_id from app.events e
+                where e.id = v_order.event_id)
+            else coalesce((payload->>'holder_id')::uuid, v_order.buyer_id)
+            end;
 
         v_data := app.mail_event(v_order.event_id) || jsonb_build_object(
             'orderId', v_order.id,
             'totalCents', v_order.total_cents,
-            'currency', v_order.currency);
+            'currency', v_order.currency,
+            'reason', case when v_template = 'event_cancelled' then (
+                    select e.cancel_reason from app.events e
+                    where e.id = v_order.event_id)
+                when v_template in ('order_refunded', 'refund_failed') then (
+                    select case when v_template = 'refund_failed'
+                        then r.error_message
+                        when r.requested_by is not null
+                            and r.reason <> 'requested by the organizer'
+                            then r.reason end
+                    from app.refunds r
+                    where r.id = (payload->>'refund_id')::uuid)
+                else payload->>'reason' end,
+            'late', case when exists (
+                select from app.refunds r
+                where r.id = (payload->>'refund_id')::uuid
+                    and r.reason = 'paid too late') then '1' else '' end);
 
         if v_template = 'order_paid' then
             select coalesce(jsonb_agg(x.item order by x.id), '[]')

@@ -43,9 +43,11 @@ static const stoa_field_t stoa_orders_create_body[] = {
 };
 
 static const char *const stoa_orders_states[] = {
-    "reserved", "awaiting_payment", "paid",    "partially_refunded",
-    "refunded", "cancelled",        "expired", "payment_failed",
-    NULL,
+    "reserved",       "awaiting_payment",
+    "paid",           "partially_refunded",
+    "refunded",       "refund_failed",
+    "cancelled",      "expired",
+    "payment_failed", NULL,
 };
 
 static const stoa_field_t stoa_orders_list_query[] = {
@@ -101,6 +103,7 @@ static const stoa_field_t stoa_refunds_body[] = {
       .summary = "Tickets that end with it; their seats are free again" },
     { .name = "reason",
       .type = STOA_T_TEXT,
+      .flags = STOA_LINES,
       .max = 500,
       .summary = "Kept with the refund" },
     stoa_end_field,
@@ -135,7 +138,7 @@ const stoa_endpoint_t stoa_api_orders[] = {
         .keyed = true,
         .errors = { STOA_E_SOLD_OUT, STOA_E_NOT_ON_SALE, STOA_E_ORDER_LIMIT,
                     STOA_E_PROMO_INVALID, STOA_E_PROMO_EXHAUSTED,
-                    STOA_E_NOT_FOUND },
+                    STOA_E_TOO_MANY_HOLDS, STOA_E_NOT_FOUND },
         .summary = "Hold seats and say how to pay; free orders are complete "
                    "at once.",
         .tag = "orders",
@@ -185,7 +188,8 @@ const stoa_endpoint_t stoa_api_orders[] = {
         .body_kind = STOA_BODY_JSON,
         .status = 200,
         .keyed = true,
-        .errors = { STOA_E_NOT_FOUND, STOA_E_INVALID_STATE },
+        .errors = { STOA_E_NOT_FOUND, STOA_E_INVALID_STATE,
+                    STOA_E_TICKETS_TRANSFERRED },
         .summary = "Give unpaid or free seats back.",
         .tag = "orders",
     },
@@ -251,7 +255,7 @@ const stoa_endpoint_t stoa_api_orders[] = {
         .body = stoa_pay_body,
         .status = 303,
         .development = true,
-        .errors = { STOA_E_NOT_FOUND },
+        .errors = { STOA_E_NOT_FOUND, STOA_E_INVALID_STATE },
         .summary = "Pay or decline at the test provider.",
         .tag = "orders",
     },

@@ -131,6 +131,16 @@ const stoa_task_t stoa_tasks[] = {
         .summary = "Asks the provider about payments that hang.",
     },
     {
+        .kind = "payment.cancel",
+        .cls = STOA_CLASS_PAYMENT,
+        .flow = STOA_TASK_FLOW_PAYMENT_CANCEL,
+        .level = 1,
+        .anchor = "the provider ends a payment once and refuses the second "
+                  "time; task.payment_observed moves it forward only",
+        .crash = { "payment.cancel.begun", "payment.cancel.observed" },
+        .summary = "Closes the payment of a canceled order at the provider.",
+    },
+    {
         .kind = "payment.test_pay",
         .cls = STOA_CLASS_PAYMENT,
         .flow = STOA_TASK_FLOW_TEST_PAY,

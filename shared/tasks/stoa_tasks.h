@@ -37,7 +37,7 @@ typedef enum {
 #define STOA_TASK_FLOWS(X)                                                     \
     X(MAIL_SEND)                                                               \
     X(PAYMENT_CREATE) X(REFUND_EXECUTE) X(PAYMENT_RECONCILE) X(TEST_PAY)       \
-        X(TICKET_RENDER)
+        X(TICKET_RENDER) X(PAYMENT_CANCEL)
 /* clang-format on */
 #define STOA_TASK_FLOW_ENUM(name) STOA_TASK_FLOW_##name,
     STOA_TASK_FLOWS(STOA_TASK_FLOW_ENUM)

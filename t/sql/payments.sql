@@ -102,9 +102,11 @@ select is((select count(*) from app.webhook_events), 1::bigint,
     'stored once');
 select is(t.outcome(), 'paid t succeeded 2000 0 f valid,valid 1 0 2',
     'one effect');
-select is((api.webhooks_stripe(t.ctx(null), 'no json')).body->>'code',
+select is((api.webhooks_stripe(t.ctx(null), 'no json', 'stripe')).body
+    ->>'code',
     'BAD_REQUEST', 'no JSON');
-select is((api.webhooks_stripe(t.ctx(null), '{"id": 1}')).body->>'code',
+select is((api.webhooks_stripe(t.ctx(null), '{"id": 1}', 'stripe')).body
+    ->>'code',
     'BAD_REQUEST', 'no event');
 select t.event_in('evt_other', 'payment_intent.succeeded', '{"id": "pi_x",
     "object": "payment_intent"}');
@@ -117,8 +119,16 @@ select t.pay(id, 600) from o2;
 select results_eq($$ select status, (select sum(amount_cents)
         from app.refunds r where r.order_id = o2.id)
     from app.orders, o2 where orders.id = o2.id $$,
-    $$ values ('awaiting_payment', 600::numeric) $$,
-    'less than the total buys nothing and goes back');
+    $$ values ('awaiting_payment', null::numeric) $$,
+    'less than the total buys nothing');
+select t.clock('16 min');
+select app.holds_release(ev) from v;
+select results_eq($$ select status, (select sum(amount_cents)
+        from app.refunds r where r.order_id = o2.id)
+    from app.orders, o2 where orders.id = o2.id $$,
+    $$ values ('expired', 600::numeric) $$,
+    'and goes back when nothing more came in time');
+select t.clock('0');
 select is_empty('select * from t.drift', 'counters fit');
 
 -- the page of the test provider
