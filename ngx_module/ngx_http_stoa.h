@@ -308,8 +308,9 @@ ngx_int_t ngx_http_stoa_health_handler(ngx_http_request_t *r);
 /* Micro-cache: OK sent from cache (the reply was made), AGAIN parked behind
    the flight that fills it, DECLINED the caller fills it. */
 ngx_int_t ngx_http_stoa_cache_get(ngx_http_stoa_ctx_t *q);
-void      ngx_http_stoa_cache_put(ngx_http_stoa_ctx_t *q, stoa_str_t body,
-                                  stoa_str_t meta, stoa_str_t etag);
+/* An empty etag becomes one of the content. */
+void ngx_http_stoa_cache_put(ngx_http_stoa_ctx_t *q, stoa_str_t body,
+                             stoa_str_t meta, stoa_str_t *etag);
 /* The flight failed: wakes those parked, they run by themselves. */
 void ngx_http_stoa_cache_fail(ngx_http_stoa_ctx_t *q);
 

@@ -10,12 +10,16 @@
  *
  * Keys are made in ngx_http_stoa_cache_key.c.  What was made for somebody is
  * not kept: a row that is bound to the caller is cached for anonymous callers
- * only.  An answer lives until its last reader has sent it.
+ * only.  An answer lives until its last reader has sent it; one without an
+ * ETag gets a digest of itself, made once.
  */
 
 #include "ngx_http_stoa_zone.h"
 
+#include <ngx_md5.h>
+
 #define NGX_HTTP_STOA_CACHE_CHAINS 1024 /* a power of two */
+#define NGX_HTTP_STOA_CACHE_ETAG   34   /* a quoted MD5 */
 
 typedef struct {
     ngx_uint_t refs;
@@ -362,17 +366,54 @@ ngx_http_stoa_cache_land(ngx_http_stoa_entry_t *e)
 }
 
 
+/* The tag of an answer that has none: a digest of what it says, the same in
+   every process, with the quotes of the header. */
+static stoa_str_t
+ngx_http_stoa_cache_etag(ngx_http_stoa_ctx_t *q, stoa_str_t body,
+                         stoa_str_t meta)
+{
+    ngx_md5_t  md5;
+    u_char     sum[16], *text;
+    stoa_str_t tag = stoa_null_string;
+
+    text = ngx_pnalloc(q->r->pool, NGX_HTTP_STOA_CACHE_ETAG);
+    if (text == NULL) {
+        return tag; /* an answer without one, then */
+    }
+
+    ngx_md5_init(&md5);
+    ngx_md5_update(&md5, body.data, body.len);
+    ngx_md5_update(&md5, "\n", 1);
+    ngx_md5_update(&md5, meta.data, meta.len);
+    ngx_md5_final(sum, &md5);
+
+    text[0] = '"';
+    *ngx_hex_dump(text + 1, sum, sizeof(sum)) = '"';
+
+    tag.data = text;
+    tag.len = NGX_HTTP_STOA_CACHE_ETAG;
+
+    return tag;
+}
+
+
 void
 ngx_http_stoa_cache_put(ngx_http_stoa_ctx_t *q, stoa_str_t body,
-                        stoa_str_t meta, stoa_str_t etag)
+                        stoa_str_t meta, stoa_str_t *tag)
 {
     ngx_http_stoa_content_t *content;
     ngx_http_stoa_entry_t   *e = q->flight;
+    stoa_str_t               etag = *tag;
     size_t                   size;
     u_char                  *p;
 
     if (e == NULL) {
         return;
+    }
+
+    if (etag.len == 0) {
+        *tag = ngx_http_stoa_cache_etag(q, body, meta);
+        etag = *tag;
     }
 
     q->flight = NULL;

@@ -90,7 +90,7 @@ ngx_http_stoa_reply_answer(ngx_http_stoa_ctx_t *q, ngx_int_t status,
         q->filling = 0;
 
         if (status == NGX_HTTP_OK) {
-            ngx_http_stoa_cache_put(q, body, meta, etag);
+            ngx_http_stoa_cache_put(q, body, meta, &etag);
 
         } else {
             ngx_http_stoa_cache_fail(q);

@@ -47,7 +47,7 @@ stoa_api_errors(const stoa_endpoint_t *ep, stoa_err_e out[STOA_E_COUNT])
     stoa_api_errors_mark(marks, STOA_E_NOT_FOUND, params || ep->development);
     stoa_api_errors_mark(marks, STOA_E_NOT_ACCEPTABLE,
                          ep->media != STOA_MEDIA_BYTES);
-    stoa_api_errors_mark(marks, STOA_E_REQUEST_TIMEOUT, body);
+    /* no 408: nginx closes the connection of a body that does not come */
     stoa_api_errors_mark(marks, STOA_E_CONFLICT, write && store);
     stoa_api_errors_mark(marks, STOA_E_IN_FLIGHT, ep->keyed);
     stoa_api_errors_mark(marks, STOA_E_IDEMPOTENCY_KEY_REUSED, ep->keyed);

@@ -124,6 +124,17 @@ stoa_openapi_file_type(const char *path)
 
 
 static void
+stoa_openapi_enveloped(stoa_openapi_t *o, const stoa_endpoint_t *ep)
+{
+    if (!stoa_openapi_answer(o, ep)) {
+        stoa_openapi_ref(o, "application/json",
+                         ep->list != NULL ? "#/components/schemas/Page"
+                                          : "#/components/schemas/Success");
+    }
+}
+
+
+static void
 stoa_openapi_content(stoa_openapi_t *o, const stoa_endpoint_t *ep)
 {
     const char *type = stoa_openapi_flow_type(ep);
@@ -145,9 +156,7 @@ stoa_openapi_content(stoa_openapi_t *o, const stoa_endpoint_t *ep)
                          "{\"schema\":{\"type\":[\"object\",\"array\"]}}");
 
     } else {
-        stoa_openapi_ref(o, "application/json",
-                         ep->list != NULL ? "#/components/schemas/Page"
-                                          : "#/components/schemas/Success");
+        stoa_openapi_enveloped(o, ep);
     }
 
     stoa_openapi_close(o, '}');
@@ -181,8 +190,7 @@ stoa_openapi_success(stoa_openapi_t *o, const stoa_endpoint_t *ep)
 
         if (known[i].status != ep->status) { /* whatever comes later */
             stoa_openapi_object(o, "content");
-            stoa_openapi_ref(o, "application/json",
-                             "#/components/schemas/Success");
+            stoa_openapi_enveloped(o, ep);
             stoa_openapi_close(o, '}');
 
         } else if (known[i].status < 204) {
@@ -192,7 +200,7 @@ stoa_openapi_success(stoa_openapi_t *o, const stoa_endpoint_t *ep)
         stoa_openapi_close(o, '}');
     }
 
-    if (ep->method == STOA_GET && ep->status == 200) {
+    if (stoa_openapi_revalidates(ep)) {
         stoa_openapi_raw(o, "304",
                          "{\"description\":\"The version named by "
                          "If-None-Match is still the present one\"}");
@@ -384,6 +392,11 @@ stoa_openapi_parameters(stoa_openapi_t *o, const stoa_endpoint_t *ep,
     if (ep->if_match) {
         stoa_openapi_sep(o);
         stoa_buf_z(o->b, "{\"$ref\":\"#/components/parameters/IfMatch\"}");
+    }
+
+    if (stoa_openapi_revalidates(ep)) {
+        stoa_openapi_sep(o);
+        stoa_buf_z(o->b, "{\"$ref\":\"#/components/parameters/IfNoneMatch\"}");
     }
 
     if (ep->verify == STOA_VERIFY_STRIPE) {
@@ -644,7 +657,7 @@ static void
 stoa_openapi_components(stoa_openapi_t *o)
 {
     static const char schemas[] =
-        "{\"Success\":{\"type\":\"object\",\"required\":[\"success\","
+        "\"Success\":{\"type\":\"object\",\"required\":[\"success\","
         "\"data\",\"meta\",\"error\",\"timestamp\"],\"properties\":{"
         "\"success\":{\"const\":true},\"data\":{},\"meta\":{\"type\":["
         "\"object\",\"null\"]},\"error\":{\"type\":\"null\"},"
@@ -672,7 +685,7 @@ stoa_openapi_components(stoa_openapi_t *o)
         "\"string\"},\"errors\":{\"type\":\"array\",\"items\":{\"type\":"
         "\"object\",\"required\":[\"pointer\",\"code\",\"detail\"],"
         "\"properties\":{\"pointer\":{\"type\":\"string\"},\"code\":{"
-        "\"type\":\"string\"},\"detail\":{\"type\":\"string\"}}}}}}}";
+        "\"type\":\"string\"},\"detail\":{\"type\":\"string\"}}}}}}";
     static const char parameters[] =
         "{\"IdempotencyKey\":{\"name\":\"Idempotency-Key\",\"in\":"
         "\"header\",\"required\":false,\"description\":\"Repeating a "
@@ -682,12 +695,20 @@ stoa_openapi_components(stoa_openapi_t *o)
         ":\"The ETag of the version that the change is based on; what "
         "became another meanwhile answers 412\",\"schema\":"
         "{\"type\":\"string\",\"maxLength\":64}},"
+        "\"IfNoneMatch\":{\"name\":\"If-None-Match\",\"in\":\"header\","
+        "\"description\":\"ETags of versions that are there already; the "
+        "present one among them answers 304\",\"schema\":"
+        "{\"type\":\"string\"}},"
         "\"StripeSignature\":{\"name\":\"Stripe-Signature\",\"in\":"
         "\"header\",\"required\":true,\"schema\":{\"type\":\"string\","
         "\"maxLength\":2048}}}";
 
     stoa_openapi_object(o, "components");
-    stoa_openapi_raw(o, "schemas", schemas);
+    stoa_openapi_object(o, "schemas");
+    stoa_openapi_sep(o);
+    stoa_buf_z(o->b, schemas);
+    stoa_openapi_answer_objects(o);
+    stoa_openapi_close(o, '}');
     stoa_openapi_raw(o, "parameters", parameters);
     stoa_openapi_raw(o, "headers",
                      "{\"RetryAfter\":{\"description\":\"Seconds\","

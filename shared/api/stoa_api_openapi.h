@@ -35,4 +35,24 @@ void stoa_openapi_members(stoa_openapi_t *o, const stoa_field_t *fields,
 void stoa_openapi_schema(stoa_openapi_t *o, const stoa_field_t *f,
                          unsigned depth);
 
+/* ---- answers (stoa_api_answers.c) ---- */
+
+typedef struct {
+    const char *id;   /* of a row */
+    const char *data; /* the type of its 2xx answer's data */
+    bool        etag; /* a GET: its 200 has an ETag, If-None-Match a 304 */
+} stoa_answer_t;
+
+/* Ends with a NULL id. */
+extern const stoa_answer_t stoa_api_answers[];
+
+/* The named objects, as members of components.schemas. */
+void stoa_openapi_answer_objects(stoa_openapi_t *o);
+
+/* Does If-None-Match mean something to this row? */
+bool stoa_openapi_revalidates(const stoa_endpoint_t *ep);
+
+/* "application/json" of a row's answer; false: the row has none here. */
+bool stoa_openapi_answer(stoa_openapi_t *o, const stoa_endpoint_t *ep);
+
 #endif /* STOA_API_OPENAPI_H_INCLUDED */

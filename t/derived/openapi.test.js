@@ -93,6 +93,57 @@ test('an operation has the columns of its row', () => {
   }
 });
 
+test('every JSON answer says what its data holds', () => {
+  let n = 0;
+
+  for (const row of rows) {
+    for (const [status, res] of Object.entries(operation(row).responses)) {
+      const schema = deref(res).content?.['application/json']?.schema;
+
+      if (status[0] !== '2' || !schema || row.id === 'system.openapi') continue;
+
+      const data = schema.allOf?.[1].properties?.data;
+      const object = deref(data?.type === 'array' ? data.items : data);
+
+      assert.ok(object?.properties, `${status} of ${row.name}`);
+      assert.equal(schema.allOf[0].$ref.endsWith('/Page'), Boolean(row.list),
+        row.name);
+      if (row.list) assert.equal(data.type, 'array', row.name);
+      for (const name of object.required ?? []) {
+        assert.ok(object.properties[name], `${name} of ${row.name}`);
+      }
+      n++;
+    }
+  }
+  assert.ok(n > 45, `${n} answers`);
+});
+
+test('304 and If-None-Match go together, and with an ETag', async () => {
+  const listed = rows.filter((row) => operation(row).responses['304']);
+
+  for (const row of rows) {
+    const params = (operation(row).parameters ?? []).map(deref);
+
+    assert.equal(params.some((p) => p.name === 'If-None-Match'),
+      listed.includes(row), row.name);
+  }
+  for (const id of ['events.list', 'events.get', 'users.me', 'system.openapi']) {
+    assert.ok(listed.some((row) => row.id === id), id);
+  }
+  assert.ok(listed.every((row) => row.method === 'GET'));
+
+  const first = await app.api('GET', '/api/v1/events?limit=1');
+  const again = await app.api('GET', '/api/v1/events?limit=1',
+    { headers: { 'If-None-Match': `"other", ${first.headers.etag}` } });
+  const other = await app.api('GET', '/api/v1/events?limit=1',
+    { headers: { 'If-None-Match': '"other"' } });
+
+  assert.match(first.headers.etag, /^"[0-9a-f]{32}"$/);
+  assert.equal(again.status, 304);
+  assert.equal(again.headers.etag, first.headers.etag);
+  assert.equal(other.status, 200);
+});
+
 test('parameters are those of path, query and list', () => {
   for (const row of rows) {
     const all = (operation(row).parameters ?? []).map(deref);

@@ -124,6 +124,10 @@ export class Validator {
 
     this.seen.add(where);
     if (!key) return `${where}: the document does not list this status`;
+    if (method === 'get' && res.status === 200 && res.headers.etag
+      && !op.responses['304']) {
+      return `${where}: has an ETag, and the document knows no 304`;
+    }
 
     const response = this.deref(op.responses[key]);
     const type = (res.headers['content-type'] ?? '').split(';')[0].trim();

@@ -1,0 +1,756 @@
+/*
+ * What answers hold: named objects, and the data of each row's 2xx answer by
+ * the row's id.  The OpenAPI document prints them, and the tests hold every
+ * answer that they see against it.
+ *
+ * A member is required unless its name ends with "?".  A type is uuid, text,
+ * int, bool, time, object, or an object's name; "[]" behind it: a list of
+ * these, and "?" behind that: may be null.
+ */
+
+#include "stoa_api_openapi.h"
+#include "../stoa_str.h"
+
+#include <stdio.h>
+
+typedef struct {
+    const char *name; /* camelCase, as it is sent */
+    const char *type;
+} stoa_answer_member_t;
+
+typedef struct {
+    const char                 *name;
+    const stoa_answer_member_t *members; /* ends with a NULL name */
+} stoa_answer_object_t;
+
+#define STOA_ANSWER_END                                                        \
+    {                                                                          \
+        NULL, NULL                                                             \
+    }
+
+
+/* ---- accounts ---- */
+
+static const stoa_answer_member_t stoa_answer_user[] = {
+    { "id", "uuid" },        { "email", "text" },
+    { "firstName", "text" }, { "lastName", "text" },
+    { "name", "text" },      { "phone", "text?" },
+    { "role", "text" },      { "roles", "text[]" },
+    { "status", "text" },    { "preferredLanguage", "text?" },
+    { "timezone", "text?" }, { "version", "int" },
+    { "createdAt", "time" }, { "lastLoginAt", "time?" },
+    STOA_ANSWER_END,
+};
+
+/* Oneself, and admins, are shown the members of User. */
+static const stoa_answer_member_t stoa_answer_profile[] = {
+    { "id", "uuid" },   { "firstName", "text" }, { "lastName", "text" },
+    { "name", "text" }, { "role", "text" },      { "createdAt", "time" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_grant[] = {
+    { "user", "User" },         { "accessToken", "text" },
+    { "refreshToken", "text" }, { "tokenType", "text" },
+    { "expiresIn", "int" },     STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_refreshed[] = {
+    { "user", "User" },        { "refresh", "text" },
+    { "accessToken", "text" }, { "refreshToken", "text" },
+    { "tokenType", "text" },   { "expiresIn", "int" },
+    STOA_ANSWER_END,
+};
+
+/* Of a person: userId and sessionId; of a device: deviceId and eventId. */
+static const stoa_answer_member_t stoa_answer_check[] = {
+    { "userId?", "uuid" },  { "sessionId?", "uuid" }, { "deviceId?", "uuid" },
+    { "eventId?", "uuid" }, { "roles", "text[]" },    { "expiresAt", "time" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_logged_out[] = {
+    { "loggedOut", "bool" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_nothing[] = {
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_reset[] = {
+    { "reset?", "bool" }, /* absent: a mail was asked for */
+    STOA_ANSWER_END,
+};
+
+
+/* ---- events ---- */
+
+static const stoa_answer_member_t stoa_answer_ticket_type[] = {
+    { "id", "uuid" },          { "eventId", "uuid" },
+    { "name", "text" },        { "description", "text?" },
+    { "priceCents", "int" },   { "currency", "text" },
+    { "quota", "int" },        { "sold", "int" },
+    { "remaining", "int" },    { "onSale", "bool" },
+    { "minPerOrder", "int" },  { "maxPerOrder", "int" },
+    { "salesStart", "time?" }, { "salesEnd", "time?" },
+    { "validFrom", "time?" },  { "validUntil", "time?" },
+    { "sort", "int" },         { "version", "int" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_event[] = {
+    { "id", "uuid" },
+    { "title", "text" },
+    { "description", "text?" },
+    { "startsAt", "time" },
+    { "endsAt", "time" },
+    { "timezone", "text" },
+    { "location", "text?" },
+    { "onlineLink?", "text" }, /* to holders and who manages it */
+    { "bannerImageUrl", "text?" },
+    { "capacity", "int?" },
+    { "sold", "int" },
+    { "currency", "text" },
+    { "status", "text" },
+    { "organizerId", "uuid" },
+    { "reentry", "bool" },
+    { "minPriceCents", "int?" },
+    { "ticketTypes", "TicketType[]" },
+    { "version", "int" },
+    { "publishedAt", "time?" },
+    { "cancelledAt", "time?" },
+    { "createdAt", "time" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_event_item[] = {
+    { "id", "uuid" },
+    { "title", "text" },
+    { "startsAt", "time" },
+    { "endsAt", "time" },
+    { "timezone", "text" },
+    { "location", "text?" },
+    { "bannerImageUrl", "text?" },
+    { "currency", "text" },
+    { "status", "text" },
+    { "organizerId", "uuid" },
+    { "minPriceCents", "int?" },
+    { "maxPriceCents", "int?" },
+    { "remaining", "int?" },
+    { "soldOut", "bool?" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_own_event[] = {
+    { "id", "uuid" },       { "title", "text" },    { "startsAt", "time" },
+    { "endsAt", "time" },   { "timezone", "text" }, { "location", "text?" },
+    { "currency", "text" }, { "status", "text" },   { "capacity", "int?" },
+    { "sold", "int" },      { "version", "int" },   { "createdAt", "time" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_staff[] = {
+    { "userId", "uuid" },   { "email", "text" }, { "name", "text?" },
+    { "relation", "text" }, STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_staff_added[] = {
+    { "userId", "uuid" },
+    { "relation", "text" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_registration[] = {
+    { "id", "uuid" },
+    { "orderId", "uuid" },
+    { "userId", "uuid" },
+    { "name", "text?" },
+    { "email", "text" },
+    { "ticketTypeId", "uuid" },
+    { "ticketTypeName", "text" },
+    { "state", "text" },
+    { "status", "text" },
+    { "priceCents", "int" },
+    { "currency", "text" },
+    { "orderStatus", "text" },
+    { "registeredAt", "time" },
+    { "admittedAt", "time?" },
+    { "gate", "text?" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_promo[] = {
+    { "id", "uuid" },          { "eventId", "uuid" }, { "code", "text" },
+    { "kind", "text" },        { "value", "int" },    { "maxUses", "int?" },
+    { "used", "int" },         { "perUser", "int?" }, { "validFrom", "time?" },
+    { "validUntil", "time?" }, { "version", "int" },  { "createdAt", "time" },
+    STOA_ANSWER_END,
+};
+
+
+/* ---- orders and tickets ---- */
+
+static const stoa_answer_member_t stoa_answer_order_line[] = {
+    { "ticketTypeId", "uuid" },
+    { "name", "text" },
+    { "quantity", "int" },
+    { "unitPriceCents", "int" },
+    { "discountCents", "int" },
+    { "lineTotalCents", "int" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_order_ticket[] = {
+    { "id", "uuid" },
+    { "code", "text?" }, /* null: it belongs to somebody else now */
+    { "state", "text" },
+    { "ticketTypeId", "uuid" },
+    { "ticketTypeName", "text" },
+    { "holderName", "text?" },
+    { "priceCents", "int" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_payment[] = {
+    { "provider", "text" },
+    { "paymentId", "uuid" },
+    { "checkoutUrl?", "text" },
+    { "paymentIntentId?", "text" },
+    { "clientSecret?", "text" },
+    { "publishableKey?", "text" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_order[] = {
+    { "id", "uuid" },
+    { "status", "text" },
+    { "eventId", "uuid" },
+    { "eventTitle", "text" },
+    { "buyerId", "uuid" },
+    { "subtotalCents", "int" },
+    { "discountCents", "int" },
+    { "totalCents", "int" },
+    { "currency", "text" },
+    { "promoCode", "text?" },
+    { "reservedUntil", "time?" },
+    { "items", "OrderLine[]" },
+    { "tickets", "OrderTicket[]" },
+    { "paymentDetails", "PaymentDetails?" },
+    { "refundedCents", "int" },
+    { "createdAt", "time" },
+    { "paidAt", "time?" },
+    { "endedAt", "time?" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_order_item[] = {
+    { "id", "uuid" },        { "status", "text" },
+    { "eventId", "uuid" },   { "eventTitle", "text" },
+    { "startsAt", "time" },  { "timezone", "text" },
+    { "totalCents", "int" }, { "currency", "text" },
+    { "createdAt", "time" }, { "reservedUntil", "time?" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_refund[] = {
+    { "id", "uuid" },
+    { "orderId", "uuid" },
+    { "amountCents", "int" },
+    { "currency", "text" },
+    { "reason", "text?" },
+    { "status", "text" },
+    { "failureReason", "text?" },
+    { "orderStatus", "text" },
+    { "refundedCents", "int" },
+    { "capturedCents", "int" },
+    { "createdAt", "time" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_pay[] = {
+    { "id", "uuid" },       { "status", "text" },
+    { "title", "text" },    { "totalCents", "int" },
+    { "currency", "text" }, { "reservedUntil", "time?" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_ticket[] = {
+    { "id", "uuid" },
+    { "code", "text" },
+    { "state", "text" },
+    { "generation", "int" },
+    { "orderId", "uuid" },
+    { "ticketTypeId", "uuid" },
+    { "ticketTypeName", "text" },
+    { "holderId", "uuid" },
+    { "holderName", "text?" },
+    { "priceCents", "int" },
+    { "currency", "text" },
+    { "eventId", "uuid" },
+    { "eventTitle", "text" },
+    { "startsAt", "time" },
+    { "endsAt", "time" },
+    { "timezone", "text" },
+    { "location", "text?" },
+    { "onlineLink", "text?" },
+    { "admittedAt", "time?" },
+    { "gate", "text?" },
+    { "version", "int" },
+    { "createdAt", "time" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_ticket_item[] = {
+    { "id", "uuid" },
+    { "state", "text" },
+    { "orderId", "uuid" },
+    { "ticketTypeId", "uuid" },
+    { "ticketTypeName", "text" },
+    { "holderName", "text?" },
+    { "eventId", "uuid" },
+    { "eventTitle", "text" },
+    { "startsAt", "time" },
+    { "timezone", "text" },
+    { "location", "text?" },
+    { "createdAt", "time" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_transfer[] = {
+    { "id", "uuid" },         { "state", "text" }, { "generation", "int" },
+    { "holderName", "text" }, STOA_ANSWER_END,
+};
+
+/* A worker draws the file; ask again where Location says. */
+static const stoa_answer_member_t stoa_answer_render[] = {
+    { "id", "uuid" },
+    STOA_ANSWER_END,
+};
+
+
+/* ---- at the door ---- */
+
+static const stoa_answer_member_t stoa_answer_scanned[] = {
+    { "id", "uuid" },           { "state", "text" },
+    { "ticketTypeId", "uuid" }, { "ticketTypeName", "text" },
+    { "holderName", "text?" },  { "orderId", "uuid" },
+    { "eventId", "uuid" },      STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_verdict[] = {
+    { "verdict", "text" },
+    { "reason?", "text?" },
+    { "admittedAt?", "time?" },
+    { "gate?", "text?" },
+    { "ticket?", "ScannedTicket?" }, /* of this event only */
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_pairing[] = {
+    { "id", "uuid" },          { "deviceId", "uuid" }, { "eventId", "uuid" },
+    { "name", "text" },        { "gate", "text?" },    { "expiresAt", "time" },
+    { "pairingCode", "text" }, STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_device[] = {
+    { "id", "uuid" },         { "eventId", "uuid" },
+    { "name", "text" },       { "gate", "text?" },
+    { "pairedAt", "time?" },  { "lastSeenAt", "time?" },
+    { "revokedAt", "time?" }, { "createdAt", "time" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_device_login[] = {
+    { "deviceId", "uuid" }, { "eventId", "uuid" }, { "eventTitle", "text" },
+    { "name", "text" },     { "gate", "text?" },   { "deviceToken", "text" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_key[] = {
+    { "kid", "int" },
+    { "alg", "text" },
+    { "publicKey", "text" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_snapshot_type[] = {
+    { "id", "uuid" },         { "name", "text" }, { "validFrom", "time?" },
+    { "validUntil", "time" }, STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_snapshot_ticket[] = {
+    { "id", "uuid" },    { "ticketTypeId", "uuid" }, { "generation", "int" },
+    { "state", "text" }, { "holderName", "text?" },  { "admittedAt", "time?" },
+    { "gate", "text?" }, { "conflict", "bool" },     STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_snapshot_revocation[] = {
+    { "ticketId", "uuid" },
+    { "generation", "int" },
+    { "reason", "text" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_snapshot[] = {
+    { "eventId", "uuid" },
+    { "title", "text" },
+    { "status", "text" },
+    { "reentry", "bool" },
+    { "startsAt", "time" },
+    { "endsAt", "time" },
+    { "serverTime", "time" },
+    { "until", "time" },
+    { "keys", "TicketKey[]" },
+    { "ticketTypes", "SnapshotType[]" },
+    { "tickets", "SnapshotTicket[]" },
+    { "revocations", "TicketRevocation[]" },
+    { "next", "uuid?" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_merged_item[] = {
+    { "nonce", "text" },     { "verdict", "text" },     { "conflict", "bool" },
+    { "reason", "text?" },   { "admittedAt", "time?" }, { "gate", "text?" },
+    { "ticketId", "uuid?" }, STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_merged[] = {
+    { "items", "MergedScan[]" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_type_count[] = {
+    { "ticketTypeId", "uuid" }, { "name", "text" }, { "tickets", "int" },
+    { "admitted", "int" },      STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_gate_count[] = {
+    { "gate", "text?" },
+    { "admitted", "int" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_stats[] = {
+    { "eventId", "uuid" },
+    { "tickets", "int" },
+    { "admitted", "int" },
+    { "exited", "int" },
+    { "outside", "int" },
+    { "conflicts", "int" },
+    { "ticketTypes", "TypeCount[]" },
+    { "gates", "GateCount[]" },
+    STOA_ANSWER_END,
+};
+
+
+/* ---- the rest ---- */
+
+static const stoa_answer_member_t stoa_answer_received[] = {
+    { "received", "bool" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_error_row[] = {
+    { "code", "text" },
+    { "status", "int" },
+    { "title", "text" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_object_t stoa_answer_objects[] = {
+    { "User", stoa_answer_user },
+    { "Profile", stoa_answer_profile },
+    { "Grant", stoa_answer_grant },
+    { "Refreshed", stoa_answer_refreshed },
+    { "TokenCheck", stoa_answer_check },
+    { "LoggedOut", stoa_answer_logged_out },
+    { "Nothing", stoa_answer_nothing },
+    { "PasswordReset", stoa_answer_reset },
+    { "TicketType", stoa_answer_ticket_type },
+    { "Event", stoa_answer_event },
+    { "EventItem", stoa_answer_event_item },
+    { "OwnEvent", stoa_answer_own_event },
+    { "EventStaff", stoa_answer_staff },
+    { "StaffAdded", stoa_answer_staff_added },
+    { "EventStaffAdded", stoa_answer_staff_added },
+    { "Registration", stoa_answer_registration },
+    { "PromoCode", stoa_answer_promo },
+    { "OrderLine", stoa_answer_order_line },
+    { "OrderTicket", stoa_answer_order_ticket },
+    { "PaymentDetails", stoa_answer_payment },
+    { "Order", stoa_answer_order },
+    { "OrderItem", stoa_answer_order_item },
+    { "Refund", stoa_answer_refund },
+    { "PayView", stoa_answer_pay },
+    { "Ticket", stoa_answer_ticket },
+    { "TicketItem", stoa_answer_ticket_item },
+    { "TicketTransfer", stoa_answer_transfer },
+    { "TicketRender", stoa_answer_render },
+    { "ScannedTicket", stoa_answer_scanned },
+    { "ScanVerdict", stoa_answer_verdict },
+    { "DevicePairing", stoa_answer_pairing },
+    { "Device", stoa_answer_device },
+    { "DeviceLogin", stoa_answer_device_login },
+    { "TicketKey", stoa_answer_key },
+    { "SnapshotType", stoa_answer_snapshot_type },
+    { "SnapshotTicket", stoa_answer_snapshot_ticket },
+    { "TicketRevocation", stoa_answer_snapshot_revocation },
+    { "Snapshot", stoa_answer_snapshot },
+    { "MergedScan", stoa_answer_merged_item },
+    { "MergedScans", stoa_answer_merged },
+    { "TypeCount", stoa_answer_type_count },
+    { "GateCount", stoa_answer_gate_count },
+    { "DoorStats", stoa_answer_stats },
+    { "Received", stoa_answer_received },
+    { "ErrorRow", stoa_answer_error_row },
+};
+
+
+/* ---- the rows ---- */
+
+const stoa_answer_t stoa_api_answers[] = {
+    { "auth.register", "Grant", false },
+    { "auth.login", "Grant", false },
+    { "auth.refresh", "Refreshed", false },
+    { "auth.logout", "LoggedOut", false },
+    { "auth.forgot_password", "Nothing", false },
+    { "auth.reset_password", "PasswordReset", false },
+    { "auth.check", "TokenCheck", false },
+    { "users.me", "User", true },
+    { "users.update", "User", false },
+    { "users.replace", "User", false },
+    { "users.get", "Profile", true },
+    { "events.list", "EventItem[]", true },
+    { "events.create", "Event", false },
+    { "events.mine", "OwnEvent[]", false },
+    { "events.get", "Event", true },
+    { "events.update", "Event", false },
+    { "events.patch", "Event", false },
+    { "events.publish", "Event", false },
+    { "events.duplicate", "Event", false },
+    { "events.cancel", "Event", false },
+    { "events.register", "Order", false },
+    { "events.registrations", "Registration[]", false },
+    { "events.staff", "EventStaff[]", false },
+    { "events.staff_add", "EventStaffAdded", false },
+    { "ticket_types.list", "TicketType[]", false },
+    { "ticket_types.create", "TicketType", false },
+    { "ticket_types.update", "TicketType", false },
+    { "ticket_types.patch", "TicketType", false },
+    { "promo_codes.list", "PromoCode[]", false },
+    { "promo_codes.create", "PromoCode", false },
+    { "promo_codes.patch", "PromoCode", false },
+    { "orders.create", "Order", false },
+    { "orders.list", "OrderItem[]", false },
+    { "orders.get", "Order", true },
+    { "orders.cancel", "Order", false },
+    { "orders.refund", "Refund", false },
+    { "orders.refunds", "Refund[]", false },
+    { "orders.validate", "ScanVerdict", false },
+    { "pay.view", "PayView", false },
+    { "tickets.list", "TicketItem[]", false },
+    { "tickets.get", "Ticket", true },
+    { "tickets.png", "TicketRender", false },
+    { "tickets.pdf", "TicketRender", false },
+    { "tickets.transfer", "TicketTransfer", false },
+    { "tickets.reissue", "Ticket", false },
+    { "checkin.pair", "DevicePairing", false },
+    { "checkin.devices", "Device[]", false },
+    { "checkin.device_login", "DeviceLogin", false },
+    { "checkin.snapshot", "Snapshot", false },
+    { "checkin.batch", "MergedScans", false },
+    { "checkin.stats", "DoorStats", false },
+    { "webhooks.stripe", "Received", false },
+    { "system.errors", "ErrorRow[]", false },
+    { NULL, NULL, false },
+};
+
+
+/* ---- printing ---- */
+
+static bool
+stoa_answer_is(const char *type, size_t len, const char *name)
+{
+    return strlen(name) == len && memcmp(type, name, len) == 0;
+}
+
+
+/* The members of a schema of one value that is no list. */
+static void
+stoa_answer_base(stoa_openapi_t *o, const char *type, size_t len, bool null)
+{
+    static const struct {
+        const char *name, *type, *format;
+    } plain[] = {
+        { "uuid", "string", "uuid" },      { "text", "string", NULL },
+        { "int", "integer", NULL },        { "bool", "boolean", NULL },
+        { "time", "string", "date-time" }, { "object", "object", NULL },
+    };
+    char ref[128];
+
+    for (size_t i = 0; i < stoa_nitems(plain); i++) {
+        if (!stoa_answer_is(type, len, plain[i].name)) {
+            continue;
+        }
+
+        if (null) {
+            stoa_openapi_list(o, "type");
+            stoa_openapi_item(o, plain[i].type);
+            stoa_openapi_item(o, "null");
+            stoa_openapi_close(o, ']');
+
+        } else {
+            stoa_openapi_text(o, "type", plain[i].type);
+        }
+
+        if (plain[i].format != NULL) {
+            stoa_openapi_text(o, "format", plain[i].format);
+        }
+
+        return;
+    }
+
+    (void) snprintf(ref, sizeof(ref), "#/components/schemas/%.*s", (int) len,
+                    type);
+
+    if (null) {
+        stoa_openapi_list(o, "anyOf");
+        stoa_openapi_open(o, '{');
+        stoa_openapi_text(o, "$ref", ref);
+        stoa_openapi_close(o, '}');
+        stoa_openapi_open(o, '{');
+        stoa_openapi_text(o, "type", "null");
+        stoa_openapi_close(o, '}');
+        stoa_openapi_close(o, ']');
+
+    } else {
+        stoa_openapi_text(o, "$ref", ref);
+    }
+}
+
+
+/* The schema of a type, as the value of a key. */
+static void
+stoa_answer_type(stoa_openapi_t *o, const char *type)
+{
+    size_t len = strlen(type);
+    bool   null = type[len - 1] == '?';
+    bool   list;
+
+    len -= null ? 1 : 0;
+    list = len > 2 && memcmp(type + len - 2, "[]", 2) == 0;
+    stoa_openapi_open(o, '{');
+
+    if (list) {
+        stoa_openapi_text(o, "type", "array");
+        stoa_openapi_object(o, "items");
+        stoa_answer_base(o, type, len - 2, false);
+        stoa_openapi_close(o, '}');
+
+    } else {
+        stoa_answer_base(o, type, len, null);
+    }
+
+    stoa_openapi_close(o, '}');
+}
+
+
+static void
+stoa_answer_object(stoa_openapi_t *o, const stoa_answer_object_t *object)
+{
+    const stoa_answer_member_t *m;
+    char                        name[64];
+    bool                        some = false;
+
+    stoa_openapi_object(o, object->name);
+    stoa_openapi_text(o, "type", "object");
+    stoa_openapi_object(o, "properties");
+
+    for (m = object->members; m->name != NULL; m++) {
+        (void) snprintf(name, sizeof(name), "%.*s", (int) strcspn(m->name, "?"),
+                        m->name);
+        stoa_openapi_key(o, name);
+        stoa_answer_type(o, m->type);
+        some = some || strchr(m->name, '?') == NULL;
+    }
+
+    stoa_openapi_close(o, '}');
+
+    if (some) {
+        stoa_openapi_list(o, "required");
+
+        for (m = object->members; m->name != NULL; m++) {
+            if (strchr(m->name, '?') == NULL) {
+                stoa_openapi_item(o, m->name);
+            }
+        }
+
+        stoa_openapi_close(o, ']');
+    }
+
+    stoa_openapi_close(o, '}');
+}
+
+
+void
+stoa_openapi_answer_objects(stoa_openapi_t *o)
+{
+    for (size_t i = 0; i < stoa_nitems(stoa_answer_objects); i++) {
+        stoa_answer_object(o, &stoa_answer_objects[i]);
+    }
+}
+
+
+static const stoa_answer_t *
+stoa_answer_find(const stoa_endpoint_t *ep)
+{
+    const stoa_answer_t *a = stoa_api_answers;
+
+    while (a->id != NULL && strcmp(a->id, ep->id) != 0) {
+        a++;
+    }
+
+    return a->id != NULL ? a : NULL;
+}
+
+
+bool
+stoa_openapi_revalidates(const stoa_endpoint_t *ep)
+{
+    const stoa_answer_t *a = stoa_answer_find(ep);
+
+    return ep->flow == STOA_FLOW_OPENAPI || (a != NULL && a->etag);
+}
+
+
+bool
+stoa_openapi_answer(stoa_openapi_t *o, const stoa_endpoint_t *ep)
+{
+    const stoa_answer_t *a = stoa_answer_find(ep);
+
+    if (a == NULL) {
+        return false;
+    }
+
+    stoa_openapi_object(o, "application/json");
+    stoa_openapi_object(o, "schema");
+    stoa_openapi_list(o, "allOf");
+    stoa_openapi_open(o, '{');
+    stoa_openapi_text(o, "$ref",
+                      ep->list != NULL ? "#/components/schemas/Page"
+                                       : "#/components/schemas/Success");
+    stoa_openapi_close(o, '}');
+    stoa_openapi_open(o, '{');
+    stoa_openapi_text(o, "type", "object");
+    stoa_openapi_object(o, "properties");
+    stoa_openapi_key(o, "data");
+    stoa_answer_type(o, a->data);
+    stoa_openapi_close(o, '}');
+    stoa_openapi_close(o, '}');
+    stoa_openapi_close(o, ']');
+    stoa_openapi_close(o, '}');
+    stoa_openapi_close(o, '}');
+
+    return true;
+}
