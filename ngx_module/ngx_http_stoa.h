@@ -267,6 +267,9 @@ stoa_mem_t *ngx_http_stoa_secret_mem(ngx_pool_t *pool, size_t size);
 /* Finds or makes the record; NULL: no memory. */
 ngx_http_stoa_gate_t *ngx_http_stoa_gate(ngx_http_request_t *r,
                                          ngx_uint_t          create);
+/* Looks the path up among the rows. */
+void      ngx_http_stoa_gate_route(ngx_http_request_t   *r,
+                                   ngx_http_stoa_gate_t *gate);
 ngx_int_t             ngx_http_stoa_preaccess(ngx_http_request_t *r);
 ngx_int_t             ngx_http_stoa_access(ngx_http_request_t *r);
 

@@ -22,6 +22,8 @@ static ngx_int_t ngx_http_stoa_body_filter(ngx_http_request_t *r,
 static ngx_int_t ngx_http_stoa_page(ngx_http_request_t       *r,
                                     ngx_http_stoa_gate_t     *gate,
                                     ngx_http_stoa_loc_conf_t *lcf);
+static ngx_int_t ngx_http_stoa_request_id(ngx_http_request_t   *r,
+                                          ngx_http_stoa_gate_t *gate);
 static ngx_int_t ngx_http_stoa_security(ngx_http_request_t       *r,
                                         ngx_http_stoa_loc_conf_t *lcf);
 static ngx_int_t ngx_http_stoa_cors(ngx_http_request_t       *r,
@@ -30,6 +32,9 @@ static ngx_int_t ngx_http_stoa_link(ngx_http_request_t   *r,
                                     ngx_http_stoa_gate_t *gate);
 
 static stoa_err_e ngx_http_stoa_page_error(ngx_http_request_t *r);
+
+static ngx_table_elt_t *ngx_http_stoa_header_out(ngx_http_request_t *r,
+                                                 const char         *name);
 
 static void ngx_http_stoa_page_cleanup(void *data);
 
@@ -93,7 +98,6 @@ ngx_http_stoa_cors_allowed(ngx_http_request_t *r, stoa_str_t *origin)
 static ngx_int_t
 ngx_http_stoa_header_filter(ngx_http_request_t *r)
 {
-    stoa_str_t                id;
     ngx_http_stoa_gate_t     *gate;
     ngx_http_stoa_loc_conf_t *lcf;
 
@@ -103,15 +107,20 @@ ngx_http_stoa_header_filter(ngx_http_request_t *r)
 
     lcf = ngx_http_stoa_lcf(r);
 
-    if (lcf->api != 1 && lcf->errors != 1 && lcf->security_headers != 1
-        && lcf->cors == NULL && lcf->auth == 0 && lcf->rate == 0)
-    {
-        return ngx_http_stoa_next_header_filter(r);
-    }
+    gate = ngx_http_stoa_gate(r, 0);
 
-    gate = ngx_http_stoa_gate(r, 1);
     if (gate == NULL) {
-        return NGX_ERROR;
+
+        if (lcf->api != 1 && lcf->errors != 1 && lcf->security_headers != 1
+            && lcf->cors == NULL && lcf->auth == 0 && lcf->rate == 0)
+        {
+            return ngx_http_stoa_next_header_filter(r);
+        }
+
+        gate = ngx_http_stoa_gate(r, 1);
+        if (gate == NULL) {
+            return NGX_ERROR;
+        }
     }
 
     /* err_status: nginx makes the page, also 502 and 504 of a proxy; what a
@@ -125,13 +134,12 @@ ngx_http_stoa_header_filter(ngx_http_request_t *r)
         }
     }
 
-    if (lcf->api == 1 || lcf->errors == 1) {
-        id.data = gate->request_id;
-        id.len = sizeof(gate->request_id);
+    /* also where an error_page led out of a location that has a gate */
 
-        if (ngx_http_stoa_header(r, "X-Request-Id", id) != NGX_OK) {
-            return NGX_ERROR;
-        }
+    if ((lcf->api == 1 || lcf->errors == 1 || gate->checked)
+        && ngx_http_stoa_request_id(r, gate) != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     if (lcf->security_headers == 1 && ngx_http_stoa_security(r, lcf) != NGX_OK)
@@ -205,6 +213,13 @@ ngx_http_stoa_page(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                                    : ngx_http_stoa_page_error(r);
     if (err == STOA_OK) {
         return NGX_OK;
+    }
+
+    gate->refused = err; /* the log names what the client is told */
+
+    if (err == STOA_E_METHOD_NOT_ALLOWED && !gate->checked) {
+        /* TRACE is refused by nginx before there is a location */
+        ngx_http_stoa_gate_route(r, gate);
     }
 
     cln = ngx_http_cleanup_add(r, sizeof(ngx_http_stoa_page_t));
@@ -305,8 +320,9 @@ ngx_http_stoa_page_error(ngx_http_request_t *r)
     case NGX_HTTP_INTERNAL_SERVER_ERROR:
         return STOA_E_INTERNAL;
     case NGX_HTTP_NOT_IMPLEMENTED:
-    case NGX_HTTP_VERSION_NOT_SUPPORTED:
         return STOA_E_NOT_IMPLEMENTED;
+    case NGX_HTTP_VERSION_NOT_SUPPORTED:
+        return STOA_E_HTTP_VERSION;
     case NGX_HTTP_BAD_GATEWAY:
         return STOA_E_BAD_GATEWAY;
     case NGX_HTTP_SERVICE_UNAVAILABLE:
@@ -320,14 +336,16 @@ ngx_http_stoa_page_error(ngx_http_request_t *r)
     }
 }
 
-static ngx_int_t
-ngx_http_stoa_security(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf)
+/* A header of the answer as it stands so far, or NULL. */
+static ngx_table_elt_t *
+ngx_http_stoa_header_out(ngx_http_request_t *r, const char *name)
 {
-    ngx_uint_t       i, policy;
+    size_t           len;
+    ngx_uint_t       i;
     ngx_list_part_t *part;
     ngx_table_elt_t *h;
 
-    policy = 0;
+    len = ngx_strlen(name);
     part = &r->headers_out.headers.part;
     h = part->elts;
 
@@ -335,7 +353,7 @@ ngx_http_stoa_security(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf)
 
         if (i >= part->nelts) {
             if (part->next == NULL) {
-                break;
+                return NULL;
             }
 
             part = part->next;
@@ -343,16 +361,38 @@ ngx_http_stoa_security(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf)
             i = 0;
         }
 
-        if (h[i].hash != 0
-            && h[i].key.len == sizeof("Content-Security-Policy") - 1
-            && ngx_strncasecmp(h[i].key.data,
-                               (u_char *) "Content-Security-Policy",
-                               h[i].key.len)
+        if (h[i].hash != 0 && h[i].key.len == len
+            && ngx_strncasecmp(h[i].key.data, (u_char *) (uintptr_t) name, len)
                    == 0)
         {
-            policy = 1;
+            return &h[i];
         }
     }
+}
+
+/* One id: what a proxied server says of its own, or echoes, makes way. */
+static ngx_int_t
+ngx_http_stoa_request_id(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
+{
+    stoa_str_t       id;
+    ngx_table_elt_t *h;
+
+    while ((h = ngx_http_stoa_header_out(r, "X-Request-Id")) != NULL) {
+        h->hash = 0;
+    }
+
+    id.data = gate->request_id;
+    id.len = sizeof(gate->request_id);
+
+    return ngx_http_stoa_header(r, "X-Request-Id", id);
+}
+
+static ngx_int_t
+ngx_http_stoa_security(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf)
+{
+    ngx_uint_t policy;
+
+    policy = ngx_http_stoa_header_out(r, "Content-Security-Policy") != NULL;
 
     if (ngx_http_stoa_header(r, "X-Content-Type-Options",
                              (stoa_str_t) stoa_string("nosniff"))

@@ -267,7 +267,7 @@ ngx_http_stoa_row_index(const ngx_http_stoa_main_conf_t *mcf,
 }
 
 
-static void
+void
 ngx_http_stoa_gate_route(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 {
     ngx_http_stoa_main_conf_t *mcf = ngx_http_stoa_process.mcf;
@@ -279,6 +279,11 @@ ngx_http_stoa_gate_route(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
     uri.len = r->uri.len;
 
     gate->ep = NULL;
+
+    if (mcf->route == NULL) {
+        return; /* no location has rows */
+    }
+
     gate->routed = stoa_route_match(mcf->route, uri, &gate->match);
 
     if (!gate->routed) {

@@ -14,6 +14,29 @@
 static bool ngx_http_stoa_cursor_mac(ngx_http_stoa_ctx_t *q, stoa_str_t next,
                                      u_char mac[NGX_HTTP_STOA_CURSOR_MAC]);
 
+/* Two keys in one request: whichever was meant, the other was not. */
+static ngx_uint_t
+ngx_http_stoa_idem_twice(ngx_http_request_t *r)
+{
+    ngx_uint_t       i, n;
+    ngx_list_part_t *part;
+    ngx_table_elt_t *h;
+
+    n = 0;
+
+    for (part = &r->headers_in.headers.part; part != NULL; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            n += h[i].key.len == sizeof("idempotency-key") - 1
+              && ngx_memcmp(h[i].lowcase_key, "idempotency-key", h[i].key.len)
+                     == 0;
+        }
+    }
+
+    return n > 1;
+}
+
 /*
  * A structured string ("..." with \" and \\) or a bare token; 1 to 255
  * visible characters.
@@ -31,6 +54,12 @@ ngx_http_stoa_idem_header(ngx_http_stoa_ctx_t *q)
     v = ngx_http_stoa_header_in(q->r, "idempotency-key");
 
     if (v.data == NULL) {
+        return STOA_OK;
+    }
+
+    if (ngx_http_stoa_idem_twice(q->r)) {
+        ngx_http_stoa_fault(q, "Idempotency-Key", "duplicate",
+                            "must be there once");
         return STOA_OK;
     }
 

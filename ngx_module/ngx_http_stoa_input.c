@@ -165,6 +165,65 @@ ngx_http_stoa_path_value(ngx_http_stoa_ctx_t *q, const char *name)
     return none;
 }
 
+/* "; charset=utf-8" or nothing: other parameters say nothing about bytes. */
+static ngx_uint_t
+ngx_http_stoa_input_utf8(u_char *p, u_char *last)
+{
+    u_char   *semi, *end;
+    ngx_str_t value;
+
+    for (; p < last; p = semi + 1) {
+        semi = ngx_strlchr(p, last, ';');
+        semi = semi == NULL ? last : semi;
+
+        while (p < semi && (*p == ' ' || *p == '\t')) {
+            p++;
+        }
+
+        if (semi - p < 8 || ngx_strncasecmp(p, (u_char *) "charset=", 8) != 0) {
+            continue;
+        }
+
+        end = semi;
+
+        while (end > p && (end[-1] == ' ' || end[-1] == '\t')) {
+            end--;
+        }
+
+        value.data = p + 8;
+        value.len = (size_t) (end - value.data);
+
+        if (value.len >= 2 && value.data[0] == '"'
+            && value.data[value.len - 1] == '"') {
+            value.data++;
+            value.len -= 2;
+        }
+
+        if (!(value.len == 5
+              && ngx_strncasecmp(value.data, (u_char *) "utf-8", 5) == 0)
+            && !(value.len == 4
+                 && ngx_strncasecmp(value.data, (u_char *) "utf8", 4) == 0))
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+/* A body that is packed is not read. */
+static ngx_uint_t
+ngx_http_stoa_input_packed(ngx_http_request_t *r)
+{
+    stoa_str_t v;
+
+    v = ngx_http_stoa_header_in(r, "content-encoding");
+
+    return v.len != 0
+        && !(v.len == 8
+             && ngx_strncasecmp(v.data, (u_char *) "identity", 8) == 0);
+}
+
 static stoa_err_e
 ngx_http_stoa_input_type(ngx_http_stoa_ctx_t *q)
 {
@@ -185,6 +244,13 @@ ngx_http_stoa_input_type(ngx_http_stoa_ctx_t *q)
     p = type.data;
     last = p + type.len;
     semi = ngx_strlchr(p, last, ';');
+
+    if (q->ep->body_kind != STOA_BODY_RAW
+        && (ngx_http_stoa_input_packed(r)
+            || (semi != NULL && !ngx_http_stoa_input_utf8(semi + 1, last))))
+    {
+        return STOA_E_UNSUPPORTED_MEDIA_TYPE;
+    }
 
     if (semi != NULL) {
         last = semi;

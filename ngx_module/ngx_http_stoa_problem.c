@@ -77,7 +77,11 @@ ngx_http_stoa_problem_headers(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     switch (stoa_err_row(err)->status) {
 
     case NGX_HTTP_NOT_ALLOWED:
-        return gate->routed ? ngx_http_stoa_allow(r, gate) : NGX_OK;
+        /* other than rows: files, metrics, health */
+        return gate->routed
+                 ? ngx_http_stoa_allow(r, gate)
+                 : ngx_http_stoa_header(r, "Allow",
+                                        (stoa_str_t) stoa_string("GET, HEAD"));
 
     case NGX_HTTP_UNAUTHORIZED:
         v = (stoa_str_t) stoa_string("Bearer");

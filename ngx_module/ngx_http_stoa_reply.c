@@ -68,6 +68,11 @@ ngx_http_stoa_reason(ngx_http_request_t *r, ngx_int_t status)
                     "431 Request Header Fields Too Large");
         break;
 
+    case NGX_HTTP_VERSION_NOT_SUPPORTED:
+        ngx_str_set(&r->headers_out.status_line,
+                    "505 HTTP Version Not Supported");
+        break;
+
     default:
         r->headers_out.status_line.len = 0;
     }
