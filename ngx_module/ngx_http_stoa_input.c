@@ -469,7 +469,7 @@ static stoa_err_e
 ngx_http_stoa_input_list(ngx_http_stoa_ctx_t *q)
 {
     int64_t             n;
-    ngx_uint_t          i;
+    ngx_uint_t          i, paged = 0;
     stoa_buf_t          b;
     stoa_value_t        v;
     const stoa_list_t  *list;
@@ -491,6 +491,8 @@ ngx_http_stoa_input_list(ngx_http_stoa_ctx_t *q)
         }
 
         if (ngx_strcmp(f->name, "page") == 0) {
+            paged = 1;
+
             if (stoa_str_int(v, 1, INT32_MAX, &n)) {
                 q->page = (ngx_uint_t) n;
             }
@@ -527,6 +529,12 @@ ngx_http_stoa_input_list(ngx_http_stoa_ctx_t *q)
 
     v = ngx_http_stoa_named(q->row->query, q->query_values, q->row->nquery,
                             "cursor");
+
+    if (v.data != NULL && paged) {
+        ngx_http_stoa_fault(q, "cursor", "not_allowed",
+                            "goes without a page");
+        return STOA_OK;
+    }
 
     return v.data != NULL ? ngx_http_stoa_cursor_open(q, v) : STOA_OK;
 }

@@ -222,6 +222,32 @@ stoa_input_enum(stoa_input_t *in, const stoa_field_t *field, stoa_str_t s,
 }
 
 
+/* Names and titles are compared, printed in one line and put into mails: only
+   text of several lines is kept as it is. */
+static bool
+stoa_input_line(stoa_input_t *in, const stoa_field_t *field, stoa_str_t s,
+                stoa_value_t *out, const stoa_input_at_t *at)
+{
+    bool   lines = (field->flags & STOA_LINES) != 0;
+    size_t points = 0;
+
+    if (!lines) {
+        s = stoa_scalar_trim(s);
+    }
+
+    if (!stoa_scalar_is_plain(s, lines)) {
+        return stoa_input_fault(in, at, "format",
+                                lines ? "must be text without controls"
+                                      : "must be one line without controls");
+    }
+
+    (void) stoa_str_utf8(s, &points);
+    *out = s;
+
+    return stoa_input_range(in, field, points, "characters", at);
+}
+
+
 /* Text of any kind; out is s unless there is a better spelling. */
 bool
 stoa_input_text(stoa_input_t *in, const stoa_field_t *field, stoa_str_t s,
@@ -249,9 +275,10 @@ stoa_input_text(stoa_input_t *in, const stoa_field_t *field, stoa_str_t s,
         return stoa_input_enum(in, field, s, at);
     case STOA_T_CODE:
         return stoa_input_range(in, field, s.len, "bytes", at);
-    case STOA_T_TEXT:
     case STOA_T_SECRET:
         return stoa_input_range(in, field, points, "characters", at);
+    case STOA_T_TEXT:
+        return stoa_input_line(in, field, s, out, at);
     case STOA_T_EMAIL:
         good = stoa_scalar_is_email(s);
         must = "must be an e-mail address";
@@ -262,7 +289,7 @@ stoa_input_text(stoa_input_t *in, const stoa_field_t *field, stoa_str_t s,
         break;
     case STOA_T_CURRENCY:
         good = stoa_scalar_is_currency(s);
-        must = "must be three capital letters such as EUR";
+        must = "must be a currency of ISO 4217 such as EUR";
         break;
     case STOA_T_URL:
         good = stoa_scalar_is_url(s);

@@ -57,7 +57,8 @@ grant execute on function app.type_json(app.ticket_types, app.events, bigint,
     boolean) to stoa_edge;
 
 create or replace view api.ticket_types_list as
-select t.id, t.event_id, t.sort, t.version, e.status as event_status,
+select t.id, t.event_id, t.sort, t.version, t.name, t.price_cents,
+    e.status as event_status,
     app.type_json(t, e, s.remaining, s.on_sale) as item
 from app.ticket_types t
 join app.events e on e.id = t.event_id
@@ -203,6 +204,36 @@ begin
     return coalesce('admin' = any (roles), false) or exists (
         select from api.acl_event a
         where a.id = event and a.user_id = actor);
+end $$;
+
+-- May this caller read the event's lists?
+create or replace function api.events_managed(event uuid, actor uuid,
+    roles text[])
+returns boolean
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (select from app.events e where e.id = event)
+        and (coalesce('admin' = any (roles), false) or exists (
+            select from api.acl_event a
+            where a.id = event and a.user_id = actor
+                and a.relation = 'manage'));
+end $$;
+
+create or replace function api.events_shown(event uuid, actor uuid,
+    roles text[])
+returns boolean
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from app.events e
+        where e.id = event and (e.status <> 'draft'
+            or api.events_visible(event, actor, roles)));
 end $$;
 
 -- Where to meet online is for those who come and those who work there; asked
@@ -758,28 +789,16 @@ end $$;
 
 -- ---- staff ----
 
-create or replace function api.events_staff(ctx api.ctx, id uuid)
-returns api.answer
-language plpgsql stable
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if not app.event_can(ctx, events_staff.id, 'manage') then
-        return app.fail('NOT_FOUND');
-    end if;
-
-    return app.ok(200, coalesce((
-        select json_agg(json_build_object(
-            'userId', u.id,
-            'email', u.email,
-            'name', p.profile->>'name',
-            'relation', s.relation) order by u.email)
-        from app.event_staff s
-        join app.users u on u.id = s.user_id
-        left join api.users_profile p on p.id = u.id
-        where s.event_id = events_staff.id), '[]'));
-end $$;
+create or replace view api.staff_list as
+select s.user_id as id, s.event_id, u.email, s.created_at,
+    json_build_object(
+        'userId', u.id,
+        'email', u.email,
+        'name', p.profile->>'name',
+        'relation', s.relation) as item
+from app.event_staff s
+join app.users u on u.id = s.user_id
+left join api.users_profile p on p.id = u.id;
 
 -- Also gives the role scanner, which the new token of the person will carry.
 -- By e-mail, which the caller must know; by id only who already helps at an
@@ -878,13 +897,13 @@ end $$;
 
 -- ---- registrations: who comes ----
 
+-- A mere hold is nobody who comes, and its address nobody's business.
 create or replace view app.registrations as
 select t.id, t.event_id, t.order_id, t.holder_id, t.holder_name, u.email,
     t.ticket_type_id, y.name as type_name, t.state,
     case
         when t.state in ('admitted', 'exited') then 'attended'
         when t.state = 'valid' then 'registered'
-        when t.state = 'reserved' then 'reserved'
         else 'cancelled'
     end as status,
     t.price_cents, o.currency, o.status as order_status, t.created_at,
@@ -892,64 +911,29 @@ select t.id, t.event_id, t.order_id, t.holder_id, t.holder_name, u.email,
 from app.tickets t
 join app.orders o on o.id = t.order_id
 join app.ticket_types y on y.id = t.ticket_type_id
-join app.users u on u.id = t.holder_id;
+join app.users u on u.id = t.holder_id
+where t.state <> 'reserved' and o.paid_at is not null;
 
-create or replace function api.events_registrations(ctx api.ctx, id uuid,
-    status text, search text, page int, page_limit int)
-returns api.answer
-language plpgsql stable
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_total bigint;
-    v_body json;
-    v_page int := coalesce(page, 1);
-    v_limit int := coalesce(page_limit, 20);
-begin
-    if not app.event_can(ctx, events_registrations.id, 'manage') then
-        return app.fail('NOT_FOUND');
-    end if;
-
-    select count(*) into v_total
-    from app.registrations r
-    where r.event_id = events_registrations.id
-        and (events_registrations.status is null
-            or r.status = events_registrations.status)
-        and (search is null or r.holder_name ilike api.like(search)
-            or r.email ilike api.like(search));
-
-    select coalesce(json_agg(q.item order by q.id), '[]') into v_body
-    from (
-        select r.id, json_build_object(
-            'id', r.id,
-            'orderId', r.order_id,
-            'userId', r.holder_id,
-            'name', r.holder_name,
-            'email', r.email,
-            'ticketTypeId', r.ticket_type_id,
-            'ticketTypeName', r.type_name,
-            'state', r.state,
-            'status', r.status,
-            'priceCents', r.price_cents,
-            'currency', r.currency,
-            'orderStatus', r.order_status,
-            'registeredAt', app.ts(r.created_at),
-            'admittedAt', app.ts(r.admitted_at),
-            'gate', r.admitted_gate) as item
-        from app.registrations r
-        where r.event_id = events_registrations.id
-            and (events_registrations.status is null
-                or r.status = events_registrations.status)
-            and (search is null or r.holder_name ilike api.like(search)
-                or r.email ilike api.like(search))
-        order by r.id
-        limit v_limit offset (v_page - 1)::bigint * v_limit) q;
-
-    return app.ok(200, v_body, meta => json_build_object(
-        'page', v_page, 'limit', v_limit, 'total', v_total,
-        'pages', (v_total + v_limit - 1) / v_limit));
-end $$;
+create or replace view api.registrations_list as
+select r.id, r.event_id, r.status, r.holder_name as name, r.email,
+    r.created_at,
+    json_build_object(
+        'id', r.id,
+        'orderId', r.order_id,
+        'userId', r.holder_id,
+        'name', r.holder_name,
+        'email', r.email,
+        'ticketTypeId', r.ticket_type_id,
+        'ticketTypeName', r.type_name,
+        'state', r.state,
+        'status', r.status,
+        'priceCents', r.price_cents,
+        'currency', r.currency,
+        'orderStatus', r.order_status,
+        'registeredAt', app.ts(r.created_at),
+        'admittedAt', app.ts(r.admitted_at),
+        'gate', r.admitted_gate) as item
+from app.registrations r;
 
 -- A cell that no spreadsheet takes for a formula, nor cuts at a semicolon or a
 -- tab into one.
@@ -966,17 +950,41 @@ as $$
     end
 $$;
 
-create or replace function api.events_registrations_csv(ctx api.ctx, id uuid)
+-- A file that ends early without a word is worse than none.
+create or replace function api.events_registrations_csv(ctx api.ctx, id uuid,
+    state text, search text)
 returns table (status int, body json, csv text)
 language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+    v_status text := $3;
+    v_search text := api.like($4);
+    v_rows app.registrations[];
 begin
-    if not app.event_can(ctx, events_registrations_csv.id, 'manage') then
+    if not app.event_can(ctx, $2, 'manage') then
         return query select 0, json_build_object('code', 'NOT_FOUND'),
             null::text;
+        return;
+    end if;
+
+    select array_agg(r) into v_rows
+    from (
+        select r
+        from app.registrations r
+        where r.event_id = $2
+            and (v_status is null or r.status = v_status)
+            and (v_search is null or r.holder_name ilike v_search
+                or r.email ilike v_search)
+        order by r.id
+        limit 50001) x (r);
+
+    if cardinality(v_rows) > 50000 then
+        return query select 0, json_build_object('code', 'INVALID_STATE',
+            'detail', 'more than 50,000 rows; narrow them by status or '
+                || 'search, or read the list'), null::text;
         return;
     end if;
 
@@ -990,10 +998,5 @@ begin
             || app.ts(r.created_at) || ','
             || coalesce(app.ts(r.admitted_at), '') || ','
             || app.csv(r.admitted_gate) || E'\r\n', '' order by r.id), '')
-    from (
-        select r.*
-        from app.registrations r
-        where r.event_id = events_registrations_csv.id
-        order by r.id
-        limit 50000) r;
+    from unnest(v_rows) r;
 end $$;

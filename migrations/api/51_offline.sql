@@ -69,30 +69,18 @@ begin
         where e.id = v_device.event_id);
 end $$;
 
-create or replace function api.devices_list(ctx api.ctx, event_id uuid)
-returns api.answer
-language plpgsql stable
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if not app.event_can(ctx, devices_list.event_id, 'manage') then
-        return app.fail('NOT_FOUND');
-    end if;
-
-    return app.ok(200, coalesce((
-        select json_agg(json_build_object(
-            'id', d.id,
-            'eventId', d.event_id,
-            'name', d.name,
-            'gate', d.gate,
-            'pairedAt', app.ts(d.paired_at),
-            'lastSeenAt', app.ts(d.last_seen_at),
-            'revokedAt', app.ts(d.revoked_at),
-            'createdAt', app.ts(d.created_at)) order by d.id)
-        from app.scanner_devices d
-        where d.event_id = devices_list.event_id), '[]'));
-end $$;
+create or replace view api.devices_list as
+select d.id, d.event_id, d.name, d.created_at,
+    json_build_object(
+        'id', d.id,
+        'eventId', d.event_id,
+        'name', d.name,
+        'gate', d.gate,
+        'pairedAt', app.ts(d.paired_at),
+        'lastSeenAt', app.ts(d.last_seen_at),
+        'revokedAt', app.ts(d.revoked_at),
+        'createdAt', app.ts(d.created_at)) as item
+from app.scanner_devices d;
 
 -- Device tokens live 90 days; so does the word that this one is dead.
 create or replace function api.devices_delete(ctx api.ctx, id uuid)

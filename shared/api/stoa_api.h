@@ -43,7 +43,8 @@ typedef enum {
 /* ---- fields ---- */
 
 typedef enum {
-    STOA_T_TEXT = 1, /* min..max code points; trimmed of nothing */
+    STOA_T_TEXT = 1, /* min..max code points; one line without controls,
+                        trimmed of white space, unless STOA_LINES */
     STOA_T_EMAIL,    /* RFC 5321 length, one @, lower-cased by SQL citext */
     STOA_T_SECRET,   /* text never logged, never echoed */
     STOA_T_INT,      /* min..max */
@@ -51,7 +52,7 @@ typedef enum {
     STOA_T_UUID,
     STOA_T_TIME,     /* RFC 3339 */
     STOA_T_TIMEZONE, /* IANA name by form; SQL knows whether it exists */
-    STOA_T_CURRENCY, /* three capital letters */
+    STOA_T_CURRENCY, /* an active code of ISO 4217 */
     STOA_T_URL,      /* http(s) absolute */
     STOA_T_ENUM,     /* .values */
     STOA_T_LIST,     /* min..max items of .items (one nameless field, or the
@@ -62,6 +63,7 @@ typedef enum {
 
 #define STOA_REQUIRED 1 /* must be present and not null */
 #define STOA_NULLABLE 2 /* null is a value of its own */
+#define STOA_LINES    4 /* text of several lines, kept as it is */
 
 struct stoa_field_s {
     const char         *name; /* snake_case; both spellings on the wire */
@@ -105,6 +107,8 @@ typedef struct {
     const char          *id;      /* unique key that ends every sort: "e.id" */
     const char          *id_type; /* its SQL type; NULL: uuid */
     const char          *where;   /* always applied, may use $actor and path */
+    const char          *may;     /* SQL boolean of $actor, $roles and path;
+                                     false: 404.  NULL: everybody */
     const stoa_sort_t   *sorts;   /* the first is the default; ends { NULL } */
     const stoa_filter_t *filters; /* ends { NULL }; may be NULL */
     uint16_t             limit;   /* default page size, 20 */

@@ -81,6 +81,24 @@ static const stoa_field_t stoa_devices_query[] = {
     stoa_end_field,
 };
 
+static const stoa_sort_t stoa_devices_sorts[] = {
+    { "createdAt", "d.created_at", "timestamptz", false },
+    { "-createdAt", "d.created_at", "timestamptz", true },
+    { "name", "d.name", "text", false },
+    { NULL, NULL, NULL, false },
+};
+
+static const stoa_list_t stoa_devices_list = {
+    .from = "api.devices_list d",
+    .item = "d.item",
+    .id = "d.id",
+    .where = "d.event_id = $event_id",
+    .may = "api.events_managed($event_id, $actor, $roles)",
+    .sorts = stoa_devices_sorts,
+    .limit = 100,
+    .max = 100,
+};
+
 static const stoa_field_t stoa_snapshot_query[] = {
     { .name = "event_id",
       .type = STOA_T_UUID,
@@ -188,7 +206,7 @@ const stoa_endpoint_t stoa_api_checkin[] = {
         .of = { "event", "event_id", "manage" },
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
-        .sql = "api.devices_list($ctx, $event_id)",
+        .list = &stoa_devices_list,
         .body_kind = STOA_BODY_NONE,
         .query = stoa_devices_query,
         .status = 200,

@@ -27,8 +27,9 @@
       .example = "\"Europe/Athens\"" }
 
 #define STOA_EVENTS_REST                                                      \
-    { .name = "description", .type = STOA_T_TEXT, .flags = STOA_NULLABLE,     \
-      .max = 20000, .summary = "Plain text; blank lines part paragraphs" },   \
+    { .name = "description", .type = STOA_T_TEXT,                             \
+      .flags = STOA_NULLABLE | STOA_LINES, .max = 20000,                      \
+      .summary = "Plain text; blank lines part paragraphs" },   \
     { .name = "location", .type = STOA_T_TEXT, .flags = STOA_NULLABLE,        \
       .max = 300, .summary = "Where" },                                       \
     { .name = "online_link", .type = STOA_T_URL, .flags = STOA_NULLABLE,      \
@@ -72,6 +73,7 @@ static const stoa_field_t stoa_events_update_body[] = {
 static const stoa_field_t stoa_events_cancel_body[] = {
     { .name = "reason",
       .type = STOA_T_TEXT,
+      .flags = STOA_LINES,
       .max = 500,
       .summary = "Kept with the event" },
     stoa_end_field,
@@ -184,8 +186,9 @@ static const stoa_list_t stoa_events_mine = {
 
 /* clang-format off */
 #define STOA_TYPES_REST                                                       \
-    { .name = "description", .type = STOA_T_TEXT, .flags = STOA_NULLABLE,     \
-      .max = 2000, .summary = "What it includes" },                           \
+    { .name = "description", .type = STOA_T_TEXT,                             \
+      .flags = STOA_NULLABLE | STOA_LINES, .max = 2000,                       \
+      .summary = "What it includes" },                           \
     { .name = "min_per_order", .type = STOA_T_INT, .min = 1, .max = 100,      \
       .summary = "At least so many in an order; 1 when absent" },             \
     { .name = "max_per_order", .type = STOA_T_INT, .min = 1, .max = 100,      \
@@ -244,7 +247,10 @@ static const stoa_field_t stoa_staff_body[] = {
 };
 
 static const char *const stoa_registration_states[] = {
-    "registered", "attended", "reserved", "cancelled", NULL,
+    "registered",
+    "attended",
+    "cancelled",
+    NULL,
 };
 
 static const stoa_field_t stoa_registrations_query[] = {
@@ -257,17 +263,88 @@ static const stoa_field_t stoa_registrations_query[] = {
       .min = 1,
       .max = 100,
       .summary = "Part of a name or an e-mail address" },
-    { .name = "page",
-      .type = STOA_T_INT,
-      .min = 1,
-      .max = 1000000,
-      .summary = "Page; 1 when absent" },
-    { .name = "limit",
-      .type = STOA_T_INT,
-      .min = 1,
-      .max = 100,
-      .summary = "Items per page; 20 when absent" },
     stoa_end_field,
+};
+
+static const stoa_filter_t stoa_registrations_filters[] = {
+    { "status", "r.status = $status" },
+    { "search", "r.name ilike api.like($search) or r.email ilike "
+                "api.like($search)" },
+    { NULL, NULL },
+};
+
+static const stoa_sort_t stoa_registrations_sorts[] = {
+    { "registeredAt", "r.created_at", "timestamptz", false },
+    { "-registeredAt", "r.created_at", "timestamptz", true },
+    { "name", "r.name", "text", false },
+    { "email", "r.email", "text", false },
+    { NULL, NULL, NULL, false },
+};
+
+static const stoa_list_t stoa_registrations = {
+    .from = "api.registrations_list r",
+    .item = "r.item",
+    .id = "r.id",
+    .where = "r.event_id = $id",
+    .may = "api.events_managed($id, $actor, $roles)",
+    .sorts = stoa_registrations_sorts,
+    .filters = stoa_registrations_filters,
+    .limit = 20,
+    .max = 100,
+};
+
+static const stoa_sort_t stoa_staff_sorts[] = {
+    { "email", "s.email", "text", false },
+    { "-createdAt", "s.created_at", "timestamptz", true },
+    { NULL, NULL, NULL, false },
+};
+
+static const stoa_list_t stoa_staff = {
+    .from = "api.staff_list s",
+    .item = "s.item",
+    .id = "s.id",
+    .where = "s.event_id = $id",
+    .may = "api.events_managed($id, $actor, $roles)",
+    .sorts = stoa_staff_sorts,
+    .limit = 100,
+    .max = 100,
+};
+
+static const stoa_sort_t stoa_types_sorts[] = {
+    { "sort", "t.sort", "int", false },
+    { "name", "t.name", "text", false },
+    { "priceCents", "t.price_cents", "bigint", false },
+    { "-priceCents", "t.price_cents", "bigint", true },
+    { NULL, NULL, NULL, false },
+};
+
+static const stoa_list_t stoa_types = {
+    .from = "api.ticket_types_list t",
+    .item = "t.item",
+    .id = "t.id",
+    .where = "t.event_id = $id",
+    .may = "api.events_shown($id, $actor, $roles)",
+    .sorts = stoa_types_sorts,
+    .limit = 100,
+    .max = 100,
+};
+
+static const stoa_sort_t stoa_promos_sorts[] = {
+    { "createdAt", "p.created_at", "timestamptz", false },
+    { "-createdAt", "p.created_at", "timestamptz", true },
+    { "code", "p.code", "text", false },
+    { NULL, NULL, NULL, false },
+};
+
+static const stoa_list_t stoa_promos = {
+    .from = "api.promo_codes_list p",
+    .item = "p.item",
+    .id = "p.id",
+    .where = "p.event_id = $id",
+    .may = "api.events_managed($id, $actor, $roles)",
+    .sorts = stoa_promos_sorts,
+    .limit = 100,
+    .max = 100,
 };
 
 static const char *const stoa_promo_kinds[] = { "percent", "amount", NULL };
@@ -493,8 +570,10 @@ const stoa_endpoint_t stoa_api_events[] = {
         .body_kind = STOA_BODY_JSON,
         .status = 201,
         .wait_ms = 4000,
+        .keyed = true,
         .errors = { STOA_E_NOT_FOUND, STOA_E_SOLD_OUT, STOA_E_NOT_ON_SALE,
-                    STOA_E_ALREADY_REGISTERED, STOA_E_ORDER_LIMIT },
+                    STOA_E_ALREADY_REGISTERED, STOA_E_ORDER_LIMIT,
+                    STOA_E_TOO_MANY_HOLDS },
         .summary = "Order one ticket of the default type; answers as POST "
                    "/orders does.",
         .tag = "events",
@@ -507,8 +586,7 @@ const stoa_endpoint_t stoa_api_events[] = {
         .of = STOA_EVENTS_OF,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
-        .sql = "api.events_registrations($ctx, $id, $status, $search, $page, "
-               "$limit)",
+        .list = &stoa_registrations,
         .body_kind = STOA_BODY_NONE,
         .query = stoa_registrations_query,
         .status = 200,
@@ -525,12 +603,14 @@ const stoa_endpoint_t stoa_api_events[] = {
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_SLOW,
         .sql = "select r.status, r.body, r.csv from "
-               "api.events_registrations_csv($ctx, $id) r",
+               "api.events_registrations_csv($ctx, $id, $status, $search) r",
         .body_kind = STOA_BODY_NONE,
+        .query = stoa_registrations_query,
         .media = STOA_MEDIA_CSV,
         .status = 200,
-        .errors = { STOA_E_NOT_FOUND },
-        .summary = "The same as CSV, at most 50,000 rows.",
+        .errors = { STOA_E_NOT_FOUND, STOA_E_INVALID_STATE },
+        .summary = "The same as CSV; 409 where there are more than 50,000 "
+                   "rows.",
         .tag = "events",
     },
     {
@@ -541,7 +621,7 @@ const stoa_endpoint_t stoa_api_events[] = {
         .of = STOA_EVENTS_OF,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
-        .sql = "api.events_staff($ctx, $id)",
+        .list = &stoa_staff,
         .body_kind = STOA_BODY_NONE,
         .status = 200,
         .errors = { STOA_E_NOT_FOUND },
@@ -587,11 +667,7 @@ const stoa_endpoint_t stoa_api_events[] = {
         .of = STOA_OF_NONE,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
-        .sql = "select 200 as status, coalesce((select json_agg(t.item order "
-               "by t.sort, t.id) from api.ticket_types_list t where "
-               "t.event_id = e.id), '[]') as body from api.events_detail e "
-               "where e.id = $id and (e.status <> 'draft' or "
-               "api.events_visible($id, $actor, $roles))",
+        .list = &stoa_types,
         .body_kind = STOA_BODY_NONE,
         .status = 200,
         .errors = { STOA_E_NOT_FOUND },
@@ -641,7 +717,7 @@ const stoa_endpoint_t stoa_api_events[] = {
         .of = STOA_EVENTS_OF,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
-        .sql = "api.promo_codes_list($ctx, $id)",
+        .list = &stoa_promos,
         .body_kind = STOA_BODY_NONE,
         .status = 200,
         .errors = { STOA_E_NOT_FOUND },

@@ -309,3 +309,130 @@ test('a promo code is changed, ended, and removed while nobody used it',
     assert.deepEqual((await ok(200, org, 'GET',
       `/events/${event.id}/promo-codes`)).map((p) => p.code), ['EARLY']);
   });
+
+/* ---- lists ---- */
+
+test('lists are paged, sorted and walked by cursor, for those who may',
+  async () => {
+    const event = await app.event(org, { types: [
+      { name: 'B', sort: 1 }, { name: 'A', sort: 2 }, { name: 'C', sort: 3 }] });
+    const people = await Promise.all(Array.from({ length: 5 }, (_, i) =>
+      app.user('member', { firstName: `N${i}`, lastName: 'Walk' })));
+
+    for (const who of people) {
+      await app.freeTickets(who, event.types[0].id);
+      await ok(201, org, 'POST', `/events/${event.id}/staff`,
+        { email: who.email });
+    }
+    for (const code of ['ONE', 'TWO', 'SIX']) {
+      await ok(201, org, 'POST', `/events/${event.id}/promo-codes`,
+        { code, kind: 'percent', value: 10, maxUses: 5 });
+      await ok(201, org, 'POST', '/checkin/devices',
+        { eventId: event.id, name: code });
+    }
+    for (const [path, total, sort, key] of [
+      [`/events/${event.id}/registrations`, 5, '-registeredAt', 'email'],
+      [`/events/${event.id}/registrations`, 5, 'name', 'name'],
+      [`/events/${event.id}/staff`, 5, 'email', 'email'],
+      [`/events/${event.id}/promo-codes`, 3, 'code', 'code'],
+      [`/events/${event.id}/ticket-types`, 3, 'name', 'name'],
+      [`/checkin/devices?eventId=${event.id}`, 3, 'name', 'name']]) {
+      const with_ = (more) => `${path}${path.includes('?') ? '&' : '?'}${more}`;
+      const all = await call(org, 'GET', with_(`sort=${sort}`));
+
+      assert.equal(all.status, 200, all.text);
+      assert.equal(all.meta.total, total, path);
+      assert.equal(all.data.length, total);
+      if (!sort.startsWith('-')) {
+        const keys = all.data.map((item) => item[key]);
+
+        assert.deepEqual(keys, [...keys].sort(), path);
+      }
+      const walked = [];
+      let res = await call(org, 'GET', with_(`sort=${sort}&limit=2`));
+
+      for (let n = 0; n < 5; n++) {
+        walked.push(...res.data);
+        if (!res.meta.nextCursor) break;
+        res = await call(org, 'GET', with_(`sort=${sort}&limit=2&cursor=${
+          res.meta.nextCursor}`));
+      }
+      assert.deepEqual(walked, all.data, path);
+
+      const first = await call(org, 'GET', with_('limit=2'));
+      const error = await refused(400, 'VALIDATION_FAILED', org, 'GET',
+        with_(`limit=2&page=2&cursor=${first.meta.nextCursor}`));
+
+      assert.equal(error.errors[0].pointer, 'cursor');
+      if (path.includes('ticket-types')) continue;
+      await refused(404, 'NOT_FOUND', second, 'GET', path);
+      await refused(404, 'NOT_FOUND', second, 'GET', with_('page=2'));
+      assert.equal((await call(admin, 'GET', path)).status, 200);
+    }
+    const draft = await app.event(org, { publish: false });
+
+    await refused(404, 'NOT_FOUND', null, 'GET',
+      `/events/${draft.id}/ticket-types`);
+    assert.equal((await ok(200, org, 'GET',
+      `/events/${draft.id}/ticket-types`)).length, 1);
+  });
+
+test('a hold is no registration, a file is filtered as the list is',
+  async () => {
+    const event = await app.event(org, { types: [
+      { priceCents: 0, quota: 9 }, { priceCents: 100, quota: 9 }] });
+    const path = `/events/${event.id}/registrations`;
+    const holder = await app.user();
+
+    await app.order(holder, event.types[1].id);
+    await app.freeTickets(buyer, event.types[0].id);
+    await app.freeTickets(stranger, event.types[0].id);
+    assert.deepEqual((await ok(200, org, 'GET', path)).map((r) => r.email)
+      .sort(), [buyer.email, stranger.email].sort());
+    await refused(400, 'VALIDATION_FAILED', org, 'GET',
+      `${path}?status=reserved`);
+    await app.sql(`update app.orders set reserved_until = app.now()
+      where event_id = $1 and status <> 'paid'`, [event.id]);
+    await app.sql(`update app.orders set status = 'expired', holds = false
+      where event_id = $1 and status <> 'paid'`, [event.id]);
+    await app.sql(`update app.tickets set state = 'expired'
+      where event_id = $1 and state = 'reserved'`, [event.id]);
+    assert.equal((await ok(200, org, 'GET', path)).length, 2);
+
+    for (const [query, n] of [['', 2], ['?status=registered', 2],
+      ['?status=cancelled', 0], ['?search=stranger', 1],
+      [`?search=${encodeURIComponent(buyer.email)}`, 1]]) {
+      const res = await call(org, 'GET', `${path}.csv${query}`);
+
+      assert.equal(res.status, 200, res.text);
+      assert.equal(res.text.trim().split('\r\n').length - 1, n, query);
+      assert.equal((await ok(200, org, 'GET', path + query)).length, n,
+        query);
+    }
+  });
+
+test('names are one line and not blank', async () => {
+  const event = await app.event(org, { publish: false });
+  const patch = (body) => call(org, 'PATCH', `/events/${event.id}`, body,
+    { 'If-Match': '*' });
+
+  for (const title of ['', '   ', '\u3000\u200b', 'a\nb', 'a\rb',
+    'a\u2028b', 'a\u202eb', 'a\u2066b', 'a\u0007b', 'a\u0085b']) {
+    const res = await patch({ title });
+
+    assert.equal(res.status, 400, JSON.stringify(title));
+    assert.equal(res.error.errors[0].pointer, '/title');
+  }
+  const res = await patch({ title: '  Night \u00a0', description: 'a\n\nb' });
+
+  assert.equal(res.data.title, 'Night');
+  assert.equal(res.data.description, 'a\n\nb');
+  for (const currency of ['ZZZ', 'XXX', 'XTS', 'eur']) {
+    assert.equal((await patch({ currency })).status, 400, currency);
+  }
+  assert.equal((await patch({ currency: 'JPY' })).data.currency, 'JPY');
+  assert.equal((await call(org, 'POST', `/events/${event.id}/promo-codes`,
+    { code: '  ', kind: 'percent', value: 1, maxUses: 1 })).status, 400);
+  assert.equal((await ok(201, org, 'POST', `/events/${event.id}/promo-codes`,
+    { code: ' ab ', kind: 'percent', value: 1, maxUses: 1 })).code, 'AB');
+});

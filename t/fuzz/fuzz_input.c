@@ -7,6 +7,7 @@
 #include "fuzz.h"
 
 #include "stoa_input.h"
+#include "stoa_scalar.h"
 #include "stoa_time.h"
 
 static const char *const colors[] = { "red", "green", NULL };
@@ -44,6 +45,7 @@ static const stoa_field_t body[] = {
     { .name = "cur", .type = STOA_T_CURRENCY },
     { .name = "color", .type = STOA_T_ENUM, .values = colors },
     { .name = "code", .type = STOA_T_CODE, .min = 1, .max = 8 },
+    { .name = "note", .type = STOA_T_TEXT, .flags = STOA_LINES, .max = 10 },
     stoa_end_field,
 };
 
@@ -99,6 +101,11 @@ fuzz_values(const stoa_field_t *fields, const stoa_value_t *values)
         case STOA_T_TEXT:
             fuzz_assert((int64_t) points >= fields[i].min
                         && (int64_t) points <= fields[i].max);
+            fuzz_assert(
+                stoa_scalar_is_plain(values[i],
+                                     (fields[i].flags & STOA_LINES) != 0));
+            fuzz_assert((fields[i].flags & STOA_LINES) != 0
+                        || stoa_scalar_trim(values[i]).len == values[i].len);
             break;
         case STOA_T_INT:
             fuzz_assert(

@@ -32,8 +32,12 @@ function parse(text) {
 const NAMES = [
   '=1+1', '+1', '-1+2', '@SUM(A1)', '=cmd|\'/C calc\'!A0', '  =1+1',
   '=HYPERLINK("http://x","y")', 'a"b', 'a,b', 'a;=1+1', '"=1+1', '\'=1+1',
-  '""', 'Zo\u00eb', '"",=1+1', '\\=1', '%0d=1',
+  '""', 'Zo\u00eb', '"",=1+1', '\\=1', '%0d=1', '\uff1d1+1', '\uff0b1',
+  '\uff0d1', '\uff20SUM(A1)', '\u3000\uff1d1',
 ];
+
+/* what a client cannot send any more, but an older row may hold */
+const CELLS = ['\t=1+1', '\r=1', '\ttext', '\rtext', '\n=1', 'a\t=1'];
 
 test('no cell begins a formula, and none is split', async () => {
   const olga = await app.user('organizer');
@@ -60,9 +64,19 @@ test('no cell begins a formula, and none is split', async () => {
   for (const row of rows) {
     assert.equal(row.length, head.length);
     for (const { raw, text } of row) {
-      assert.ok(!/^\s*[=+@-]/.test(text), `a formula: ${text}`);
+      assert.ok(!/^\s*[=+@\uff0b\uff0d\uff1d\uff20-]/.test(text),
+        `a formula: ${text}`);
       if (/[;,\t"]/.test(text)) assert.ok(raw.startsWith('"'), raw);
     }
   }
   assert.deepEqual(rows.map((row) => row[3].text).sort(), stored.sort());
+});
+
+test('controls in older rows end no cell and begin none', async () => {
+  for (const cell of CELLS) {
+    const csv = await app.value('select app.csv($1)', [cell]);
+
+    assert.match(csv, /^"[^]*"$/);
+    if (!/^a/.test(cell)) assert.equal(csv, `"'${cell}"`);
+  }
 });
