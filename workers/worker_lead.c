@@ -313,20 +313,42 @@ worker_lead_settings_create(worker_lead_t *lead)
 /* ---- metrics ---- */
 
 static void
-worker_lead_hash(worker_lead_t *lead, const char *command, const char *field,
-                 uint64_t n)
+worker_lead_write(worker_lead_t *lead, const char *command, const char *field,
+                  const char *number)
 {
-    char       number[24];
     stoa_str_t argv[4];
     stoa_err_e err;
 
-    (void) snprintf(number, sizeof(number), "%llu", (unsigned long long) n);
     argv[0] = stoa_str_z(command);
     argv[1] = stoa_str_z(lead->metrics);
     argv[2] = stoa_str_z(field);
     argv[3] = stoa_str_z(number);
     (void) stoa_redis_command(lead->engine->worker->redis, 4, argv, 0, NULL,
                               NULL, &err);
+}
+
+
+static void
+worker_lead_hash(worker_lead_t *lead, const char *command, const char *field,
+                 uint64_t n)
+{
+    char number[24];
+
+    (void) snprintf(number, sizeof(number), "%llu", (unsigned long long) n);
+    worker_lead_write(lead, command, field, number);
+}
+
+
+/* Times are told in seconds, as Prometheus wants them. */
+static void
+worker_lead_seconds(worker_lead_t *lead, const char *field, int64_t ms)
+{
+    char number[32];
+
+    ms = ms < 0 ? 0 : ms;
+    (void) snprintf(number, sizeof(number), "%lld.%03lld",
+                    (long long) (ms / 1000), (long long) (ms % 1000));
+    worker_lead_write(lead, "HSET", field, number);
 }
 
 
@@ -407,9 +429,18 @@ worker_lead_measured(stoa_redis_op_t *op, stoa_err_e err,
     worker_lead_gauge(lead, name, "dead",
                       stoa_redis_int(stoa_redis_at(reply, 7)));
     (void) snprintf(field, sizeof(field),
-                    "stoa_queue_oldest_ready_milliseconds{queue=\"%s\"}", name);
-    worker_lead_hash(lead, "HSET", field,
-                     (uint64_t) stoa_redis_int(stoa_redis_at(reply, 8)));
+                    "stoa_queue_oldest_ready_seconds{queue=\"%s\"}", name);
+    worker_lead_seconds(lead, field, stoa_redis_int(stoa_redis_at(reply, 8)));
+}
+
+
+static int64_t
+worker_lead_int(const stoa_json_t *o, const char *member)
+{
+    stoa_json_t *v = stoa_json_get(o, member);
+
+    return v != NULL && stoa_json_type(v) == STOA_JSON_INT ? stoa_json_int(v)
+                                                           : 0;
 }
 
 
@@ -417,12 +448,7 @@ static void
 worker_lead_outbox(worker_lead_t *lead, const stoa_json_t *o,
                    const char *member, const char *field)
 {
-    stoa_json_t *v = stoa_json_get(o, member);
-    int64_t      n = 0;
-
-    if (v != NULL && stoa_json_type(v) == STOA_JSON_INT) {
-        n = stoa_json_int(v);
-    }
+    int64_t n = worker_lead_int(o, member);
 
     worker_lead_hash(lead, "HSET", field, n < 0 ? 0 : (uint64_t) n);
 }
@@ -455,7 +481,8 @@ worker_lead_counted(stoa_pg_op_t *op, stoa_err_e err, void *data)
                            "stoa_outbox_rows{state=\"waiting\"}");
         worker_lead_outbox(lead, o, "sent", "stoa_outbox_rows{state=\"sent\"}");
         worker_lead_outbox(lead, o, "dead", "stoa_outbox_rows{state=\"dead\"}");
-        worker_lead_outbox(lead, o, "lagMs", "stoa_outbox_lag_milliseconds");
+        worker_lead_seconds(lead, "stoa_outbox_lag_seconds",
+                            worker_lead_int(o, "lagMs"));
     }
 
     if (mem != NULL) {

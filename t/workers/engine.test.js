@@ -155,9 +155,13 @@ describe('one pool', () => {
     const all = await until(async () => {
       const m = await e.redis.hgetall('stoa:metrics');
 
-      return 'stoa_outbox_lag_milliseconds' in m && m;
+      return 'stoa_outbox_lag_seconds' in m && m;
     }, { what: 'the gauges' });
 
+    assert.match(all.stoa_outbox_lag_seconds, /^\d+\.\d{3}$/);
+    assert.match(all['stoa_queue_oldest_ready_seconds{queue="webhook"}'],
+      /^\d+\.\d{3}$/);
+    assert.deepEqual(Object.keys(all).filter((k) => /milli|_ms\b/.test(k)), []);
     assert.ok('stoa_queue_depth{queue="webhook",state="ready"}' in all);
     assert.ok(Number(
       all['stoa_task_runs_total{kind="webhook.process",outcome="done"}']) >= 200);
