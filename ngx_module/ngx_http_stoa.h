@@ -270,8 +270,8 @@ ngx_http_stoa_gate_t *ngx_http_stoa_gate(ngx_http_request_t *r,
 /* Looks the path up among the rows. */
 void      ngx_http_stoa_gate_route(ngx_http_request_t   *r,
                                    ngx_http_stoa_gate_t *gate);
-ngx_int_t             ngx_http_stoa_preaccess(ngx_http_request_t *r);
-ngx_int_t             ngx_http_stoa_access(ngx_http_request_t *r);
+ngx_int_t ngx_http_stoa_preaccess(ngx_http_request_t *r);
+ngx_int_t ngx_http_stoa_access(ngx_http_request_t *r);
 
 /* Verifies with the per-process cache; fills gate->claims. */
 stoa_err_e ngx_http_stoa_auth_verify(ngx_http_request_t   *r,

@@ -64,9 +64,14 @@ ngx_int_t ngx_http_stoa_setup(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf);
 /* This process's share of a pool, at least one connection. */
 ngx_uint_t ngx_http_stoa_setup_share(ngx_uint_t total, ngx_uint_t slot,
                                      ngx_uint_t processes);
-/* Prints what nginx -t says of connections. */
+/* Prints what nginx -t says of connections; there is no server to ask. */
 void ngx_http_stoa_setup_sum(ngx_cycle_t               *cycle,
                              ngx_http_stoa_main_conf_t *mcf);
+
+/* Warns when that is more than the server's max_connections have. */
+void ngx_http_stoa_setup_compare(ngx_cycle_t               *cycle,
+                                 ngx_http_stoa_main_conf_t *mcf, ngx_uint_t max,
+                                 ngx_uint_t reserved);
 
 /* ngx_http_stoa_module.c: NULL when nothing of Stoa is configured. */
 ngx_http_stoa_main_conf_t *ngx_http_stoa_cycle_conf(ngx_cycle_t *cycle);

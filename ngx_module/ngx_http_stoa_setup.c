@@ -7,7 +7,8 @@
 #include "ngx_http_stoa_conf.h"
 #include "stoa_hmac.h"
 
-#define NGX_HTTP_STOA_LEEWAY_S 30
+#define NGX_HTTP_STOA_LEEWAY_S         30
+#define NGX_HTTP_STOA_WORK_CONNECTIONS 4
 
 typedef struct {
     ngx_http_stoa_limit_t *limit;
@@ -453,12 +454,13 @@ ngx_http_stoa_setup_share(ngx_uint_t total, ngx_uint_t slot,
 }
 
 
-void
-ngx_http_stoa_setup_sum(ngx_cycle_t *cycle, ngx_http_stoa_main_conf_t *mcf)
+/* What all workers open, by class: each has at least one of each. */
+static ngx_uint_t
+ngx_http_stoa_setup_total(ngx_cycle_t *cycle, ngx_http_stoa_main_conf_t *mcf,
+                          ngx_uint_t *sum, ngx_uint_t *nprocesses)
 {
     ngx_core_conf_t *ccf;
-    ngx_uint_t       i, slot, processes, sum[STOA_POOL_COUNT], total = 0;
-    u_char           text[256], *p;
+    ngx_uint_t       i, slot, processes, total = 0;
 
     ccf = (ngx_core_conf_t *) ngx_get_conf(cycle->conf_ctx, ngx_core_module);
     processes = (ngx_uint_t) ngx_max(ccf->worker_processes, 1);
@@ -474,12 +476,50 @@ ngx_http_stoa_setup_sum(ngx_cycle_t *cycle, ngx_http_stoa_main_conf_t *mcf)
         total += sum[i];
     }
 
+    *nprocesses = processes;
+
+    return total;
+}
+
+
+void
+ngx_http_stoa_setup_compare(ngx_cycle_t *cycle, ngx_http_stoa_main_conf_t *mcf,
+                            ngx_uint_t max, ngx_uint_t reserved)
+{
+    ngx_uint_t processes, sum[STOA_POOL_COUNT], total, left;
+
+    total = ngx_http_stoa_setup_total(cycle, mcf, sum, &processes);
+    left = max - ngx_min(max, reserved);
+
+    if (2 * total + NGX_HTTP_STOA_WORK_CONNECTIONS <= left) {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
+                  "stoa: %ui database connections, %ui during a reload, and "
+                  "%d of \"stoa work\" are more than the %ui that the server "
+                  "has: max_connections is %ui, %ui of them for superusers",
+                  total, 2 * total, NGX_HTTP_STOA_WORK_CONNECTIONS, left, max,
+                  reserved);
+}
+
+
+void
+ngx_http_stoa_setup_sum(ngx_cycle_t *cycle, ngx_http_stoa_main_conf_t *mcf)
+{
+    ngx_uint_t processes, sum[STOA_POOL_COUNT], total;
+    u_char     text[256], *p;
+
+    total = ngx_http_stoa_setup_total(cycle, mcf, sum, &processes);
+
     p = ngx_slprintf(text, text + sizeof(text) - 1,
                      "stoa: %ui database connections (fast %ui, write %ui, "
-                     "slow %ui) in %ui processes, %ui during a reload, and 4 "
+                     "slow %ui) in %ui processes, %ui during a reload, and %d "
                      "of \"stoa work\": max_connections must hold %ui",
                      total, sum[STOA_POOL_FAST], sum[STOA_POOL_WRITE],
-                     sum[STOA_POOL_SLOW], processes, 2 * total, 2 * total + 4);
+                     sum[STOA_POOL_SLOW], processes, 2 * total,
+                     NGX_HTTP_STOA_WORK_CONNECTIONS,
+                     2 * total + NGX_HTTP_STOA_WORK_CONNECTIONS);
     *p = '\0';
 
     ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0, "%s", text);

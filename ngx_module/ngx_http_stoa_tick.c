@@ -4,11 +4,12 @@
  * One process of the instance, the leader (a lease in the zone), reads
  * revocations from PostgreSQL every second, going back 10 s behind its last
  * read, since a transaction may commit late, and sweeps those that have run
- * out.  It also restores and saves the failure throttle.  Every process puts
- * its metrics into the zone.
+ * out.  It also restores and saves the failure throttle, and once compares
+ * the pools with what the server holds.  Every process puts its metrics into
+ * the zone.
  */
 
-#include "ngx_http_stoa_zone.h"
+#include "ngx_http_stoa_conf.h"
 
 #define NGX_HTTP_STOA_TICK_MS    1000
 #define NGX_HTTP_STOA_START_MS   20 /* ticks until the first read is done */
@@ -22,6 +23,8 @@ typedef struct {
     stoa_pg_op_t *load; /* running statements, or NULL */
     stoa_pg_op_t *restore;
     stoa_pg_op_t *save;
+    stoa_pg_op_t *compare;
+    ngx_uint_t    compared;
     ngx_pool_t   *values;  /* of the running save */
     ngx_uint_t    failing; /* bits of what failed last time: said once */
 } ngx_http_stoa_tick_t;
@@ -322,6 +325,37 @@ ngx_http_stoa_tick_save(ngx_http_stoa_shared_t *sh)
 }
 
 
+/* The server's answer about its connections; nothing depends on it. */
+static void
+ngx_http_stoa_tick_compared(stoa_pg_op_t *op, stoa_err_e err, void *data)
+{
+    stoa_pg_result_t *res;
+    int64_t           max, reserved;
+
+    ngx_http_stoa_tick.compare = NULL;
+
+    if (err != STOA_OK) {
+        return;
+    }
+
+    res = stoa_pg_take(op);
+    if (res == NULL) {
+        return;
+    }
+
+    if (stoa_pg_rows(res) == 1
+        && stoa_str_int(stoa_pg_value(res, 0, 0), 0, INT32_MAX, &max)
+        && stoa_str_int(stoa_pg_value(res, 0, 1), 0, INT32_MAX, &reserved))
+    {
+        ngx_http_stoa_setup_compare(ngx_http_stoa_process.cycle,
+                                    ngx_http_stoa_process.mcf, (ngx_uint_t) max,
+                                    (ngx_uint_t) reserved);
+    }
+
+    stoa_pg_result_free(res);
+}
+
+
 static void
 ngx_http_stoa_tick_leader(ngx_http_stoa_shared_t *sh)
 {
@@ -336,6 +370,14 @@ ngx_http_stoa_tick_leader(ngx_http_stoa_shared_t *sh)
     }
 
     pool = ngx_http_stoa_process.pool[STOA_POOL_FAST];
+
+    if (!ngx_http_stoa_tick.compared && stoa_pg_pool_ready(pool)) {
+        ngx_http_stoa_tick.compared = 1;
+        ngx_http_stoa_tick
+            .compare = stoa_pg_submit(pool, &mcf->stmts[STOA_STMT_CONNECTIONS],
+                                      NULL, NULL, 0,
+                                      ngx_http_stoa_tick_compared, NULL, &err);
+    }
 
     if (!sh->throttle_loaded) {
 
@@ -410,7 +452,7 @@ void
 ngx_http_stoa_tick_exit_process(ngx_cycle_t *cycle)
 {
     stoa_loop_t  *loop = ngx_http_stoa_process.loop;
-    stoa_pg_op_t *ops[3];
+    stoa_pg_op_t *ops[4];
     ngx_uint_t    i;
 
     loop->timer_close(loop, &ngx_http_stoa_tick.timer);
@@ -418,8 +460,9 @@ ngx_http_stoa_tick_exit_process(ngx_cycle_t *cycle)
     ops[0] = ngx_http_stoa_tick.load;
     ops[1] = ngx_http_stoa_tick.restore;
     ops[2] = ngx_http_stoa_tick.save;
+    ops[3] = ngx_http_stoa_tick.compare;
 
-    for (i = 0; i < 3; i++) {
+    for (i = 0; i < 4; i++) {
         if (ops[i] != NULL) {
             stoa_pg_cancel(ops[i]);
         }

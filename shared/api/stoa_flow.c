@@ -222,6 +222,17 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .write = true,
         },
     },
+    /* reserved_connections is of PostgreSQL 16 and later */
+    [STOA_STMT_CONNECTIONS] = {
+        .stmt = {
+            .name = "stoa_connections",
+            .sql = "select pg_catalog.current_setting('max_connections')"
+                   "::bigint as max, pg_catalog.current_setting("
+                   "'superuser_reserved_connections')::bigint + coalesce("
+                   "pg_catalog.current_setting('reserved_connections', true)"
+                   "::bigint, 0) as reserved",
+        },
+    },
 };
 
 

@@ -222,3 +222,22 @@ test('two Idempotency-Keys in one request are 400', async () => {
   assert.ok(res.error.errors.some((e) => e.pointer === 'Idempotency-Key'
     && e.code === 'duplicate'), JSON.stringify(res.error));
 });
+
+test('pools that the server cannot hold are a warning at the start',
+  async () => {
+    const errors = (of) => fs.readFileSync(of.nginx.log, 'utf8');
+    /* 16 of the pools twice, and 4 of the workers: 36 of 36 - 3 */
+    const small = await boot({
+      workers: 0, cluster: { settings: 'max_connections = 36' },
+    });
+
+    try {
+      await until(() => errors(small).includes('are more than'),
+        { timeout: 5000, what: 'the warning' });
+      assert.match(errors(small), /\[warn\] .*stoa: 16 database connections, 32 during a reload, and 4 of "stoa work" are more than the 33 that the server has: max_connections is 36, 3 of them for superusers/);
+      await small.nginx.reload();
+    } finally {
+      await small.stop();
+    }
+    assert.doesNotMatch(errors(app), /are more than/);
+  });
