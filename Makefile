@@ -9,6 +9,8 @@ SHELL := /bin/bash
 .SUFFIXES:
 
 PORT ?= 8080
+PREFIX ?= /usr
+DESTDIR ?=
 STATE ?= /var/tmp/stoa-$(shell id -un)
 PROFILE ?= development
 TIME ?= 10s
@@ -22,14 +24,16 @@ INSTALL := conf/dev/install.sh
 BUILD = mkdir -p build && flock -o build/.lock $(MAKE) -s -r -j$(JOBS) \
 	--no-print-directory -f conf/dev/build.mk
 
-.PHONY: help build build-test build-asan build-fuzz run test lint asan fuzz \
-	bench soak fresh valgrind clean units node
+.PHONY: help build install build-test build-asan build-fuzz run test lint \
+	asan fuzz bench soak fresh valgrind clean units node
 
 help:
 	@echo 'make [build]            build/stoa and build/ngx_http_stoa_module.so'
 	@echo 'make run [PORT=8080] [STATE=dir] [PROFILE=production]'
 	@echo '                        PostgreSQL, Redis, edge and workers with demo'
 	@echo '                        data in the foreground; Ctrl-C stops them'
+	@echo 'make install [DESTDIR=] [PREFIX=/usr]'
+	@echo '                        what was built and its files; see README'
 	@echo 'make test               everything, in under 15 minutes on 2 cores'
 	@echo 'make lint               style, layers, static analysis'
 	@echo 'make asan               the whole suite under ASan and UBSan'
@@ -44,6 +48,12 @@ help:
 build:
 	@$(INSTALL) build
 	@$(BUILD) VARIANT=release all
+
+# by the environment, as below
+install: export PLACE_DESTDIR := $(DESTDIR)
+install: export PLACE_PREFIX := $(PREFIX)
+install:
+	@exec conf/dev/place.sh
 
 build-test:
 	@$(INSTALL) build test

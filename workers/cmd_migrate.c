@@ -324,6 +324,7 @@ cmd_migrate_dir(cmd_t *c)
 {
     static const char *const places[] = { "migrations", "+/../migrations",
                                           "+/../../migrations",
+                                          "+/../share/stoa/migrations",
                                           "/usr/share/stoa/migrations" };
 
     char        self[2048], path[2200];
