@@ -309,6 +309,51 @@ test('what is right is accepted, with the sum of connections', () => {
   assert.match(said, /stoa: 5 database connections \(fast 2, write 2, slow 1\) in 1 processes, 10 during a reload, and 4 of "stoa work": max_connections must hold 14/);
 });
 
+/* conf/nginx.conf with this machine's paths. */
+function operators() {
+  return fs.readFileSync(path.join(ROOT, 'conf/nginx.conf'), 'utf8')
+    .replace('load_module modules/ngx_http_stoa_module.so;', LOAD)
+    .replace('/etc/stoa/stoa.conf', settings)
+    .replace('user www-data;', '')
+    .replace('pid /run/nginx.pid', `pid ${dir}/nginx.pid`)
+    .replaceAll('/var/log/nginx', path.join(dir, 'log'))
+    .replace('/usr/share/stoa/www', path.join(ROOT, 'conf/www'))
+    .replace('listen 80 backlog=4096', `listen unix:${dir}/sock`);
+}
+
+test('what conf/nginx.conf only shows is right, too', () => {
+  const key = path.join(dir, 'key.pem');
+  const cert = path.join(dir, 'cert.pem');
+  const made = spawnSync('openssl', ['req', '-x509', '-newkey', 'ec',
+    '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2',
+    '-subj', '/CN=stoa', '-keyout', key, '-out', cert], { encoding: 'utf8' });
+
+  assert.equal(made.status, 0, made.stderr);
+
+  const text = operators()
+    .replace('/etc/stoa/fullchain.pem', cert)
+    .replace('/etc/stoa/privkey.pem', key)
+    .replace(/#listen 443 /, `#listen unix:${dir}/tls `)
+    .replace(/^ *#listen \[::\].*\n/gm, '')
+    /* one of two choices, and the other line goes */
+    .replace(/^( *)#(stoa_\w+) (.*;)\n *\2 .*;$/gm, '$1$2 $3')
+    .replace(/^( *)#(?=[a-z}]| {4}[a-z]|$)/gm, '$1');
+  const { ok, said } = check(text);
+
+  assert.ok(ok, `${said}\n${text}`);
+  for (const line of ['ssl_certificate ', 'real_ip_header', 'stoa_cors https',
+    'stoa_if_match required', 'stoa_auth .*required', 'stoa_auth .*optional']) {
+    assert.match(text, new RegExp(`^ *${line}`, 'm'));
+  }
+
+  /* a client's word never stands for ours at a backend */
+  for (const [block] of text.matchAll(/location [^{]*\{[^}]*proxy_pass[^}]*\}/g)) {
+    for (const header of ['X-User', 'X-Roles', 'X-Request-Id']) {
+      assert.match(block, new RegExp(`proxy_set_header ${header} +\\$stoa_`));
+    }
+  }
+});
+
 test('conf/nginx.conf and conf/stoa.conf are right as they stand', () => {
   const example = fs.readFileSync(path.join(ROOT, 'conf/stoa.conf'), 'utf8');
   const defs = fs.readFileSync(path.join(ROOT, 'shared/stoa_conf.def'), 'utf8');
@@ -320,14 +365,7 @@ test('conf/nginx.conf and conf/stoa.conf are right as they stand', () => {
   }
   fs.writeFileSync(settings, `${example}\nJWT_SECRET=${'s'.repeat(40)}\n`);
 
-  const text = fs.readFileSync(path.join(ROOT, 'conf/nginx.conf'), 'utf8')
-    .replace('load_module modules/ngx_http_stoa_module.so;', LOAD)
-    .replace('/etc/stoa/stoa.conf', settings)
-    .replace('user www-data;', '')
-    .replace('pid /run/nginx.pid', `pid ${dir}/nginx.pid`)
-    .replaceAll('/var/log/nginx', path.join(dir, 'log'))
-    .replace('/usr/share/stoa/www', path.join(ROOT, 'conf/www'))
-    .replace('listen 80 backlog=4096', `listen unix:${dir}/sock`);
+  const text = operators();
   const { ok, said } = check(text);
 
   assert.ok(ok, said);
