@@ -366,7 +366,7 @@ create index payments_pending_idx on app.payments (created_at)
 
 create table app.refunds (
     id                 uuid not null,
-    payment_id         uuid not null,
+    payment_id         uuid, -- none: tickets of a free order, taken back
     order_id           uuid not null,
     amount_cents       bigint not null,
     reason             text not null,
@@ -381,7 +381,8 @@ create table app.refunds (
     constraint refunds_pkey primary key (id),
     constraint refunds_payment_fkey foreign key (payment_id)
         references app.payments (id),
-    constraint refunds_amount_check check (amount_cents > 0),
+    constraint refunds_amount_check check (
+        amount_cents > 0 or amount_cents = 0 and status = 'succeeded'),
     constraint refunds_status_check check (
         status in ('pending', 'succeeded', 'failed'))
 );

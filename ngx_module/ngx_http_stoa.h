@@ -91,7 +91,8 @@ typedef struct {
     stoa_jwt_rules_t      rules;
     stoa_str_t            refresh_secret; /* derived from JWT_SECRET */
     stoa_str_t            cursor_secret;
-    ngx_array_t          *webhook_secrets; /* of stoa_str_t, test + stripe */
+    ngx_array_t          *webhook_secrets; /* of stoa_str_t, stripe, test */
+    ngx_uint_t            webhook_nstripe; /* so many are Stripe's */
     void                 *pipeline;   /* made by ngx_http_stoa_flows_init() */
     stoa_mem_t           *secrets;    /* not in core dumps, wiped at exit */
     ngx_http_stoa_limit_t login;      /* failures of (account, prefix) */
@@ -201,6 +202,7 @@ struct ngx_http_stoa_ctx_s {
     int64_t                 if_match; /* -1: none, -2: "*" */
     stoa_str_t              codes;    /* $codes */
     stoa_str_t              hash;     /* $hash */
+    stoa_str_t              provider; /* $provider */
     stoa_pg_op_t           *op;       /* running statement, or NULL */
     stoa_pg_result_t       *res;      /* freed by the pool's cleanup */
     ngx_uint_t              step;     /* of a flow */
@@ -529,6 +531,15 @@ ngx_http_stoa_go_e ngx_http_stoa_flow_query(ngx_http_stoa_ctx_t *q,
                                             const stoa_value_t *values,
                                             ngx_uint_t          n);
 /* The last step of flows that end with an answer row. */
+/* A keyed flow's first steps, its last statement, and its early refusal. */
+ngx_http_stoa_go_e ngx_http_stoa_flow_idem(ngx_http_stoa_ctx_t *q);
+ngx_http_stoa_go_e ngx_http_stoa_flow_idem_seen(ngx_http_stoa_ctx_t *q);
+ngx_http_stoa_go_e ngx_http_stoa_flow_store(ngx_http_stoa_ctx_t *q,
+                                            stoa_stmt_e          plain,
+                                            stoa_stmt_e          keyed,
+                                            const stoa_value_t  *values,
+                                            ngx_uint_t           n);
+ngx_http_stoa_go_e ngx_http_stoa_flow_refuse(ngx_http_stoa_ctx_t *q);
 ngx_http_stoa_go_e ngx_http_stoa_flow_answer(ngx_http_stoa_ctx_t *q);
 stoa_value_t       ngx_http_stoa_flow_column(ngx_http_stoa_ctx_t *q,
                                              const char          *name);

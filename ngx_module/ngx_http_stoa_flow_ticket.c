@@ -282,16 +282,14 @@ ngx_http_stoa_change_store(ngx_http_stoa_ctx_t *q)
 {
     char        *text;
     int64_t      generation, status;
+    ngx_uint_t   transfer;
     stoa_code_t  code;
     stoa_value_t values[5], v;
 
     v = ngx_http_stoa_flow_column(q, "status");
 
     if (v.data != NULL && stoa_str_int(v, 0, 0, &status)) {
-        return ngx_http_stoa_flow_end(
-            q,
-            ngx_http_stoa_reply_failure(q,
-                                        ngx_http_stoa_flow_column(q, "body")));
+        return ngx_http_stoa_flow_refuse(q);
     }
 
     v = ngx_http_stoa_flow_column(q, "generation");
@@ -328,11 +326,13 @@ ngx_http_stoa_change_store(ngx_http_stoa_ctx_t *q)
     values[4] = q->canonical.data != NULL ? q->canonical
                                           : (stoa_value_t) stoa_string("{}");
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
-                                    ngx_strcmp(q->ep->id, "tickets.transfer")
-                                            == 0
-                                        ? STOA_STMT_TRANSFER
-                                        : STOA_STMT_REISSUE,
+    transfer = ngx_strcmp(q->ep->id, "tickets.transfer") == 0;
+
+    return ngx_http_stoa_flow_store(q,
+                                    transfer ? STOA_STMT_TRANSFER
+                                             : STOA_STMT_REISSUE,
+                                    transfer ? STOA_STMT_TRANSFER_KEYED
+                                             : STOA_STMT_REISSUE_KEYED,
                                     values, 5);
 }
 
@@ -361,10 +361,7 @@ ngx_http_stoa_event_store(ngx_http_stoa_ctx_t *q)
     v = ngx_http_stoa_flow_column(q, "status");
 
     if (v.data != NULL) {
-        return ngx_http_stoa_flow_end(
-            q,
-            ngx_http_stoa_reply_failure(q,
-                                        ngx_http_stoa_flow_column(q, "body")));
+        return ngx_http_stoa_flow_refuse(q);
     }
 
     v = ngx_http_stoa_flow_column(q, "ticket_type_id");
@@ -387,8 +384,8 @@ ngx_http_stoa_event_store(ngx_http_stoa_ctx_t *q)
     values[2] = v;
     values[3] = stoa_buf_view(&b);
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
-                                    STOA_STMT_EVENT_REGISTER, values, 4);
+    return ngx_http_stoa_flow_store(q, STOA_STMT_EVENT_REGISTER,
+                                    STOA_STMT_EVENT_REGISTER_KEYED, values, 4);
 }
 
 /* ---- devices ---- */
@@ -590,6 +587,8 @@ const ngx_http_stoa_step_t ngx_http_stoa_flow_ticket_svg[] = {
 };
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_ticket_change[] = {
+    { "idem", ngx_http_stoa_flow_idem }, /* pg, waits */
+    { "seen", ngx_http_stoa_flow_idem_seen },
     { "begin", ngx_http_stoa_change_begin }, /* pg, waits */
     { "store", ngx_http_stoa_change_store }, /* signs; pg, waits */
     { "reply", ngx_http_stoa_flow_answer },
@@ -597,6 +596,8 @@ const ngx_http_stoa_step_t ngx_http_stoa_flow_ticket_change[] = {
 };
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_event_register[] = {
+    { "idem", ngx_http_stoa_flow_idem }, /* pg, waits */
+    { "seen", ngx_http_stoa_flow_idem_seen },
     { "begin", ngx_http_stoa_event_begin }, /* pg, waits */
     { "store", ngx_http_stoa_event_store }, /* signs; pg, waits */
     { "reply", ngx_http_stoa_flow_answer },

@@ -10,6 +10,8 @@
 
 #include "ngx_http_stoa.h"
 
+#define NGX_HTTP_STOA_FLOW_VALUES 5 /* of a keyed statement's call */
+
 static char *ngx_http_stoa_row_init(ngx_conf_t                *cf,
                                     ngx_http_stoa_main_conf_t *mcf,
                                     ngx_http_stoa_row_t *row, ngx_uint_t i);
@@ -181,6 +183,73 @@ ngx_http_stoa_flow_query(ngx_http_stoa_ctx_t *q, stoa_pool_e pool,
                                                             (const char *const
                                                                  *) v,
                                                             lens));
+}
+
+/* What was answered under this key before is answered again. */
+ngx_http_stoa_go_e
+ngx_http_stoa_flow_idem(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t values[3];
+
+    if (!q->keyed) {
+        return NGX_HTTP_STOA_NEXT;
+    }
+
+    values[0] = ngx_http_stoa_idem_scope(q);
+    values[1] = q->idem_key;
+    values[2] = ngx_http_stoa_idem_print(q);
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST, STOA_STMT_IDEM_LOOK,
+                                    values, 3);
+}
+
+ngx_http_stoa_go_e
+ngx_http_stoa_flow_idem_seen(ngx_http_stoa_ctx_t *q)
+{
+    if (!q->keyed
+        || stoa_str_eq_z(ngx_http_stoa_flow_column(q, "state"), "new")) {
+        return NGX_HTTP_STOA_NEXT;
+    }
+
+    return ngx_http_stoa_flow_answer(q);
+}
+
+/* The flow's effect; with a key, and its answer kept under it. */
+ngx_http_stoa_go_e
+ngx_http_stoa_flow_store(ngx_http_stoa_ctx_t *q, stoa_stmt_e plain,
+                         stoa_stmt_e keyed, const stoa_value_t *values,
+                         ngx_uint_t n)
+{
+    ngx_uint_t   i;
+    stoa_value_t all[3 + NGX_HTTP_STOA_FLOW_VALUES];
+
+    if (!q->keyed) {
+        return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, plain, values, n);
+    }
+
+    all[0] = ngx_http_stoa_idem_scope(q);
+    all[1] = q->idem_key;
+    all[2] = ngx_http_stoa_idem_print(q);
+
+    for (i = 0; i < n && i < NGX_HTTP_STOA_FLOW_VALUES; i++) {
+        all[3 + i] = values[i];
+    }
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, keyed, all, 3 + i);
+}
+
+/* A first statement said no: that is an answer, too. */
+ngx_http_stoa_go_e
+ngx_http_stoa_flow_refuse(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t body;
+
+    body = ngx_http_stoa_flow_column(q, "body");
+
+    return q->keyed
+             ? ngx_http_stoa_flow_store(q, STOA_STMT_IDEM_KEEP,
+                                        STOA_STMT_IDEM_KEEP, &body, 1)
+             : ngx_http_stoa_flow_end(q, ngx_http_stoa_reply_failure(q, body));
 }
 
 ngx_http_stoa_go_e

@@ -531,8 +531,7 @@ ngx_http_stoa_input_list(ngx_http_stoa_ctx_t *q)
                             "cursor");
 
     if (v.data != NULL && paged) {
-        ngx_http_stoa_fault(q, "cursor", "not_allowed",
-                            "goes without a page");
+        ngx_http_stoa_fault(q, "cursor", "not_allowed", "goes without a page");
         return STOA_OK;
     }
 
@@ -542,19 +541,38 @@ ngx_http_stoa_input_list(ngx_http_stoa_ctx_t *q)
 static stoa_err_e
 ngx_http_stoa_input_verify(ngx_http_stoa_ctx_t *q)
 {
-    stoa_str_t   header;
-    ngx_array_t *secrets;
+    int64_t                    now_s;
+    stoa_err_e                 err;
+    stoa_str_t                 header, *secrets;
+    ngx_uint_t                 n, nstripe;
+    ngx_http_stoa_main_conf_t *mcf;
 
     header = ngx_http_stoa_header_in(q->r, "stripe-signature");
-    secrets = ngx_http_stoa_mcf(q->r)->webhook_secrets;
+    mcf = ngx_http_stoa_mcf(q->r);
 
-    if (secrets == NULL) {
+    if (mcf->webhook_secrets == NULL) {
         return STOA_E_SIGNATURE_INVALID;
     }
 
-    return stoa_signature_verify(header, q->raw, secrets->elts, secrets->nelts,
-                                 stoa_time_ms() / 1000,
-                                 NGX_HTTP_STOA_WEBHOOK_TOLERANCE_S);
+    secrets = mcf->webhook_secrets->elts;
+    n = mcf->webhook_secrets->nelts;
+    nstripe = mcf->webhook_nstripe;
+    now_s = stoa_time_ms() / 1000;
+
+    /* the secret that verifies says who speaks, not the event */
+
+    q->provider = stoa_str_z("stripe");
+    err = stoa_signature_verify(header, q->raw, secrets, nstripe, now_s,
+                                NGX_HTTP_STOA_WEBHOOK_TOLERANCE_S);
+
+    if (err == STOA_E_SIGNATURE_INVALID && nstripe < n) {
+        q->provider = stoa_str_z("test");
+        err = stoa_signature_verify(header, q->raw, secrets + nstripe,
+                                    n - nstripe, now_s,
+                                    NGX_HTTP_STOA_WEBHOOK_TOLERANCE_S);
+    }
+
+    return err;
 }
 
 static stoa_value_t

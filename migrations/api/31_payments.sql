@@ -283,16 +283,16 @@ as $$
         'id', r.id,
         'orderId', r.order_id,
         'amountCents', r.amount_cents,
-        'currency', p.currency,
+        'currency', o.currency,
         'reason', r.reason,
         'status', r.status,
         'failureReason', r.error_message,
         'orderStatus', o.status,
-        'refundedCents', p.refunded_cents,
-        'capturedCents', p.captured_cents,
+        'refundedCents', coalesce(p.refunded_cents, 0),
+        'capturedCents', coalesce(p.captured_cents, 0),
         'createdAt', app.ts(r.created_at))
     from app.refunds r
-    join app.payments p on p.id = r.payment_id
+    left join app.payments p on p.id = r.payment_id
     join app.orders o on o.id = r.order_id
     where r.id = $1
 $$;
@@ -364,6 +364,13 @@ begin
     end if;
 
     if v_amount = 0 and v_ids is not null then
+        v_refund := app.uuid7();
+
+        insert into app.refunds (id, payment_id, order_id, amount_cents,
+            reason, status, requested_by, created_at, updated_at)
+        values (v_refund, v_payment.id, v_order.id, 0,
+            coalesce(body->>'reason', 'requested by the organizer'),
+            'succeeded', (ctx).actor, app.now(), app.now());
         perform app.audit(ctx, 'tickets.refunded', 'order', v_order.id::text,
             to_jsonb(v_ids));
 
@@ -376,7 +383,7 @@ begin
                 'all tickets were taken back');
         end if;
 
-        return app.order_answer(v_order.id, 201, app.wake());
+        return app.ok(201, app.refund_json(v_refund), emit => app.wake());
     end if;
 
     v_refund := app.refund_open(ctx, v_payment.id, v_amount,

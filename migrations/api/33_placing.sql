@@ -489,7 +489,8 @@ begin
         select o.id, o.buyer, e_id[o.e], o.status, true, o.sub, o.disc,
             o.total, e_currency[o.e], o.promo,
             case when not o.free then v_until end, o.lang, registration,
-            case when registration then o.buyer end, v_now, v_now, case when o.free then v_now end
+            case when registration then o.buyer end, v_now, v_now,
+            case when o.free then v_now end
         from o),
     new_items as (
         insert into app.order_items (order_id, line, ticket_type_id, quantity,

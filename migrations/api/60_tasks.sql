@@ -532,9 +532,10 @@ begin
 
     -- money moves once: a provider refuses a second payment of an intent,
     -- and one of what was called off
-    if v_payment.captured_cents > 0 or v_payment.status = 'canceled' and exists (
-        select from app.orders o
-        where o.id = v_payment.order_id and o.status = 'cancelled')
+    if v_payment.captured_cents > 0 or v_payment.status = 'canceled'
+        and exists (
+            select from app.orders o
+            where o.id = v_payment.order_id and o.status = 'cancelled')
     then
         perform queue.done(test_pay_begin.id);
         return '{"result":"done"}'::jsonb;

@@ -10,6 +10,37 @@
 
 #define STOA_STMT_ANSWER                                                       \
     "select a.status, a.body, a.meta, a.etag, a.emit, a.wait from "
+
+/* Decision 6 for the last statement of a flow, as stoa_bind.c makes it for
+   rows: $1, $2, $3 are scope, key and print.  STARTING (503) is the one
+   refusal of these calls that is not kept. */
+#define STOA_STMT_AT(at)                                                       \
+    "to_char(" at " at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') " \
+    "as at "
+#define STOA_STMT_KEYED_BODY                                                   \
+    "when 'stored' then i.body "                                               \
+    "when 'in_flight' then '{\"code\":\"IN_FLIGHT\"}'::json "                  \
+    "else '{\"code\":\"IDEMPOTENCY_KEY_REUSED\"}'::json end as body, "
+#define STOA_STMT_KEYED_FROM "from i left join a on true left join s on true"
+#define STOA_STMT_KEYED(call)                                                  \
+    "with i as materialized (select b.state, b.status, b.body, b.meta, "       \
+    "b.etag, b.at from api.idem_begin($1::text, $2::text, $3::text) b), "      \
+    "a as materialized (select c.status, c.body, c.meta, c.etag, c.emit, "     \
+    "c.wait from i cross join lateral (" STOA_STMT_ANSWER call                 \
+    " a where i.state = 'new' offset 0) c), "                                  \
+    "s as materialized (select api.idem_store($1::text, $2::text, "            \
+    "$3::text, a.status, a.body, a.meta, a.etag) as at from a where "          \
+    "a.status < 500 and (a.status <> 0 or "                                    \
+    "a.body->>'code' <> 'STARTING')) "                                         \
+    "select case i.state when 'new' then a.status when 'stored' then "         \
+    "i.status else 0 end as status, "                                          \
+    "case i.state when 'new' then a.body " STOA_STMT_KEYED_BODY                \
+    "case i.state when 'new' then a.meta else i.meta end as meta, "            \
+    "case i.state when 'new' then a.etag else i.etag end as etag, "            \
+    "a.emit, a.wait, i.state = 'stored' as replayed, " STOA_STMT_AT(           \
+        "case i.state when 'new' then s.at else i.at end")                     \
+        STOA_STMT_KEYED_FROM
+
 #define STOA_STMT_GRANT                                                        \
     "select a.status, a.body, a.user_id, a.roles, a.epoch, a.sid, "            \
     "a.counter, a.refresh, a.emit from "
@@ -183,6 +214,62 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .sql = STOA_STMT_ANSWER
                    "api.pay_form($1::api.ctx, $2::uuid, $3::text) a",
             .nparams = 3,
+            .write = true,
+        },
+    },
+    [STOA_STMT_IDEM_LOOK] = {
+        .stmt = {
+            .name = "idem_look",
+            .sql = "select i.state, case i.state when 'stored' then i.status "
+                   "else 0 end as status, "
+                   "case i.state " STOA_STMT_KEYED_BODY
+                   "i.meta, i.etag, i.state = 'stored' as replayed, "
+                   STOA_STMT_AT("i.at")
+                   "from api.idem_begin($1::text, $2::text, $3::text) i",
+            .nparams = 3,
+        },
+    },
+    [STOA_STMT_IDEM_KEEP] = {
+        .stmt = {
+            .name = "idem_keep",
+            .sql = STOA_STMT_KEYED(
+                "(select 0 as status, $4::json as body, null::json as meta, "
+                "null::text as etag, null::json as emit, null::bigint as "
+                "wait)"),
+            .nparams = 4,
+            .write = true,
+        },
+    },
+    [STOA_STMT_REISSUE_KEYED] = {
+        .flow = STOA_FLOW_TICKET_CHANGE,
+        .stmt = {
+            .name = "flow_reissue_keyed",
+            .sql = STOA_STMT_KEYED(
+                "api.tickets_reissue($4::api.ctx, $5::uuid, $6::int, "
+                "$7::text, $8::jsonb)"),
+            .nparams = 8,
+            .write = true,
+        },
+    },
+    [STOA_STMT_TRANSFER_KEYED] = {
+        .flow = STOA_FLOW_TICKET_CHANGE,
+        .stmt = {
+            .name = "flow_transfer_keyed",
+            .sql = STOA_STMT_KEYED(
+                "api.tickets_transfer($4::api.ctx, $5::uuid, $6::int, "
+                "$7::text, $8::jsonb)"),
+            .nparams = 8,
+            .write = true,
+        },
+    },
+    [STOA_STMT_EVENT_REGISTER_KEYED] = {
+        .flow = STOA_FLOW_EVENT_REGISTER,
+        .stmt = {
+            .name = "flow_event_register_keyed",
+            .sql = STOA_STMT_KEYED(
+                "api.events_register($4::api.ctx, $5::uuid, $6::uuid, "
+                "$7::jsonb)"),
+            .nparams = 7,
             .write = true,
         },
     },

@@ -17,7 +17,7 @@ const flows = [...fs.readFileSync(
   .map(([, text]) => ({
     name: text.match(/\.name = "(\w+)"/)[1],
     flow: text.match(/\.flow = STOA_FLOW_(\w+)/)?.[1],
-    calls: text.match(/\bapi\.(\w+)\(/)[1],
+    calls: text.match(/\bapi\.(\w+)\(/)?.[1] ?? 'idem_begin',
   }));
 
 /* What the command calls such a statement. */
@@ -101,6 +101,8 @@ test('a function that a flow calls is told with the flow', async () => {
   }
   for (const statement of flows) {
     const { calls } = statement;
+
+    if (calls === 'idem_begin') continue; /* that all keyed rows call */
     const same = flows.filter((other) => other.calls === calls);
 
     await rename(calls, `${calls}_gone`);

@@ -304,8 +304,8 @@ select is((select (api.orders_refund(t.ctx(org), fr.id, '{}')).body->>'code'
     from v, fr), 'INVALID_STATE', 'nothing was paid');
 select is((select (api.orders_refund(t.ctx(org), fr.id, jsonb_build_object(
     'reason', 'rain', 'ticket_ids', (select jsonb_agg(k.id) from app.tickets k
-        where k.order_id = fr.id and k.state = 'valid')))).body->>'status'
-    from v, fr), 'cancelled', 'the last one ends the order');
+        where k.order_id = fr.id and k.state = 'valid')))).body
+    ->>'orderStatus' from v, fr), 'cancelled', 'the last one ends the order');
 select is((select sold from v, app.ticket_types y where y.id = f), 0, 'free');
 select is((select app.mail_build(payload)->'data'->>'reason'
     from queue.outbox q where payload->>'template' = 'tickets_cancelled'

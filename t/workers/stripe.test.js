@@ -244,18 +244,115 @@ describe('Checkout Sessions', () => {
     }, { timeout: 20000, what: 'reconcile to see the payment' });
   });
 
-  test('an abandoned session ends when the order does', async () => {
-    const placed = (await order(1)).data;
-    const session = [...stub.objects.values()].find((o) =>
-      o.object === 'checkout.session' && o.metadata.order_id === placed.id);
+  const sessionOf = (placed) => [...stub.objects.values()].find((o) =>
+    o.object === 'checkout.session' && o.metadata.order_id === placed.id);
 
-    await app.api('POST', `/api/v1/orders/${placed.id}/cancel`,
+  test('a cancelled order\'s session ends at once', async () => {
+    const placed = (await order(1)).data;
+    const session = sessionOf(placed);
+    const res = await app.api('POST', `/api/v1/orders/${placed.id}/cancel`,
       { token: buyer.token, body: {} });
+
+    assert.equal(res.status, 200, res.text);
+    await until(() => session.status === 'expired',
+      { timeout: 10000, what: 'the session to be expired' });
+    await until(async () => await app.value(
+      'select status from app.payments where order_id = $1',
+      [placed.id]) === 'canceled', { what: 'the payment to be closed' });
+    assert.equal(stub.posts(`/v1/checkout/sessions/${session.id}/expire`)
+      .length, 1);
+  });
+
+  test('a hold that ran out ends its session, too', async () => {
+    const placed = (await order(1)).data;
+    const session = sessionOf(placed);
+
+    await app.clock.advance(16 * 60000);
     await until(async () => {
       await app.clock.advance(61000);
       await sleep(400);
       return session.status === 'expired';
     }, { timeout: 20000, what: 'the session to be expired' });
+  });
+
+  test('cancelled while it is being paid: all goes back', async () => {
+    const placed = (await order(1)).data;
+
+    await app.stopWorkers();
+    stub.pay(sessionOf(placed));
+    await app.api('POST', `/api/v1/orders/${placed.id}/cancel`,
+      { token: buyer.token, body: {} });
+    await app.startWorkers();
+    await until(() => [...stub.objects.values()].some((o) =>
+      o.object === 'refund' && o.metadata.order_id === placed.id
+        && o.amount === 2550), { timeout: 15000, what: 'the refund' });
+    assert.equal((await getOrder(app, buyer, placed.id)).status, 'cancelled');
+  });
+
+  /* A refund that Stripe takes its time for; the refund at Stripe. */
+  async function pending(placed) {
+    stub.refundsAre = 'pending';
+    const res = await app.api('POST', `/api/v1/orders/${placed.id}/refunds`,
+      { token: organizer.token, body: {} });
+
+    assert.equal(res.status, 201, res.text);
+    await until(async () => await app.value(`select provider_refund_id
+      from app.refunds where order_id = $1 and status = 'pending'`,
+    [placed.id]), { what: 'the refund to be taken' });
+    stub.refundsAre = 'succeeded';
+    return [...stub.objects.values()].find((o) => o.object === 'refund'
+      && o.metadata.order_id === placed.id);
+  }
+
+  const told = (template, id) => app.value(`select count(*)::int
+    from (select payload from queue.outbox union all
+      select payload from queue.history) q
+    where payload->>'template' = $1 and payload->>'order_id' = $2`,
+  [template, id]);
+  const refundIs = (id, status) => until(async () => await app.value(
+    'select status from app.refunds where order_id = $1', [id]) === status,
+  { timeout: 15000, what: `the refund to be ${status}` });
+
+  test('a pending refund ends by Stripe\'s word, then the buyer is told',
+    async () => {
+      const placed = (await order(1)).data;
+
+      await pay(placed);
+
+      const refund = await pending(placed);
+
+      assert.equal(await told('order_refunded', placed.id), 0);
+      await webhook(app, 'refund.updated', { ...refund, status: 'succeeded' });
+      await refundIs(placed.id, 'succeeded');
+      assert.equal(await told('order_refunded', placed.id), 1);
+
+      /* the bank sends it back a week later */
+      await webhook(app, 'charge.refund.updated',
+        { ...refund, status: 'failed', failure_reason: 'unknown' });
+      await refundIs(placed.id, 'failed');
+
+      const res = await app.api('GET', `/api/v1/orders/${placed.id}`,
+        { token: organizer.token });
+      const now = res.data;
+
+      assert.equal(now.status, 'refund_failed');
+      assert.equal(now.refundedCents, 0);
+      await app.mailTo(organizer.email, (m) => /refund/i.test(m.subject));
+    });
+
+  test('a lost word about a refund is made good by reconciling', async () => {
+    const placed = (await order(1)).data;
+
+    await pay(placed);
+    (await pending(placed)).status = 'succeeded';
+    await until(async () => {
+      await app.clock.advance(61000);
+      await sleep(400);
+      return await app.value(
+        'select status from app.refunds where order_id = $1',
+        [placed.id]) === 'succeeded';
+    }, { timeout: 30000, what: 'reconcile to see the refund' });
+    assert.equal(await told('order_refunded', placed.id), 1);
   });
 });
 

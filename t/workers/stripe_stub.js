@@ -66,6 +66,7 @@ export class StripeStub {
     this.keys = new Map();
     this.objects = new Map();
     this.made = { session: 0, intent: 0, refund: 0 };
+    this.refundsAre = 'succeeded'; /* or 'pending', as of a bank transfer */
   }
 
   async start() {
@@ -321,8 +322,9 @@ export class StripeStub {
 
   refund(body, n) {
     return {
-      id: `re_test_${n}`, object: 'refund', status: 'succeeded',
+      id: `re_test_${n}`, object: 'refund', status: this.refundsAre,
       amount: Number(body.amount), payment_intent: body.payment_intent,
+      currency: this.objects.get(body.payment_intent)?.currency,
       metadata: body.metadata,
     };
   }
