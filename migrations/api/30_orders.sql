@@ -85,9 +85,31 @@ cross join lateral (
         'endedAt', app.ts(o.ended_at)) as body
     offset 0) b;
 
+-- Of an order or a ticket, for those who run the event: whoever has a code is
+-- let in, and whoever has the client secret pays, so both are their owner's.
+create or replace function api.uncoded(body json)
+returns json
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select (b.b
+        || case when b.b ? 'code' then '{"code": null}' else '{}'::jsonb end
+        || case when jsonb_typeof(b.b->'paymentDetails') = 'object'
+            then jsonb_build_object('paymentDetails',
+                (b.b->'paymentDetails') - 'clientSecret')
+            else '{}'::jsonb end
+        || case when b.b ? 'tickets' then jsonb_build_object('tickets',
+            coalesce((
+                select jsonb_agg(x.t || '{"code": null}' order by x.n)
+                from jsonb_array_elements(b.b->'tickets') with ordinality
+                    x (t, n)), '[]'::jsonb)) else '{}'::jsonb end)::json
+    from (values (body::jsonb)) b (b)
+$$;
+
 create or replace view api.orders_list as
 select o.id, o.buyer_id, o.event_id, o.created_at, o.total_cents,
     app.order_status(o.status, o.reserved_until) as status,
+    e.title as event_title,
     json_build_object(
         'id', o.id,
         'status', app.order_status(o.status, o.reserved_until),

@@ -33,7 +33,8 @@ where t.state <> 'reserved';
 
 create or replace view api.tickets_list as
 select t.id, t.holder_id, t.event_id, t.state, t.created_at, e.starts_at,
-    e.ends_at > app.now() as upcoming,
+    e.ends_at > app.now() as upcoming, e.title as event_title,
+    y.name as type_name, t.holder_name,
     json_build_object(
         'id', t.id,
         'state', t.state,

@@ -277,7 +277,7 @@ static const stoa_answer_member_t stoa_answer_pay[] = {
 
 static const stoa_answer_member_t stoa_answer_ticket[] = {
     { "id", "uuid" },
-    { "code", "text" },
+    { "code", "text?" }, /* its holder's */
     { "state", "text" },
     { "generation", "int" },
     { "orderId", "uuid" },

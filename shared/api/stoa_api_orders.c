@@ -56,12 +56,18 @@ static const stoa_field_t stoa_orders_list_query[] = {
       .values = stoa_orders_states,
       .summary = "In this state only" },
     { .name = "event_id", .type = STOA_T_UUID, .summary = "Of this event" },
+    { .name = "search",
+      .type = STOA_T_TEXT,
+      .min = 1,
+      .max = 100,
+      .summary = "Part of the event's title" },
     stoa_end_field,
 };
 
 static const stoa_filter_t stoa_orders_list_filters[] = {
     { "status", "o.status = $status" },
     { "event_id", "o.event_id = $event_id" },
+    { "search", "o.event_title ilike api.like($search)" },
     { NULL, NULL },
 };
 
@@ -166,7 +172,11 @@ const stoa_endpoint_t stoa_api_orders[] = {
         .of = STOA_ORDERS_OF,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
-        .sql = "select 200 as status, o.body, o.etag from api.orders_detail o "
+        .sql = "select 200 as status, case when o.buyer_id = $actor or "
+               "'admin' = any ($roles) then o.body else api.uncoded(o.body) "
+               "end as body, case when o.buyer_id = $actor or 'admin' = any "
+               "($roles) then o.etag else o.etag || '.m' end as etag "
+               "from api.orders_detail o "
                "where o.id = $id and (o.buyer_id = $actor or 'admin' = any "
                "($roles) or exists (select from api.acl_order a where "
                "a.id = o.id and a.user_id = $actor))",

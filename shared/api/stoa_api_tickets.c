@@ -19,6 +19,11 @@ static const stoa_field_t stoa_tickets_list_query[] = {
       .values = stoa_tickets_states,
       .summary = "In this state only" },
     { .name = "event_id", .type = STOA_T_UUID, .summary = "Of this event" },
+    { .name = "search",
+      .type = STOA_T_TEXT,
+      .min = 1,
+      .max = 100,
+      .summary = "Part of the title, the type or the name on it" },
     { .name = "past",
       .type = STOA_T_BOOL,
       .summary = "true: of events that are over; false: of the others" },
@@ -28,6 +33,9 @@ static const stoa_field_t stoa_tickets_list_query[] = {
 static const stoa_filter_t stoa_tickets_list_filters[] = {
     { "state", "t.state = $state" },
     { "event_id", "t.event_id = $event_id" },
+    { "search", "t.event_title ilike api.like($search) or t.type_name ilike "
+                "api.like($search) or t.holder_name ilike "
+                "api.like($search)" },
     { "past", "t.upcoming <> $past" },
     { NULL, NULL },
 };
@@ -95,7 +103,10 @@ const stoa_endpoint_t stoa_api_tickets[] = {
         .of = STOA_TICKETS_OF,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
-        .sql = "select 200 as status, t.body, t.version::text as etag from "
+        .sql = "select 200 as status, case when t.holder_id = $actor or "
+               "'admin' = any ($roles) then t.body else api.uncoded(t.body) "
+               "end as body, t.version || case when t.holder_id = $actor or "
+               "'admin' = any ($roles) then '' else '.m' end as etag from "
                "api.tickets_detail t where t.id = $id and "
                "(t.holder_id = $actor or 'admin' = any ($roles) or exists "
                "(select from api.acl_ticket a where a.id = t.id and "
@@ -103,7 +114,7 @@ const stoa_endpoint_t stoa_api_tickets[] = {
         .body_kind = STOA_BODY_NONE,
         .status = 200,
         .errors = { STOA_E_NOT_FOUND },
-        .summary = "One ticket with its code.",
+        .summary = "One ticket, with its code for its holder.",
         .tag = "tickets",
     },
     {

@@ -185,7 +185,7 @@ input_scalars(void **state)
         { "currency", "AED", "ok AED" },
         { "currency", "ZWG", "ok ZWG" },
         { "currency", "ZZZ", "format" },
-        { "currency", "XXX", "format" },
+        { "currency", "XTS", "format" },
         { "currency", "XAU", "format" },
         { "currency", "ED ", "format" },
         { "currency", "EURO", "format" },
