@@ -154,6 +154,31 @@ const SCENARIOS = {
     once: paidOnce,
   },
 
+  'payment.cancel': {
+    prepare: async (s) => {
+      const order = await place(s);
+
+      await until(() => count(s.app, 'app.payments',
+        'order_id = $1 and session_id is not null', order.id));
+      return order;
+    },
+    act: async (s, order) => {
+      const res = await s.app.api('POST', `/api/v1/orders/${order.id}/cancel`,
+        { token: s.buyer.token, body: {} });
+
+      assert.equal(res.status, 200, res.text);
+      return order;
+    },
+    once: async (s, order) => {
+      assert.equal(sessionOf(s.stub, order.id).status, 'expired');
+      assert.equal(await statusOf(s.app, order), 'cancelled');
+      assert.equal(await s.app.value(
+        'select status from app.payments where order_id = $1', [order.id]),
+      'canceled');
+      assert.equal(s.stub.made.refund, 0);
+    },
+  },
+
   'payment.test_pay': {
     provider: 'test',
     prepare: (s) => place(s),
