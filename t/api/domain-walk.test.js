@@ -184,7 +184,7 @@ test('staff and devices at the door, online and offline', async () => {
   await refused(403, 'FORBIDDEN', scanner, 'POST', '/orders/validate',
     { code: tickets[0].code });
   await ok(201, org, 'POST', `/events/${event.id}/staff`,
-    { userId: scanner.id, relation: 'scan' });
+    { email: scanner.email, relation: 'scan' });
   const staff = (await ok(200, scanner, 'POST', '/auth/login',
     { email: scanner.email, password: scanner.password })).accessToken;
   const first = await app.validate(staff, tickets[0].code,

@@ -479,3 +479,34 @@ test('orders and tickets are found by the words on them', async () => {
     assert.equal(res.meta.total, titles.length);
   }
 });
+
+test('a file that would be cut is refused, a part of it is not', async () => {
+  const event = await app.event(org);
+  const path = `/events/${event.id}/registrations.csv`;
+
+  await app.freeTickets(buyer, event.types[0].id);
+  const copy = (n, name) => app.sql(`insert into app.tickets (id, order_id,
+      line, event_id, ticket_type_id, holder_id, holder_name, price_cents,
+      code, state, created_at, updated_at)
+    select gen_random_uuid(), t.order_id, t.line, t.event_id,
+      t.ticket_type_id, t.holder_id, $2, 0, gen_random_uuid()::text,
+      'valid', t.created_at, t.updated_at
+    from (select t.* from app.tickets t where t.event_id = $1 limit 1) t
+    cross join generate_series(1, $3::int)`, [event.id, name, n]);
+
+  await copy(49999, 'Many');
+  assert.equal((await file(path)).split('\r\n').length, 50002);
+  await copy(1, 'One More');
+  const { detail } = await refused(409, 'INVALID_STATE', org, 'GET', path);
+
+  assert.match(detail, /50,000/);
+  assert.equal((await file(`${path}?search=one%20more`)).split('\r\n').length,
+    3);
+});
+
+async function file(path) {
+  const res = await call(org, 'GET', path);
+
+  assert.equal(res.status, 200, res.text.slice(0, 300));
+  return res.text;
+}
