@@ -153,14 +153,11 @@ boot()
 # second PostgreSQL or Redis on the same files would destroy them.
 check_survivors()
 {
-    local id name pid since now who='' pids=''
+    local id name pid since who='' pids=''
 
     [ -e "$STATE/run/children" ] || return 0
     while read -r id name pid since; do
-        now=$(began "$pid")
-        # some kernels round the same time to the next tick now and then
-        if [ "$id" = "$(boot)" ] && [ -n "$now" ] \
-            && [ $((now - since)) -ge -2 ] && [ $((now - since)) -le 2 ]; then
+        if [ "$id" = "$(boot)" ] && [ "$(began "$pid")" = "$since" ]; then
             who="$who${who:+, }$pid ($name)" pids="$pids $pid"
         fi
     done < "$STATE/run/children"
@@ -300,13 +297,14 @@ clean_environment()
 # the terminal reaches this script only, which then stops them in order
 start()
 {
-    local name=$1
+    local name=$1 pid
 
     shift
     set -m
     (
-        echo "$(boot) $name $BASHPID $(began "$BASHPID")" \
-            >> "$STATE/run/children"
+        # in $(...) it would be the pid of that
+        pid=$BASHPID
+        echo "$(boot) $name $pid $(began "$pid")" >> "$STATE/run/children"
         exec "$@" < /dev/null >> "$STATE/log/$name.log" 2>&1 7>&- 8>&-
     ) &
     PIDS+=("$name:$!")
