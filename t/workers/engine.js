@@ -69,7 +69,7 @@ grant execute on function task.${name}(bigint, jsonb) to stoa_worker;
 `;
 
 export class Engine {
-  /* conf, env: of stoa work; cluster: "own"; lease: ms of every lease */
+  /* conf, env: of stoa work; cluster: options of its own; lease: ms of every lease */
   constructor({ conf = {}, env = {}, cluster, lease = 1500, processes = 1 } = {}) {
     this.options = { conf, env, cluster, lease, processes };
     this.dir = tempDir('stoa-engine-');
@@ -84,7 +84,7 @@ export class Engine {
   async start() {
     const { conf, cluster, processes } = this.options;
 
-    this.cluster = cluster ? await ownCluster({}) : await theCluster();
+    this.cluster = cluster ? await ownCluster(cluster) : await theCluster();
     this.redisSocket = path.join(this.dir, 'run', 'redis.sock');
     this.conf = {
       ...testConf({

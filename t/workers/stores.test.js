@@ -91,7 +91,7 @@ test('Redis is away at the start: the pool waits for it', () =>
   }));
 
 test('PostgreSQL stopped and started: no attempt is used up', () =>
-  withEngine({ cluster: 'own', lease: 3000 }, async (e) => {
+  withEngine({ cluster: { durable: true }, lease: 3000 }, async (e) => {
     const proc = e.work();
 
     await e.done(await e.enqueue('webhook.process'));
