@@ -114,7 +114,7 @@ clean_up()
 
 make_debian()
 {
-    local security
+    local security file
 
     echo "stoa: making an empty Debian $SUITE in $DIR"
     unmount_all
@@ -131,8 +131,9 @@ make_debian()
         security=$(security_mirror)
         [ -z "$security" ] || echo "deb $security $SUITE-security main"
     } > "$DIR/etc/apt/sources.list"
-    cp /etc/apt/apt.conf.d/*artifact* /etc/apt/apt.conf.d/*proxy* \
-        "$DIR/etc/apt/apt.conf.d/" 2> /dev/null || true
+    grep -ls Acquire /etc/apt/apt.conf.d/* | while read -r file; do
+        cp "$file" "$DIR/etc/apt/apt.conf.d/"
+    done
     cp /etc/resolv.conf /etc/hosts "$DIR/etc/"
     mkdir -p "$DIR/usr/local/share/ca-certificates"
     cp /usr/local/share/ca-certificates/*.crt \
