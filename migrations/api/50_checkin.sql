@@ -61,8 +61,8 @@ declare
     v_at constant text := app.ts(v_now);
     v_nonce text[] := nonces;
     v_copy boolean[];            -- null: no nonce stands here twice
-    v_row api.answers;
-    v_done int[] := '{}'::int[];      -- admitted by the first statement
+    v_done int[];                -- admitted by the first statement
+    v_bodies json[];
     v_nonces boolean := cardinality(array_remove(nonces, null)) > 0;
     v_turn int[];                -- 0: done
     v_turns int[];
@@ -106,86 +106,88 @@ begin
 
     -- The part of the code that carries its id finds the ticket; translated,
     -- base32 sorts as the id does.
-    for v_row in
-        with admitted as (
-            update app.tickets t
-            set state = 'admitted',
-                admitted_at = v_now,
-                admitted_gate = coalesce(u.gate, d.gate),
-                admitted_by = u.scanner,
-                updated_at = v_now,
-                version = t.version + 1
-            from (
-                select u.*, coalesce(u.device, u.actor) as scanner,
-                    upper(u.code collate "C") as upper_code
-                from unnest(codes, event_ids, v_nonce, modes, gates,
-                    directions, ctxs) with ordinality
-                    u (code, event_id, nonce, mode, gate, direction, actor,
-                        roles, session, device, ip, request_id, lang,
-                        reply_to, event, i)
-                where u.mode is distinct from 'lookup'
-                    and u.direction is distinct from 'exit'
-                    and (v_copy is null or not v_copy[u.i])
-                order by translate(left(upper(u.code collate "C"), 28),
-                    '234567', 'abcdef'), u.i) u
-            left join app.scanner_devices d on d.id = u.device
-            cross join app.ticket_types y
-            cross join app.events e
-            where left(t.code, 28) = left(u.upper_code, 28)
-                and t.code = u.upper_code
-                and t.state = 'valid'
-                and t.event_id = coalesce(u.event, u.event_id, t.event_id)
-                and y.id = t.ticket_type_id
-                and (y.valid_from > v_now) is not true
-                and e.id = t.event_id
-                and e.status <> 'cancelled'
-                and coalesce(y.valid_until, e.ends_at) > v_now
-                and case
-                    when u.device is not null then d.revoked_at is null
-                        and d.event_id = u.event
-                        and coalesce(u.event_id, u.event) = u.event
-                    else 'admin' = any (u.roles)
-                        or e.organizer_id = u.actor
-                        or exists (
-                            select from app.event_staff s
-                            where s.event_id = t.event_id
-                                and s.user_id = u.actor)
-                    end
-                and (u.nonce is null or not exists (
-                    select from app.scan_events r
-                    where r.scanner = u.scanner and r.nonce = u.nonce))
-            returning u.i, u.actor, u.device, u.scanner, u.nonce, u.ip,
-                u.request_id, t.id, t.event_id, t.ticket_type_id,
-                t.holder_name, t.order_id, t.generation,
-                t.admitted_gate as gate, y.name as type_name),
-        scanned as (
-            insert into app.scan_events (event_id, ticket_id, scanner, nonce,
-                gate, direction, verdict, scanned_at, admitted_at,
-                admitted_gate, generation, received_at)
-            select a.event_id, a.id, a.scanner, a.nonce, a.gate, 'entry',
-                'admitted', v_now, v_now, a.gate, a.generation, v_now
-            from admitted a),
-        audited as (
-            insert into app.audit_log (at, actor, device, action, resource,
-                resource_id, changes, ip, request_id, digest)
-            select v_now, a.actor, a.device, 'ticket.scan', 'ticket',
-                a.id::text, '{"verdict": "admitted"}'::jsonb, a.ip,
-                a.request_id, app.audit_digest(v_now, a.actor, a.device,
-                    'ticket.scan', 'ticket', a.id::text,
-                    '{"verdict": "admitted"}'::jsonb, a.ip, a.request_id)
-            from admitted a)
-        select ords[a.i], 200, app.scan_body('admitted', null, v_at, a.gate,
-                'admitted', a.id, a.ticket_type_id, a.type_name,
-                a.holder_name, a.order_id, a.event_id),
-            null::json, null::text, null::json, null::bigint
-        from admitted a
-    loop
-        v_done := v_done || v_row.ord;
-        return next v_row;
-    end loop;
+    with admitted as (
+        update app.tickets t
+        set state = 'admitted',
+            admitted_at = v_now,
+            admitted_gate = coalesce(u.gate, d.gate),
+            admitted_by = u.scanner,
+            updated_at = v_now,
+            version = t.version + 1
+        from (
+            select u.*, coalesce(u.device, u.actor) as scanner,
+                upper(u.code collate "C") as upper_code
+            from unnest(codes, event_ids, v_nonce, modes, gates,
+                directions, ctxs) with ordinality
+                u (code, event_id, nonce, mode, gate, direction, actor,
+                    roles, session, device, ip, request_id, lang,
+                    reply_to, event, i)
+            where u.mode is distinct from 'lookup'
+                and u.direction is distinct from 'exit'
+                and (v_copy is null or not v_copy[u.i])
+            order by translate(upper(left(u.code, 28) collate "C"),
+                '234567', 'abcdef'), u.i) u
+        left join app.scanner_devices d on d.id = u.device
+        cross join app.ticket_types y
+        cross join app.events e
+        where left(t.code, 28) = left(u.upper_code, 28)
+            and t.code = u.upper_code
+            and t.state = 'valid'
+            and t.event_id = coalesce(u.event, u.event_id, t.event_id)
+            and y.id = t.ticket_type_id
+            and (y.valid_from > v_now) is not true
+            and e.id = t.event_id
+            and e.status <> 'cancelled'
+            and coalesce(y.valid_until, e.ends_at) > v_now
+            and case
+                when u.device is not null then d.revoked_at is null
+                    and d.event_id = u.event
+                    and coalesce(u.event_id, u.event) = u.event
+                else 'admin' = any (u.roles)
+                    or e.organizer_id = u.actor
+                    or exists (
+                        select from app.event_staff s
+                        where s.event_id = t.event_id
+                            and s.user_id = u.actor)
+                end
+            and (u.nonce is null or not exists (
+                select from app.scan_events r
+                where r.scanner = u.scanner and r.nonce = u.nonce))
+        returning u.i, u.actor, u.device, u.scanner, u.nonce, u.ip,
+            u.request_id, t.id, t.event_id, t.ticket_type_id,
+            t.holder_name, t.order_id, t.generation,
+            t.admitted_gate as gate, y.name as type_name),
+    scanned as (
+        insert into app.scan_events (event_id, ticket_id, scanner, nonce,
+            gate, direction, verdict, scanned_at, admitted_at,
+            admitted_gate, generation, received_at)
+        select a.event_id, a.id, a.scanner, a.nonce, a.gate, 'entry',
+            'admitted', v_now, v_now, a.gate, a.generation, v_now
+        from admitted a),
+    audited as (
+        insert into app.audit_log (at, actor, device, action, resource,
+            resource_id, changes, ip, request_id, digest)
+        select v_now, a.actor, a.device, 'ticket.scan', 'ticket',
+            a.id::text, '{"verdict": "admitted"}'::jsonb, a.ip,
+            a.request_id, app.audit_digest(v_now, a.actor, a.device,
+                'ticket.scan', 'ticket', a.id::text,
+                '{"verdict": "admitted"}'::jsonb, a.ip, a.request_id)
+        from admitted a)
+    select array_agg(ords[a.i]), array_agg(app.scan_body('admitted', null,
+        v_at, a.gate, 'admitted', a.id, a.ticket_type_id, a.type_name,
+        a.holder_name, a.order_id, a.event_id))
+    into v_done, v_bodies
+    from admitted a;
+
+    return query
+    select d.ord, 200, d.body, null::json, null::text, null::json,
+        null::bigint
+    from unnest(v_done, v_bodies) d (ord, body);
+
     if cardinality(v_done) = cardinality(ords) then
         return;
     end if;
+    v_done := coalesce(v_done, '{}'::int[]);
 
     perform
     from unnest(codes, modes, ords) x (code, mode, ord)
