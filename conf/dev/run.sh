@@ -265,6 +265,9 @@ REDIS_HOST=$STATE/run/redis.sock
 JWT_SECRET=$(secret 32)
 TICKET_SEED=$(secret 32)
 MAIL_DIR=$STATE/mail
+
+# Any number of unpaid orders for one buyer: a load tool has few accounts.
+HOLD_MAX_ORDERS=0
 END
     )
     mv "$STATE/stoa.conf.new" "$STATE/stoa.conf"
