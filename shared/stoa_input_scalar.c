@@ -228,12 +228,23 @@ static bool
 stoa_input_line(stoa_input_t *in, const stoa_field_t *field, stoa_str_t s,
                 stoa_value_t *out, const stoa_input_at_t *at)
 {
-    bool   lines = (field->flags & STOA_LINES) != 0;
-    size_t points = 0;
+    bool       lines = (field->flags & STOA_LINES) != 0;
+    size_t     points = 0;
+    stoa_str_t line = s;
 
     if (!lines) {
-        s = stoa_scalar_trim(s);
+        line = stoa_scalar_trim(s);
     }
+
+    if (line.data + line.len != s.data + s.len) {
+        /* values end with a zero: what was cut off behind must not go along */
+        line.data = (unsigned char *) stoa_strdup_z(in->mem, line);
+        if (line.data == NULL) {
+            return stoa_input_no_memory(in, at);
+        }
+    }
+
+    s = line;
 
     if (!stoa_scalar_is_plain(s, lines)) {
         return stoa_input_fault(in, at, "format",
