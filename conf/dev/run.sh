@@ -30,6 +30,7 @@ MODULE=$ROOT/build/ngx_http_stoa_module.so
 ME=$$
 PIDS=()         # children, in the order of their start
 STOPPING=
+ENDING=         # a signal came
 PORT_LOCK=      # the file that this script has locked
 
 unset RUN_PORT RUN_STATE RUN_PROFILE    # make's way of handing them over
@@ -566,6 +567,16 @@ Settings and logs: $STATE   Ctrl-C stops everything.
 END
 }
 
+# A signal to the foreground group comes twice, for make passes it on: an
+# "exit" of the second one would cut the first one's stop_all short.
+end_by_signal()
+{
+    [ -z "$ENDING" ] || return 0
+    ENDING=1
+    trap '' INT TERM HUP
+    exit 0
+}
+
 # Waits for a signal or for the first child that ends.
 watch()
 {
@@ -594,8 +605,7 @@ main()
     find_postgresql
     check_half_made
 
-    trap 'exit 0' INT
-    trap 'exit 0' TERM HUP
+    trap end_by_signal INT TERM HUP
 
     make_settings
     clean_environment
