@@ -355,6 +355,12 @@ stoa_input_raw(stoa_input_t *in, const stoa_field_t *field, stoa_str_t raw,
             return stoa_input_fault(in, at, "type", "must be a whole number");
         }
 
+        if (raw.len > 1 && raw.data[raw.data[0] == '-'] == '0') {
+            /* JSON, into which it may go, knows no such number */
+            return stoa_input_fault(in, at, "type",
+                                    "must be a number without leading zeros");
+        }
+
         if (!stoa_input_int_range(in, field, n, at)) {
             return false;
         }

@@ -58,6 +58,7 @@ stoa_jwt_claims(stoa_buf_t *b, const stoa_jwt_rules_t *rules,
 static void
 stoa_jwt_put_encoded(stoa_buf_t *b, const void *data, size_t len)
 {
+    size_t        n;
     unsigned char text[stoa_base64url_len(STOA_JWT_MAX)];
 
     if (len > STOA_JWT_MAX) {
@@ -65,7 +66,8 @@ stoa_jwt_put_encoded(stoa_buf_t *b, const void *data, size_t len)
         return;
     }
 
-    stoa_buf_put(b, text, stoa_base64url_encode(text, data, len));
+    n = stoa_base64url_encode(text, data, len);
+    stoa_buf_put(b, text, n);
 }
 
 

@@ -1,6 +1,8 @@
 -- What holds for every function and table: plpgsql_check finds nothing, the
 -- edge and the workers can do what they should and nothing else.
 
+load 'plpgsql_check'; -- newer ones cannot begin when plpgsql has run
+
 begin;
 \ir _lib.sql
 select no_plan();
