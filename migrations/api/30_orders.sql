@@ -494,11 +494,14 @@ end $$;
 -- Waits for whoever is moving orders of these events whose holds ran out, in
 -- key order, and keeps them locked: what app.holds_release() finds then is
 -- all there is.  Called before anything is locked; whoever has an order and
--- wants its event would wait for the caller otherwise.
+-- wants its event would wait for the caller otherwise.  Half a second at most:
+-- what stays locked then is left to app.holds_settle(), and one slow sweep
+-- does not take the connections of all other events.
 create or replace function app.holds_wait(events uuid[])
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
 as $$
 begin
     perform o.id
@@ -508,6 +511,9 @@ begin
         and o.reserved_until <= app.now()
     order by o.id
     for no key update;
+exception
+    when lock_not_available then
+        null;
 end $$;
 
 -- What app.holds_release() gave back, or 40001 when seats of holds that ran

@@ -623,6 +623,22 @@ begin
     return 'done';
 end $$;
 
+-- Locks the order of a payment, which comes before the payment everywhere.
+create or replace function app.payment_lock(payment uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform o.id
+    from app.orders o
+    where o.id = (
+        select p.order_id
+        from app.payments p
+        where p.id = payment)
+    for no key update;
+end $$;
+
 -- Applies an event; answers what was done.
 create or replace function app.webhook_apply(event app.webhook_events)
 returns text
@@ -637,6 +653,8 @@ begin
     if v_payment is null then
         return 'not ours';
     end if;
+
+    perform app.payment_lock(v_payment);
 
     if event.type in ('payment_intent.succeeded', 'charge.succeeded',
             'charge.refunded', 'checkout.session.completed',

@@ -480,6 +480,8 @@ as $$
 declare
     r jsonb := payment_observed.result;
 begin
+    perform app.payment_lock(payment_observed.payment_id);
+
     update app.payments p
     set intent_id = r->>'paymentIntentId'
     where p.id = payment_observed.payment_id and p.intent_id is null
@@ -888,7 +890,15 @@ begin
         < v_now - interval '30 days';
     delete from queue.history h
     where h.finished_at < v_now - interval '30 days';
-    delete from queue.inbox i where i.created_at < v_now - interval '30 days';
+    -- what was sent to a provider is known as long as its end is not
+    delete from queue.inbox i
+    where i.created_at < v_now - interval '30 days'
+        and i.op not in (
+            select 'refund:' || r.id from app.refunds r
+            where r.status = 'pending'
+            union all
+            select 'order:' || p.order_id from app.payments p
+            where p.status = 'pending');
     delete from app.webhook_events w
     where w.received_at < v_now - interval '90 days' and w.state <> 'stored';
     delete from app.ticket_renders r

@@ -163,6 +163,19 @@ select is((select count(*) from app.refunds r join rf on rf.id = r.id
 select is((select sum(t.mails('order_refunded', order_id)) from rf), 0::numeric,
     'the buyer is not told before it is true');
 
+-- a request is remembered for as long as nobody knows how it ended
+savepoint kept;
+insert into queue.inbox (op, path, body, created_at)
+select op, '/v1/refunds', '', app.now() - interval '31 days'
+from (select 'refund:' || id from rf
+    union all select 'refund:of nobody') x (op);
+select queue.enqueue('retention.sweep', '{}');
+select t.run('retention.sweep');
+select results_eq($$ select count(*), count(*) filter (where op like '%nobody')
+    from queue.inbox where path = '/v1/refunds' $$,
+    $$ values (2::bigint, 0::bigint) $$, 'those of pending refunds are kept');
+rollback to kept;
+
 create function t.refund_object(g int, status text)
 returns jsonb language sql as $$
     select jsonb_build_object('object', 'refund', 'id', 're_' || $1,
