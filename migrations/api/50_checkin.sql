@@ -55,6 +55,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set jit = off
 as $$
 declare
     v_now constant timestamptz := app.now();
@@ -202,7 +203,7 @@ begin
     into v_turn, v_turns
     from (
         select x.i, case when x.ord = any (v_done) then 0
-                when v_copy[x.i] then 1000
+                when v_copy[x.i] then 1000 + x.i -- each sees the ones before
                 when x.mode = 'lookup' then 1
                 else row_number() over (partition by x.code,
                     x.mode = 'lookup', x.ord = any (v_done), v_copy[x.i]
@@ -300,7 +301,8 @@ begin
                 r.id is not null and (r.ticket_id is distinct from j.t_id
                     or r.event_id is distinct from j.at_event
                     or r.direction <> j.way or r.gate <> j.at_gate
-                    or r.verdict <> 'cancelled' and not j.same) as reused,
+                    or r.verdict not in ('cancelled', 'unknown')
+                        and not j.same) as reused,
                 coalesce(r.verdict, j.verdict) as verdict,
                 case when r.id is not null then r.reason
                     when j.verdict = 'cancelled' then case

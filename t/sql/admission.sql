@@ -88,6 +88,34 @@ from v, lateral (
     from app.scan_events s join app.tickets t on t.id = s.ticket_id
     where s.nonce = 'n-1') x (what, code, gate);
 
+-- copies of a nonce whose first scan was refused
+savepoint copies;
+select results_eq($$
+    select a.ord, coalesce(a.body->>'verdict', a.body->>'code')
+    from v, lateral (select array_agg(t.code order by t.id) as c
+        from app.tickets t where t.order_id = v.o and t.state = 'valid') c,
+        api.orders_validate(array[1, 2, 3, 4, 5],
+        array[t.ctx(scan), t.ctx(scan), t.ctx(scan), t.ctx(scan),
+            t.ctx(scan)],
+        array[k2, c.c[1], k2, c.c[1], c.c[2]],
+        array_fill(null::uuid, array[5]), array_fill(null::text, array[5]),
+        array['f-1', 'f-1', 'f-2', 'f-2', 'f-1'],
+        array_fill(null::text, array[5]), array_fill(null::text, array[5]),
+        array_fill(null::text, array[5])) a
+    order by a.ord $$,
+    $$ values (1, 'FORBIDDEN'), (2, 'admitted'), (3, 'FORBIDDEN'),
+        (4, 'already_used'), (5, 'NONCE_REUSED') $$,
+    'take turns, too');
+rollback to copies;
+
+-- a code that is almost right, twice
+savepoint almost;
+select is(string_agg((t.scan(t.ctx(scan), left(k, 156) || case right(k, 1)
+    when 'A' then 'B' else 'A' end, 'w-1')).body::text, ' '),
+    '{"verdict" : "unknown"} {"verdict" : "unknown"}', 'is unknown twice')
+from v, generate_series(1, 2);
+rollback to almost;
+
 -- a batch: one ticket three times, a nonce twice, one unknown
 create temp table k3 as select t.code, row_number() over (order by t.id) as n
 from v, app.tickets t where t.order_id = v.o and t.state = 'valid';
