@@ -19,9 +19,12 @@ after(() => made.forEach((f) => fs.rmSync(f, { force: true })));
 const OPENING = '/*\n * What this file is for.\n *\n * And what not.\n */\n\n';
 let n = 0;
 
-/* What style.js says of this text, had it stood in that folder. */
+/*
+ * What style.js says of this text, had it stood in that folder.  A dot file:
+ * who builds or migrates at this moment passes over it.
+ */
 function lint(folder, ext, text) {
-  const file = `${folder}/zz_lint_${process.pid}_${++n}.${ext}`;
+  const file = `${folder}/.lint_${process.pid}_${++n}.${ext}`;
 
   made.push(path.join(ROOT, file));
   fs.writeFileSync(path.join(ROOT, file), text);
