@@ -1,6 +1,7 @@
 /*
  * Rows of events, their ticket types, staff, registrations and promo codes.
- * Statements: migrations/api/20_events.sql, 32_promos.sql, 33_placing.sql.
+ * Statements: migrations/api/20_events.sql, 21_ticket_types.sql, 32_promos.sql,
+ * 33_placing.sql.
  */
 
 #include "stoa_api_tables.h"
