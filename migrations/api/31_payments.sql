@@ -53,6 +53,18 @@ as $$
         then t::uuid end
 $$;
 
+-- The order of a payment, locked: it comes before the payment everywhere.
+create or replace function app.payment_order(payment uuid)
+returns app.orders
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    select o.*
+    from app.orders o
+    where o.id = (select p.order_id from app.payments p where p.id = payment)
+    for no key update
+$$;
+
 -- What a provider has told about a payment, applied.  The order's row is
 -- locked first, then the payment's.
 --   captured, returned   totals the provider reports; null: not reported
@@ -74,12 +86,9 @@ declare
     v_new bigint;
     v_whole boolean;
 begin
-    select o.* into v_order
-    from app.orders o
-    where o.id = (select p.order_id from app.payments p where p.id = payment)
-    for no key update;
+    v_order := app.payment_order(payment);
 
-    if not found then
+    if v_order.id is null then
         return 'unknown payment';
     end if;
 
@@ -623,22 +632,6 @@ begin
     return 'done';
 end $$;
 
--- Locks the order of a payment, which comes before the payment everywhere.
-create or replace function app.payment_lock(payment uuid)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform o.id
-    from app.orders o
-    where o.id = (
-        select p.order_id
-        from app.payments p
-        where p.id = payment)
-    for no key update;
-end $$;
-
 -- Applies an event; answers what was done.
 create or replace function app.webhook_apply(event app.webhook_events)
 returns text
@@ -654,7 +647,7 @@ begin
         return 'not ours';
     end if;
 
-    perform app.payment_lock(v_payment);
+    perform app.payment_order(v_payment);
 
     if event.type in ('payment_intent.succeeded', 'charge.succeeded',
             'charge.refunded', 'checkout.session.completed',

@@ -256,11 +256,9 @@ as $$
 declare
     v_refund app.refunds;
 begin
-    perform o.id
-    from app.orders o
-    join app.refunds r on r.order_id = o.id
-    where r.id = refund
-    for no key update of o;
+    perform app.payment_order(r.payment_id)
+    from app.refunds r
+    where r.id = refund;
 
     update app.refunds r
     set status = case when good then 'succeeded' else 'failed' end,
@@ -480,7 +478,7 @@ as $$
 declare
     r jsonb := payment_observed.result;
 begin
-    perform app.payment_lock(payment_observed.payment_id);
+    perform app.payment_order(payment_observed.payment_id);
 
     update app.payments p
     set intent_id = r->>'paymentIntentId'
