@@ -42,7 +42,9 @@ $$;
 -- under a lock.  There, several scans of one ticket take turns, one statement
 -- per turn, so that the second sees what the first did.
 --
--- Locks: nonces, then tickets by id.  A plan is made once per connection, and
+-- Locks: nonces, then tickets by id within each statement.  What the first
+-- one left is locked while its rows are held, so two batches can deadlock;
+-- the edge runs the victim once more.  A plan is made once per connection, and
 -- on small tables too it is the one for large tables.
 create or replace function api.orders_validate(ords int[], ctxs api.ctx[],
     codes text[], event_ids uuid[], device_ids text[], nonces text[],
