@@ -1,2 +1,0 @@
--- I-8 through the edge.
-\ir i8.sql
