@@ -376,10 +376,6 @@ stoa_bind_name(stoa_bind_t *bind, stoa_buf_t *out, stoa_str_t name)
     if (bind->form == STOA_BIND_SINGLE || idem) {
         stoa_buf_printf(out, "$%u::%s", i + 1, type);
 
-    } else if (arg.kind == STOA_ARG_ROLES) {
-        return stoa_bind_fail(bind, "\"$roles\" has no array form; $ctx "
-                                    "carries them");
-
     } else {
         stoa_buf_printf(out, "$%u::%s[]", i + 1, type);
     }

@@ -489,15 +489,8 @@ const stoa_endpoint_t stoa_api_events[] = {
         .of = STOA_OF_NONE,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
-        .sql = "select case when e.online_link is null or $actor is null or "
-               "not api.events_linked($id, $actor, $roles) then e.body else "
-               "api.events_with_link(e.body, e.online_link) end as body, "
-               "case when e.online_link is null or $actor is null or not "
-               "api.events_linked($id, $actor, $roles) then e.etag else "
-               "e.etag || '.l' end as etag "
-               "from api.events_detail e "
-               "where e.id = $id and (e.status <> 'draft' or "
-               "api.events_visible($id, $actor, $roles))",
+        .sql = "api.events_get($ord, $id, $actor, $roles)",
+        .batch = 64,
         .body_kind = STOA_BODY_NONE,
         .status = 200,
         .errors = { STOA_E_NOT_FOUND },
