@@ -104,13 +104,13 @@ export async function wrk(url, { seconds = 5, script, args = [], headers = {},
   };
 }
 
-/* Sends each line of the file once (list.lua), as fast as it is answered. */
+/* Sends each line of the file (list.lua), as fast as it is answered. */
 export async function drain(url, script, file, token) {
   const marker = `${file}.done`;
 
   fs.rmSync(marker, { force: true });
   const child = spawn('wrk', ['-t1', `-c${CONNECTIONS}`, '-d600s', '-s', script,
-    url, '--', file, token, marker], { stdio: 'ignore' });
+    url, '--', file, token, marker, CONNECTIONS], { stdio: 'ignore' });
   const ended = new Promise((done) => { child.on('exit', done); });
 
   while (!fs.existsSync(marker)) {

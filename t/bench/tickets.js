@@ -99,7 +99,7 @@ export async function makeFiller(bench, orders, tickets) {
   const { app, buyer, organizer } = bench;
 
   bench.filler ??= await app.event(organizer,
-    { types: [{ priceCents: 0, quota: 100000000 }] });
+    { types: [{ priceCents: 0, quota: 10000000 }] });
   const event = bench.filler.id;
   const type = bench.filler.types[0].id;
   const each = Math.ceil(tickets / orders);
