@@ -13,6 +13,17 @@ as $$
         else app.event_can(ctx, event, 'scan') end
 $$;
 
+-- A nonce belongs to a device, or to a person at a device that the person
+-- names; no name holds the control character between the two.
+create or replace function app.scan_nonce(device uuid, device_id text,
+    nonce text)
+returns text
+language sql immutable
+as $$
+    select case when device is null and device_id is not null
+        then device_id || E'\x1f' || nonce else nonce end
+$$;
+
 -- What a scan is told.  concat(), not json_build_object(), which looks the
 -- type of each argument up at each call.
 create or replace function app.scan_body(verdict text, reason text, at text,
@@ -72,9 +83,8 @@ declare
     v_key bigint;
     v_t int;
 begin
-    -- A nonce belongs to a device, or to a person at a named device.  One
-    -- nonce in two batches: one after the other, so that the later one finds
-    -- what the earlier one stored.
+    -- One nonce in two batches: one after the other, so that the later one
+    -- finds what the earlier one stored.
     if v_nonces then
         select array_agg(x.nonce order by x.i),
             array_agg(x.nonce is not null and x.n > 1 order by x.i)
@@ -85,9 +95,7 @@ begin
             from (
                 select x.i, coalesce(x.device, x.actor) as scanner,
                     case when x.mode is distinct from 'lookup' then
-                        case when x.device is null
-                                and x.device_id is not null
-                            then x.device_id || ':' else '' end || x.nonce
+                        app.scan_nonce(x.device, x.device_id, x.nonce)
                     end as nonce
                 from unnest(modes, nonces, device_ids, ctxs) with ordinality
                     x (mode, nonce, device_id, actor, roles, session, device,
@@ -303,7 +311,7 @@ begin
                 r.id is not null and (r.ticket_id is distinct from j.t_id
                     or r.event_id is distinct from j.at_event
                     or r.direction <> j.way or r.gate <> j.at_gate
-                    or r.verdict not in ('cancelled', 'unknown')
+                    or r.verdict in ('admitted', 'exited')
                         and not j.same) as reused,
                 coalesce(r.verdict, j.verdict) as verdict,
                 case when r.id is not null then r.reason

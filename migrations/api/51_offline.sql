@@ -286,8 +286,6 @@ declare
     v_event uuid := coalesce(event_id, (ctx).event);
     v_fail api.answer;
     v_scanner uuid := coalesce((ctx).device, (ctx).actor);
-    v_prefix text := case when (ctx).device is null and device_id is not null
-        then device_id || ':' else '' end;
     v_gate text;
     v_tickets uuid[];
 begin
@@ -335,7 +333,8 @@ begin
         x.verdict is not null, x.at + x.shift * interval '1 ms', x.at,
         x.shift, x.generation, v_now
     from (
-        select i.n, v_prefix || (i.item->>'nonce') as nonce,
+        select i.n, app.scan_nonce((ctx).device,
+                checkin_batch.device_id, i.item->>'nonce') as nonce,
             coalesce(i.item->>'gate', v_gate) as gate,
             coalesce(i.item->>'direction', 'entry') as way,
             (i.item->>'scanned_at')::timestamptz as at,
@@ -385,7 +384,8 @@ begin
             'ticketId', s.ticket_id) order by i.n))
         from jsonb_array_elements(items) with ordinality i (item, n)
         join app.scan_events s on s.scanner = v_scanner
-            and s.nonce = v_prefix || (i.item->>'nonce')));
+            and s.nonce = app.scan_nonce((ctx).device,
+                checkin_batch.device_id, i.item->>'nonce')));
 end $$;
 
 -- Judges all scans of these tickets, which the caller has locked, anew.

@@ -162,6 +162,9 @@ select is((t.scan(t.ctx(scan), code)).body->>'verdict', 'not_yet', 'not yet')
 from v, k3 where n = 4;
 select is((t.scan(t.ctx(scan), k)).body->>'verdict', 'not_yet',
     'validity first, duplicates second') from v;
+select is((t.scan(t.ctx(scan), code, 'y-1')).body->>'verdict', 'not_yet',
+    'nor with a nonce')
+from v, k3 where n = 5;
 select t.clock('31 days');
 select is((t.scan(t.ctx(scan), code)).body->>'verdict', 'expired', 'expired')
 from v, k3 where n = 4;
@@ -183,6 +186,9 @@ select is((api.tickets_reissue(t.ctx(b1), w.id, 1, left(w.code, 28)
 select results_eq($$ select s.b->>'verdict', s.b->>'reason'
     from (select (t.scan(t.ctx(scan), w.code)).body as b from v, w) s $$,
     $$ values ('cancelled', 'replaced') $$, 'the old code');
+select is((t.scan(t.ctx(scan), w.code, 'y-1')).body->>'verdict', 'not_yet',
+    'whose refusal is told once more to who asks once more')
+from v, w;
 select is((api.tickets_transfer(t.ctx(b1), w.id, 2, left(w.code, 28)
     || 'FOURTH', '{"email": "nobody@t.example"}')).body->>'code',
     'VALIDATION_FAILED', 'to nobody') from v, w;
