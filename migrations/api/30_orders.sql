@@ -400,7 +400,7 @@ begin
             return false;
         end if;
 
-        -- others' holds that ran out come first, then the count
+        -- others' holds that ran out come first, then what they held
         for v_try in 1 .. 2 loop
             if v_try = 1 then
                 perform app.holds_release(v_event.id, o.id);
@@ -413,25 +413,23 @@ begin
             where e.id = o.event_id;
 
             exit when coalesce(v_event.sold + v_seats <= v_event.capacity,
-                true) and not exists (
-                select from app.order_items i
-                join app.ticket_types t on t.id = i.ticket_type_id
-                where i.order_id = o.id
-                    and t.sold + i.quantity - i.refunded > t.quota);
+                    true)
+                and not exists (
+                    select from app.order_items i
+                    join app.ticket_types t on t.id = i.ticket_type_id
+                    where i.order_id = o.id
+                        and t.sold + i.quantity - i.refunded > t.quota)
+                and app.promo_free(o)
+                and not (o.registration and exists (
+                    select from app.orders x
+                    where x.event_id = o.event_id
+                        and x.registrant_id = o.registrant_id
+                        and x.registration and x.holds));
 
             if v_try = 2 then
                 return false;
             end if;
         end loop;
-
-        if not app.promo_free(o) or o.registration and exists (
-            select from app.orders x
-            where x.event_id = o.event_id
-                and x.registrant_id = o.registrant_id and x.registration
-                and x.holds)
-        then
-            return false;
-        end if;
     end if;
 
     perform app.pause('order_seats');
@@ -519,7 +517,9 @@ end $$;
 -- What app.holds_release() gave back, or 40001 when seats of holds that ran
 -- out stay behind because somebody is just moving their orders: whether they
 -- are free is not known yet, so "sold out" would be a guess.  The caller has
--- the event's lock, so nobody gives back or takes a seat meanwhile.
+-- the event's lock, so nobody gives back or takes a seat meanwhile.  A few
+-- thousand orders at most: what a statement has no time for rolls back, so
+-- that the next one would begin anew.
 create or replace function app.holds_settle(event uuid,
     but uuid default null)
 returns int
@@ -534,6 +534,10 @@ begin
         v_n := app.holds_release(event, but);
         v_all := v_all + v_n;
         exit when v_n < 1000;
+
+        if v_all >= 5000 then
+            return v_all;
+        end if;
     end loop;
 
     if exists (
