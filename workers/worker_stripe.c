@@ -26,6 +26,7 @@
 #define WORKER_STRIPE_SESSION_MAX_S (23 * 3600)
 
 #define WORKER_STRIPE_SLOWER_MS   2000
+#define WORKER_STRIPE_KEY_MS      60000
 #define WORKER_STRIPE_RETRY_MAX_S 3600
 
 
@@ -370,14 +371,19 @@ worker_stripe_judge(const worker_http_answer_t *a, const stoa_json_t *body,
         return WORKER_PAY_REFUSED;
     }
 
-    /* 409: the same key or object is at work; 401: a key being changed, which
-       the operator mends while the task waits */
-
-    if (a->status == 409 || a->status == 401) {
-        return WORKER_PAY_AGAIN;
+    if (a->status == 409) {
+        return WORKER_PAY_AGAIN; /* the same key or object is at work */
     }
 
-    /* 3xx is never followed; 400, 402, 403, 404 stay what they are */
+    /* our API key is wrong or may not do this: the operator mends it, however
+       long that takes, while the task waits */
+
+    if (a->status == 401 || a->status == 403) {
+        *delay_ms = worker_stripe_delay(a, WORKER_STRIPE_KEY_MS);
+        return WORKER_PAY_SLOWER;
+    }
+
+    /* 3xx is never followed; 400, 402, 404 stay what they are */
 
     return WORKER_PAY_REFUSED;
 }

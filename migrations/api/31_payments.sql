@@ -84,6 +84,7 @@ declare
     v_order app.orders;
     v_payment app.payments;
     v_new bigint;
+    v_back bigint;
     v_whole boolean;
 begin
     v_order := app.payment_order(payment);
@@ -99,9 +100,14 @@ begin
 
     perform app.pause('payment_fact');
 
-    -- 1. money that came in
+    -- 1. money that came in; what went back on the provider's page meanwhile
+    -- does not make it less, whatever is told first
     v_new := greatest(v_payment.captured_cents, coalesce(captured, 0));
-    v_whole := v_new - v_payment.refunded_cents >= v_order.total_cents;
+    v_whole := v_new - coalesce((
+        select sum(r.amount_cents)
+        from app.refunds r
+        where r.payment_id = payment and r.status <> 'failed'
+            and r.reason <> 'by the provider'), 0) >= v_order.total_cents;
 
     if v_new > v_payment.captured_cents then
         update app.payments p
@@ -112,6 +118,7 @@ begin
             updated_at = v_now
         where p.id = payment;
 
+        v_back := app.refund_count(payment);
         perform app.audit(v_ctx, 'payment.succeeded', 'payment',
             payment::text, jsonb_build_object('captured', v_new));
 
@@ -126,13 +133,20 @@ begin
             if v_order.status not in ('reserved', 'awaiting_payment',
                 'payment_failed')
             then
-                perform app.refund_open(v_ctx, payment,
-                    v_new - v_payment.refunded_cents,
+                perform app.refund_open(v_ctx, payment, v_new - v_back,
                     'less than the total was paid', null);
             end if;
         elsif not app.order_move(v_ctx, v_order.id, 'paid', why) then
+            perform app.refund_open(v_ctx, payment, v_new - v_back,
+                'paid too late', null);
+        else
             perform app.refund_open(v_ctx, payment,
-                v_new - v_payment.refunded_cents, 'paid too late', null);
+                v_new - v_back - v_order.total_cents,
+                'more than the total was paid', null);
+        end if;
+
+        if v_back > 0 then
+            perform app.refund_settle(v_ctx, payment);
         end if;
     elsif v_payment.captured_cents < v_order.total_cents
         and v_payment.status in ('pending', 'failed', 'canceled')
@@ -159,7 +173,9 @@ begin
         end if;
     end if;
 
-    -- 3. money that went back, also by the provider's own page
+    -- 3. money that went back.  A total that is larger than what is known
+    -- says that some was returned on the provider's page; it is put down
+    -- until the refunds themselves are told of (app.refund_news).
     if coalesce(returned, 0) > 0 then
         select p.* into v_payment
         from app.payments p
@@ -178,11 +194,7 @@ begin
                 reason, status, created_at, updated_at)
             values (app.uuid7(), payment, v_order.id, v_new,
                 'by the provider', 'succeeded', v_now, v_now);
-
-            update app.payments p
-            set refunded_cents = p.refunded_cents + v_new, updated_at = v_now
-            where p.id = payment;
-
+            perform app.refund_count(payment);
             perform app.audit(v_ctx, 'payment.returned', 'payment',
                 payment::text, jsonb_build_object('returned', returned));
         end if;
@@ -192,6 +204,22 @@ begin
 
     return 'done';
 end $$;
+
+-- Counts what goes or went back of a payment from its refunds.
+create or replace function app.refund_count(payment uuid)
+returns bigint
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    update app.payments p
+    set refunded_cents = least(p.captured_cents, coalesce((
+            select sum(r.amount_cents)
+            from app.refunds r
+            where r.payment_id = p.id and r.status <> 'failed'), 0)),
+        updated_at = app.now()
+    where p.id = payment
+    returning p.refunded_cents
+$$;
 
 -- States that follow from how much of a payment went back.
 create or replace function app.refund_settle(ctx api.ctx, payment uuid)
@@ -577,56 +605,112 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
+    if not exists (
+        select from app.payments p
+        where p.id = payment
+            and upper(payment_foreign.currency) <> p.currency)
+    then
+        return false;
+    end if;
+
     update app.payments p
     set error_code = 'currency_mismatch', updated_at = app.now(),
         error_message = 'paid in ' || payment_foreign.currency
     where p.id = payment
-        and upper(payment_foreign.currency) <> p.currency;
+        and p.error_code is distinct from 'currency_mismatch';
 
-    if found then
+    if found then -- it is told once
         perform app.audit(app.ctx_task(why), 'payment.foreign', 'payment',
             payment::text, jsonb_build_object('currency',
                 payment_foreign.currency));
-        return true;
     end if;
 
-    return false;
+    return true;
 end $$;
 
 -- What the provider says of one refund: ours by the id that it carries, or
--- one made on the provider's own page, which we know by its amount.
+-- one made on the provider's own page, which is taken over as it is.  A total
+-- may have told of its money before (app.payment_fact).  The caller holds the
+-- order's lock.
 create or replace function app.refund_news(payment uuid, object jsonb)
 returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_status text := object->>'status';
+    v_status text := case when object->>'status' in ('succeeded', 'pending')
+            then object->>'status'
+        when object->>'status' in ('failed', 'canceled') then 'failed'
+        else 'pending' end;
+    v_why text := case when v_status = 'failed' then coalesce(
+        object->>'failure_reason', object->>'status') end;
+    v_ours uuid := app.uuid_or_null(object->'metadata'->>'refund_id');
+    v_amount bigint := (object->>'amount')::bigint;
+    v_now timestamptz := app.now();
     v_id uuid;
 begin
     select r.id into v_id
     from app.refunds r
     where r.payment_id = payment
-        and (r.id = app.uuid_or_null(object->'metadata'->>'refund_id')
-            or r.provider_refund_id = object->>'id'
-            or r.provider_refund_id is null and r.reason = 'by the provider'
-                and r.amount_cents = (object->>'amount')::bigint
-                and object->'metadata'->>'refund_id' is null)
-    order by r.provider_refund_id nulls last, r.created_at, r.id
+        and (r.id = v_ours or r.provider_refund_id = object->>'id')
+    order by r.provider_refund_id nulls last
     limit 1;
 
-    if not found then
+    if found then
+        if v_status = 'pending' then
+            update app.refunds r
+            set provider_refund_id = object->>'id', updated_at = v_now
+            where r.id = v_id and r.provider_refund_id is null;
+        else
+            perform app.refund_end(v_id, v_status = 'succeeded',
+                object->>'id', v_why);
+        end if;
+
+        return 'done';
+    end if;
+
+    if v_ours is not null or object->>'id' is null or v_amount is null
+        or v_amount <= 0
+    then
         return 'not ours';
     end if;
 
-    if v_status in ('succeeded', 'failed', 'canceled') then
-        perform app.refund_end(v_id, v_status = 'succeeded', object->>'id',
-            case when v_status <> 'succeeded' then coalesce(
-                object->>'failure_reason', v_status) end);
-    else
-        update app.refunds r
-        set provider_refund_id = object->>'id', updated_at = app.now()
-        where r.id = v_id and r.provider_refund_id is null;
+    -- its part of what totals told of, which did not say whose it was
+    with told as (
+        select r.id, sum(r.amount_cents) over (order by r.created_at, r.id)
+            - r.amount_cents as before
+        from app.refunds r
+        where r.payment_id = payment and r.reason = 'by the provider'
+            and r.provider_refund_id is null),
+    whole as (
+        delete from app.refunds r
+        using told t
+        where r.id = t.id and t.before + r.amount_cents <= v_amount)
+    update app.refunds r
+    set amount_cents = r.amount_cents - (v_amount - t.before),
+        updated_at = v_now
+    from told t
+    where r.id = t.id and t.before < v_amount
+        and t.before + r.amount_cents > v_amount;
+
+    insert into app.refunds (id, payment_id, order_id, amount_cents, reason,
+        status, provider_refund_id, error_message, mail, created_at,
+        updated_at)
+    select app.uuid7(), p.id, p.order_id, v_amount, 'by the provider',
+        case v_status when 'failed' then 'failed' else 'pending' end,
+        object->>'id', v_why, true, v_now, v_now
+    from app.payments p
+    where p.id = payment
+    returning id into v_id;
+
+    perform app.refund_count(payment);
+    perform app.audit(app.ctx_task('refund.news'), 'payment.returned',
+        'payment', payment::text, jsonb_build_object('refund_id', v_id,
+            'amount', v_amount, 'status', v_status));
+    perform app.refund_settle(app.ctx_task('refund.news'), payment);
+
+    if v_status = 'succeeded' then
+        perform app.refund_end(v_id, true, object->>'id', null);
     end if;
 
     return 'done';
@@ -702,6 +786,7 @@ begin
             coalesce((v_object->>'amount_captured')::bigint,
                 (v_object->>'amount')::bigint),
             (v_object->>'amount_refunded')::bigint, false, false, v_why)
+        when 'refund.created' then app.refund_news(v_payment, v_object)
         when 'refund.updated' then app.refund_news(v_payment, v_object)
         when 'refund.failed' then app.refund_news(v_payment, v_object)
         when 'charge.refund.updated' then app.refund_news(v_payment,

@@ -273,11 +273,7 @@ begin
     end if;
 
     if not good then
-        update app.payments p
-        set refunded_cents = p.refunded_cents - v_refund.amount_cents,
-            updated_at = app.now()
-        where p.id = v_refund.payment_id;
-
+        perform app.refund_count(v_refund.payment_id);
         perform app.refund_settle(app.ctx_task('refund.execute'),
             v_refund.payment_id);
         perform queue.enqueue('mail.send', jsonb_build_object(
@@ -351,11 +347,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_items jsonb;
+    v_refund uuid;
 begin
     with due as (
         select p.id
         from app.payments p
         where p.provider = 'stripe' and p.status in ('pending', 'failed')
+            and p.error_code is distinct from 'currency_mismatch'
             and p.created_at < app.now() - interval '2 min'
             and (p.looked_at is null
                 or p.looked_at < app.now() - interval '2 min')
@@ -379,6 +377,31 @@ begin
     into v_items
     from looked l
     join app.orders o on o.id = l.order_id;
+
+    -- refunds whose task was given up are asked for again: the same operation
+    -- under the same key, or a look at what became of it
+    for v_refund in
+        update app.refunds r
+        set looked_at = app.now()
+        from (
+            select r.id
+            from app.refunds r
+            where r.status = 'pending' and r.provider_refund_id is null
+                and coalesce(r.looked_at, r.updated_at)
+                    < app.now() - interval '1 hour'
+                and not exists (
+                    select from queue.outbox o
+                    where o.uniq = 'refund.execute:' || r.id and o.state < 2)
+            order by r.created_at
+            limit 20
+            for no key update skip locked) d
+        where r.id = d.id
+        returning r.id
+    loop
+        perform queue.enqueue('refund.execute',
+            jsonb_build_object('refund_id', v_refund),
+            uniq => 'refund.execute:' || v_refund);
+    end loop;
 
     -- refunds that the provider has not ended, whose word may be lost
     with due as (

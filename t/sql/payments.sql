@@ -14,6 +14,13 @@ update v set ev = t.event(org);
 update v set p = t.type(ev, '{"quota": 50, "price_cents": 1000}');
 update v set o = t.order_id(b1, p, 2);
 
+create function t.page_refund(o uuid, n int, amount bigint, status text)
+returns jsonb language sql as $$
+    select jsonb_build_object('object', 'refund', 'id', 're_page_' || n,
+        'amount', amount, 'status', status, 'metadata', '{}'::jsonb,
+        'payment_intent', t.intent(o)->>'id')
+$$;
+
 create temp table events (n int, id text, type text, object jsonb,
     created bigint);
 insert into events
@@ -37,6 +44,13 @@ select x.* from v, lateral (values
     (8, 'evt_test_stoa_8', 'charge.dispute.closed', '{"object": "dispute",
         "status": "won"}'::jsonb || jsonb_build_object('payment_intent',
         t.intent(o)->>'id'), 7),
+    -- the two refunds that these totals speak of, made on Stripe's page
+    (10, 'evt_test_stoa_10', 'refund.created', t.page_refund(o, 1, 500,
+        'succeeded'), 5),
+    (11, 'evt_test_stoa_11', 'refund.created', t.page_refund(o, 2, 700,
+        'pending'), 6),
+    (12, 'evt_test_stoa_12', 'refund.updated', t.page_refund(o, 2, 700,
+        'succeeded'), 7),
     (9, 'evt_test_stoa_9', 'customer.created', '{"object": "customer"}', 1))
     x (n, id, type, object, created);
 
@@ -86,6 +100,12 @@ select results_eq($$ select distinct t.permute(g / 200.0,
     $$ values ('partially_refunded t partially_refunded 2000 1200 f '
         'valid,valid 1 0 1200 2') $$,
     '150 permutations with duplicates: one final state');
+select results_eq($$ select distinct t.permute(g / 200.0,
+        array[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+    from generate_series(1, 150) g $$,
+    $$ values ('partially_refunded t partially_refunded 2000 1200 f '
+        'valid,valid 1 0 1200 2') $$,
+    'told of each refund, too: the same state');
 select results_eq($$ select distinct t.permute(g / 100.0,
         array[1, 2, 3, 4, 7]) from generate_series(1, 60) g $$,
     $$ values ('paid t succeeded 2000 0 t valid,valid 1 0 2') $$,
@@ -130,6 +150,63 @@ select results_eq($$ select status, (select sum(amount_cents)
     'and goes back when nothing more came in time');
 select t.clock('0');
 select is_empty('select * from t.drift', 'counters fit');
+
+-- paid too much at once
+savepoint more;
+create temp table om as select t.order_id(b2, p, 1) as id from v;
+select t.pay(id, 1300) from om;
+select results_eq($$ select o.status, r.amount_cents, r.reason
+    from om join app.orders o on o.id = om.id
+    join app.refunds r on r.order_id = om.id $$,
+    $$ values ('partially_refunded', 300::bigint,
+        'more than the total was paid') $$, 'the rest goes back');
+rollback to more;
+
+-- a refund on the provider''s page while one of ours waits and then fails
+savepoint page;
+create temp table op as select t.order_id(b2, p, 1) as id from v;
+select t.event_in('evt_test_page_' || n, e.type, e.object)
+from op, lateral (values (1, 'payment_intent.succeeded', t.intent(op.id)))
+    e (n, type, object);
+select is((api.orders_refund(t.ctx(org), op.id, '{"amount_cents": 600}'))
+    .status, 201, 'ours') from v, op;
+select t.event_in('evt_test_page_' || n, e.type, e.object)
+from op, lateral (values
+    (2, 'charge.refunded', jsonb_build_object('object', 'charge',
+        'payment_intent', t.intent(op.id)->>'id', 'amount', 1000,
+        'amount_captured', 1000, 'amount_refunded', 300)),
+    (3, 'refund.created', t.page_refund(op.id, 9, 300, 'succeeded')))
+    e (n, type, object);
+select is(p.refunded_cents, 900::bigint, 'both count')
+from app.payments p, op where p.order_id = op.id;
+select app.refund_end(r.id, false, null, 'refused')
+from app.refunds r, op where r.order_id = op.id and r.status = 'pending';
+select results_eq($$ select p.refunded_cents, o.status
+    from op join app.payments p on p.order_id = op.id
+    join app.orders o on o.id = op.id $$,
+    $$ values (300::bigint, 'partially_refunded') $$,
+    'what went back is not forgotten');
+rollback to page;
+
+-- a refund whose task was given up is asked for again an hour later
+savepoint again;
+create temp table og as select t.order_id(b2, p, 1) as id from v;
+select t.pay(id, 1000) from og;
+select api.orders_refund(t.ctx(org), og.id, '{}') from v, og;
+select queue.dead(q.id, 'twelve times') from queue.outbox q
+where q.kind = 'refund.execute';
+create function t.asked()
+returns bigint language sql as $$
+    select count(*) from queue.outbox q
+    where q.kind = 'refund.execute' and q.state < 2
+$$;
+select task.reconcile_begin(0, '{}');
+select is(t.asked(), 0::bigint, 'not at once');
+select t.clock('61 min');
+select task.reconcile_begin(0, '{}');
+select task.reconcile_begin(0, '{}');
+select is(t.asked(), 1::bigint, 'once');
+rollback to again;
 
 -- the page of the test provider
 create temp table o3 as select t.order_id(b2, p, 1) as id from v;

@@ -231,6 +231,29 @@ describe('Checkout Sessions', () => {
     assert.equal(stub.made.refund, 1);
   });
 
+  test('a refund outlasts an API key that Stripe refuses', async () => {
+    const placed = (await order(1)).data;
+
+    await pay(placed);
+    for (let i = 0; i < 14; i++) {
+      stub.faults.push({
+        status: i % 2 ? 401 : 403,
+        error: { type: 'invalid_request_error', code: 'x' },
+      });
+    }
+    await app.api('POST', `/api/v1/orders/${placed.id}/refunds`,
+      { token: organizer.token, body: { amountCents: 500 } });
+
+    /* more tries than a task has, had they counted */
+    await until(async () => {
+      await app.clock.advance(61000);
+      await sleep(150);
+      return await app.value('select status from app.refunds where '
+        + 'order_id = $1', [placed.id]) === 'succeeded';
+    }, { timeout: 30000, what: 'the refund' });
+    assert.ok(stub.posts('/v1/refunds').length >= 15);
+  });
+
   test('I-33: a lost webhook is made good by reconciling', async () => {
     const placed = (await order(1)).data;
     const session = [...stub.objects.values()].find((o) =>
