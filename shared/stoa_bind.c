@@ -377,7 +377,9 @@ stoa_bind_name(stoa_bind_t *bind, stoa_buf_t *out, stoa_str_t name)
         stoa_buf_printf(out, "$%u::%s", i + 1, type);
 
     } else {
-        stoa_buf_printf(out, "$%u::%s[]", i + 1, type);
+        /* requests differ in how many roles they have: literals */
+        stoa_buf_printf(out, "$%u::%s[]", i + 1,
+                        arg.kind == STOA_ARG_ROLES ? "text" : type);
     }
 
     return true;

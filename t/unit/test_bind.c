@@ -142,12 +142,13 @@ bind_texts(void **state)
                                        .batch = 64,
                                        .keyed = true,
                                        .path = "/things/:id",
-                                       .sql = "api.f($ord, $ctx, $id, $body)",
+                                       .sql = "api.f($ord, $ctx, $id, $roles, "
+                                              "$body)",
                                        .body = body });
     assert_string_equal(row.plain->stmt.sql,
                         "select a.ord, a.status, a.body, a.meta, a.etag, "
                         "a.emit, a.wait from api.f($1::int[], $2::api.ctx[], "
-                        "$3::uuid[], $4::jsonb[]) a");
+                        "$3::uuid[], $4::text[], $5::jsonb[]) a");
     assert_string_equal(row.keyed->stmt.name, "things.row:keyed");
     assert_int_equal(row.keyed->args[0].kind, STOA_ARG_IDEM_SCOPE);
     assert_int_equal(row.keyed->args[3].kind, STOA_ARG_ORD);
@@ -182,8 +183,6 @@ bind_mistakes(void **state)
     ep.batch = 64;
     ep.sql = "api.f($ctx, $ord, $body)";
     bind_bad(ep, "$ord first");
-    ep.sql = "api.f($ord, $roles, $body)";
-    bind_bad(ep, "$roles");
     ep.batch = 0;
     ep.path = "/things/:id";
     ep.sql = "api.f($ctx, $body)";
