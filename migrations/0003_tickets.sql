@@ -374,6 +374,7 @@ create table app.refunds (
     provider_refund_id text,
     error_message      text,
     requested_by       uuid,
+    ours               boolean not null default true, -- not the provider's page
     mail               boolean not null default false, -- tell the buyer
     looked_at          timestamptz,
     created_at         timestamptz not null,
@@ -408,6 +409,10 @@ create table app.webhook_events (
 );
 
 create index webhook_events_received_idx on app.webhook_events (received_at);
+-- of intents that are not known yet
+create index webhook_events_intent_idx on app.webhook_events
+    ((payload->'data'->'object'->>'payment_intent'))
+    where outcome = 'not ours';
 
 create table app.mail_suppressions (
     email      text not null,

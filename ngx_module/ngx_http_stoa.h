@@ -381,6 +381,7 @@ typedef struct ngx_http_stoa_row_s {
     ngx_queue_t             waiting; /* ngx_http_stoa_element_t */
     ngx_uint_t              nwaiting;
     ngx_uint_t              running; /* batches of this row under way */
+    ngx_msec_t              started; /* when the last of them was */
     stoa_defer_t            flush;
 } ngx_http_stoa_row_t;
 

@@ -19,7 +19,8 @@ typedef struct {
     ngx_uint_t        shares;
 } ngx_http_stoa_shared_t;
 
-#define NGX_HTTP_STOA_BATCHES 2 /* of one row under way in one process */
+#define NGX_HTTP_STOA_BATCHES    2 /* of one row under way in one process */
+#define NGX_HTTP_STOA_BATCH_SLOW 5 /* ms */
 
 typedef struct ngx_http_stoa_run_s ngx_http_stoa_run_t;
 
@@ -119,6 +120,7 @@ ngx_http_stoa_batch_run(ngx_http_stoa_ctx_t *q)
 /*
  * One batch at a time fills the next one best; a second one beside it, once
  * enough wait, keeps PostgreSQL busy while the first one's answers are sent.
+ * A read that takes its time does not hold the others up.
  */
 static ngx_uint_t
 ngx_http_stoa_batch_due(const ngx_http_stoa_row_t *row)
@@ -126,7 +128,10 @@ ngx_http_stoa_batch_due(const ngx_http_stoa_row_t *row)
     return row->nwaiting > 0
         && (row->running == 0
             || (row->running < NGX_HTTP_STOA_BATCHES
-                && row->nwaiting >= row->ep->batch / 4U));
+                && (row->nwaiting >= row->ep->batch / 4U
+                    || (row->ep->method == STOA_GET
+                        && ngx_current_msec - row->started
+                               >= NGX_HTTP_STOA_BATCH_SLOW))));
 }
 
 /* The client left, or the request was answered. */
@@ -191,6 +196,7 @@ ngx_http_stoa_batch_flush(stoa_defer_t *d)
 
     if (run != NULL) {
         row->running++;
+        row->started = ngx_current_msec;
         run->held = 1;
         ngx_http_stoa_run_start(run);
     }

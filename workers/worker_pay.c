@@ -75,8 +75,10 @@ worker_pay_answered(const worker_http_answer_t *a, void *data)
     p->answer = *a;
     p->body = NULL;
 
+    /* with a wrong key every call fails, so that few are made */
     worker_breaker_note(&t->worker->stripe_breaker,
-                        a->end == WORKER_HTTP_ANSWERED && a->status < 500,
+                        a->end == WORKER_HTTP_ANSWERED && a->status < 500
+                            && a->status != 401,
                         t->worker->loop->now_ms(t->worker->loop),
                         t->worker->log, "stripe");
 
@@ -528,7 +530,7 @@ worker_pay_reconcile_seen(worker_task_t *t)
     verdict = worker_stripe.judge(&p->answer, p->body, &delay_ms);
     cancel = worker_member_true(p->item, "cancel") && !p->no_cancel;
 
-    if (verdict == WORKER_PAY_REFUSED && cancel) {
+    if (cancel && (verdict == WORKER_PAY_REFUSED || p->answer.status == 403)) {
         p->no_cancel = true; /* it has ended: look at it instead */
         return worker_goto(t, worker_pay_reconcile_ask);
     }

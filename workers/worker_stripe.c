@@ -367,20 +367,20 @@ worker_stripe_judge(const worker_http_answer_t *a, const stoa_json_t *body,
                  : WORKER_PAY_AGAIN;
     }
 
-    if (never) {
-        return WORKER_PAY_REFUSED;
-    }
-
-    if (a->status == 409) {
-        return WORKER_PAY_AGAIN; /* the same key or object is at work */
-    }
-
     /* our API key is wrong or may not do this: the operator mends it, however
        long that takes, while the task waits */
 
     if (a->status == 401 || a->status == 403) {
         *delay_ms = worker_stripe_delay(a, WORKER_STRIPE_KEY_MS);
         return WORKER_PAY_SLOWER;
+    }
+
+    if (never) {
+        return WORKER_PAY_REFUSED;
+    }
+
+    if (a->status == 409) {
+        return WORKER_PAY_AGAIN; /* the same key or object is at work */
     }
 
     /* 3xx is never followed; 400, 402, 404 stay what they are */

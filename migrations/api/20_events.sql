@@ -64,27 +64,31 @@ from app.ticket_types t
 join app.events e on e.id = t.event_id
 join app.type_stock s on s.id = t.id;
 
--- Seats of holds that ran out: of one type, or of the whole event.  Called
--- only where there are such holds, so that the plan of a plain read stays
--- small: starting the executor costs more here than reading the rows.
-create or replace function app.lapsed_seats(event uuid, type uuid)
-returns bigint
+-- Seats of holds that ran out: {"<type>": n, ..., "all": n}.  Called only
+-- where there are such holds, so that the plan of a plain read stays small:
+-- starting the executor costs more here than reading the rows.
+create or replace function app.lapsed_seats(event uuid)
+returns jsonb
 language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return coalesce((
-        select sum(i.quantity - i.refunded)
-        from app.orders o
-        join app.order_items i on i.order_id = o.id
-        where o.event_id = event
-            and (type is null or i.ticket_type_id = type)
-            and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
-            and o.reserved_until <= app.now()), 0);
+    return (
+        select jsonb_object_agg(coalesce(s.type::text, 'all'), s.seats)
+        from (
+            select i.ticket_type_id as type,
+                sum(i.quantity - i.refunded) as seats
+            from app.orders o
+            join app.order_items i on i.order_id = o.id
+            where o.event_id = event
+                and o.status in ('reserved', 'awaiting_payment',
+                    'payment_failed')
+                and o.reserved_until <= app.now()
+            group by grouping sets ((i.ticket_type_id), ())) s);
 end $$;
 
-grant execute on function app.lapsed_seats(uuid, uuid) to stoa_edge;
+grant execute on function app.lapsed_seats(uuid) to stoa_edge;
 
 create or replace view api.events_list as
 select e.id, e.title, e.starts_at, e.created_at, e.currency, e.search,
@@ -106,20 +110,22 @@ select e.id, e.title, e.starts_at, e.created_at, e.currency, e.search,
         'soldOut', p.remaining = 0) as item
 from app.events e
 cross join lateral (
-    select exists (
-        select from app.orders o
-        where o.event_id = e.id
-            and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
-            and o.reserved_until <= app.now()) as lapsed
+    select case when exists (
+            select from app.orders o
+            where o.event_id = e.id
+                and o.status in ('reserved', 'awaiting_payment',
+                    'payment_failed')
+                and o.reserved_until <= app.now())
+        then app.lapsed_seats(e.id) end as lapsed
     offset 0) h
 cross join lateral (
     select min(t.price_cents) as min_price, max(t.price_cents) as max_price,
         coalesce(min(t.price_cents) = 0, false) as free,
         greatest(0, least(
-            e.capacity - e.sold + case when h.lapsed
-                then app.lapsed_seats(e.id, null) else 0 end,
-            coalesce(sum(t.quota - t.sold + case when h.lapsed
-                then app.lapsed_seats(e.id, t.id) else 0 end), 0)))
+            e.capacity - e.sold + case when h.lapsed is null then 0
+                else coalesce((h.lapsed->>'all')::bigint, 0) end,
+            coalesce(sum(t.quota - t.sold + case when h.lapsed is null then 0
+                else coalesce((h.lapsed->>t.id::text)::bigint, 0) end), 0)))
             as remaining
     from app.ticket_types t
     where t.event_id = e.id) p
@@ -149,19 +155,21 @@ select e.id, e.status, e.organizer_id, e.version, e.online_link,
     e.version || '.' || left(md5(b.body::text), 12) as etag, b.body
 from app.events e
 cross join lateral (
-    select exists (
-        select from app.orders o
-        where o.event_id = e.id
-            and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
-            and o.reserved_until <= app.now()) as lapsed
+    select case when exists (
+            select from app.orders o
+            where o.event_id = e.id
+                and o.status in ('reserved', 'awaiting_payment',
+                    'payment_failed')
+                and o.reserved_until <= app.now())
+        then app.lapsed_seats(e.id) end as lapsed
     offset 0) h
 cross join lateral (
     select min(t.price_cents) as min_price, coalesce(json_agg(
         app.type_json(t, e, greatest(0, least(
-                t.quota - t.sold + case when h.lapsed
-                    then app.lapsed_seats(e.id, t.id) else 0 end,
-                e.capacity - e.sold + case when h.lapsed
-                    then app.lapsed_seats(e.id, null) else 0 end)),
+                t.quota - t.sold + case when h.lapsed is null then 0
+                    else coalesce((h.lapsed->>t.id::text)::bigint, 0) end,
+                e.capacity - e.sold + case when h.lapsed is null then 0
+                    else coalesce((h.lapsed->>'all')::bigint, 0) end)),
             (t.sales_start is null or t.sales_start <= app.now())
                 and (t.sales_end is null or t.sales_end > app.now())
                 and e.status = 'published' and e.ends_at > app.now())

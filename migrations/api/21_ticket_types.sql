@@ -91,6 +91,14 @@ begin
         return v_fault;
     end if;
 
+    if (select count(*) >= 100
+        from app.ticket_types t
+        where t.event_id = ticket_types_create.id)
+    then
+        return app.fail('INVALID_STATE', json_build_object(
+            'detail', 'an event has at most 100 ticket types'));
+    end if;
+
     insert into app.ticket_types (id, event_id, name, description,
         price_cents, quota, min_per_order, max_per_order, sales_start,
         sales_end, valid_from, valid_until, sort, created_at, updated_at)

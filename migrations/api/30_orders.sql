@@ -426,7 +426,10 @@ begin
                         and x.registrant_id = o.registrant_id
                         and x.registration and x.holds));
 
-            if v_try = 2 then
+            if v_try = 2 and app.holds_lapsed(v_event.id, o.id) then
+                raise exception 'too many holds of event % ran out',
+                    v_event.id using errcode = 'serialization_failure';
+            elsif v_try = 2 then
                 return false;
             end if;
         end loop;
@@ -447,6 +450,20 @@ begin
     return true;
 end $$;
 
+-- Has the event holds that ran out and still stand?
+create or replace function app.holds_lapsed(event uuid, but uuid)
+returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select from app.orders o
+        where o.event_id = event
+            and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
+            and o.reserved_until <= app.now()
+            and o.id is distinct from but)
+$$;
+
 -- Ends the holds of an event that ran out, set-based; orders that somebody
 -- else is just moving are left to them.  Answers how many ended.  Callers may
 -- hold the event's lock: order rows are only taken when they are free.
@@ -460,13 +477,7 @@ declare
     v_ids uuid[];
 begin
     -- cheap and usual: nothing ran out
-    if not exists (
-        select from app.orders o
-        where o.event_id = event
-            and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
-            and o.reserved_until <= app.now()
-            and o.id is distinct from but)
-    then
+    if not app.holds_lapsed(event, but) then
         return 0;
     end if;
 
@@ -540,13 +551,7 @@ begin
         end if;
     end loop;
 
-    if exists (
-        select from app.orders o
-        where o.event_id = event
-            and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
-            and o.reserved_until <= app.now()
-            and o.id is distinct from but)
-    then
+    if app.holds_lapsed(event, but) then
         raise exception 'holds of event % are just being moved', event
             using errcode = 'serialization_failure';
     end if;

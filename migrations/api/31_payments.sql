@@ -1,7 +1,9 @@
 -- Payments and refunds.  A provider's news arrives as events, in any order
 -- and more than once, or is read by the reconciler; both end in
 -- app.payment_fact(), where facts only ever grow: money captured, money
--- returned.  So every order of arrival ends in the same state (I-33).
+-- returned.  So every order of arrival ends with the same money, and in the
+-- same state (I-33); but a refund that the provider took and whose bank sent
+-- it back may have ended an order whose seats are somebody else's by then.
 
 -- How many of a provider's units are one of ours, which are ISO 4217's minor
 -- units.  Stripe writes two currencies without decimals as if they had two
@@ -84,6 +86,7 @@ declare
     v_order app.orders;
     v_payment app.payments;
     v_new bigint;
+    v_ours bigint;
     v_back bigint;
     v_whole boolean;
 begin
@@ -103,11 +106,11 @@ begin
     -- 1. money that came in; what went back on the provider's page meanwhile
     -- does not make it less, whatever is told first
     v_new := greatest(v_payment.captured_cents, coalesce(captured, 0));
-    v_whole := v_new - coalesce((
-        select sum(r.amount_cents)
-        from app.refunds r
-        where r.payment_id = payment and r.status <> 'failed'
-            and r.reason <> 'by the provider'), 0) >= v_order.total_cents;
+    select coalesce(sum(r.amount_cents), 0) into v_ours
+    from app.refunds r
+    where r.payment_id = payment and r.status <> 'failed' and r.ours;
+
+    v_whole := v_new - v_ours >= v_order.total_cents;
 
     if v_new > v_payment.captured_cents then
         update app.payments p
@@ -128,7 +131,8 @@ begin
         if v_payment.captured_cents >= v_order.total_cents then
             -- captured more, later: nothing was sold for it
             perform app.refund_open(v_ctx, payment,
-                v_new - v_payment.captured_cents, 'paid twice', null);
+                least(v_new - v_payment.captured_cents, v_new - v_back),
+                'paid twice', null);
         elsif not v_whole then
             if v_order.status not in ('reserved', 'awaiting_payment',
                 'payment_failed')
@@ -141,7 +145,7 @@ begin
                 'paid too late', null);
         else
             perform app.refund_open(v_ctx, payment,
-                v_new - v_back - v_order.total_cents,
+                least(v_new - v_ours - v_order.total_cents, v_new - v_back),
                 'more than the total was paid', null);
         end if;
 
@@ -191,9 +195,9 @@ begin
 
         if v_new > 0 then
             insert into app.refunds (id, payment_id, order_id, amount_cents,
-                reason, status, created_at, updated_at)
+                reason, status, ours, created_at, updated_at)
             values (app.uuid7(), payment, v_order.id, v_new,
-                'by the provider', 'succeeded', v_now, v_now);
+                'by the provider', 'succeeded', false, v_now, v_now);
             perform app.refund_count(payment);
             perform app.audit(v_ctx, 'payment.returned', 'payment',
                 payment::text, jsonb_build_object('returned', returned));
@@ -221,7 +225,8 @@ as $$
     returning p.refunded_cents
 $$;
 
--- States that follow from how much of a payment went back.
+-- States that follow from how much of a payment went back; while the rest of
+-- it may still come, it keeps the state of its last attempt.
 create or replace function app.refund_settle(ctx api.ctx, payment uuid)
 returns void
 language plpgsql
@@ -237,6 +242,10 @@ begin
             else 'refunded' end,
         updated_at = app.now()
     where p.id = payment and p.captured_cents > 0
+        and (p.captured_cents >= p.amount_cents or not exists (
+            select from app.orders o
+            where o.id = p.order_id and o.status in ('reserved',
+                'awaiting_payment', 'payment_failed')))
     returning p.* into v_payment;
 
     if not found then
@@ -680,7 +689,7 @@ begin
         select r.id, sum(r.amount_cents) over (order by r.created_at, r.id)
             - r.amount_cents as before
         from app.refunds r
-        where r.payment_id = payment and r.reason = 'by the provider'
+        where r.payment_id = payment and not r.ours
             and r.provider_refund_id is null),
     whole as (
         delete from app.refunds r
@@ -694,11 +703,9 @@ begin
         and t.before + r.amount_cents > v_amount;
 
     insert into app.refunds (id, payment_id, order_id, amount_cents, reason,
-        status, provider_refund_id, error_message, mail, created_at,
-        updated_at)
+        status, provider_refund_id, ours, mail, created_at, updated_at)
     select app.uuid7(), p.id, p.order_id, v_amount, 'by the provider',
-        case v_status when 'failed' then 'failed' else 'pending' end,
-        object->>'id', v_why, true, v_now, v_now
+        'pending', object->>'id', false, true, v_now, v_now
     from app.payments p
     where p.id = payment
     returning id into v_id;
@@ -709,11 +716,50 @@ begin
             'amount', v_amount, 'status', v_status));
     perform app.refund_settle(app.ctx_task('refund.news'), payment);
 
-    if v_status = 'succeeded' then
-        perform app.refund_end(v_id, true, object->>'id', null);
+    if v_status <> 'pending' then
+        perform app.refund_end(v_id, v_status = 'succeeded', object->>'id',
+            v_why);
     end if;
 
     return 'done';
+end $$;
+
+-- The intent of a payment, learned from whoever names it first.  What was
+-- told of it before, and was nobody's then, is looked at once more; the lock
+-- is for what is being told right now (app.webhook_apply).
+create or replace function app.intent_learn(payment uuid, intent text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_provider text;
+    v_event text;
+begin
+    if intent is null or exists (
+        select from app.payments p
+        where p.id = payment and p.intent_id is not null)
+    then
+        return;
+    end if;
+
+    perform pg_advisory_xact_lock(hashtextextended(intent, 9));
+
+    update app.payments p
+    set intent_id = intent
+    where p.id = payment and p.intent_id is null
+    returning p.provider into v_provider;
+
+    for v_event in
+        update app.webhook_events w
+        set state = 'stored', outcome = null, done_at = null
+        where w.provider = v_provider and w.outcome = 'not ours'
+            and w.payload->'data'->'object'->>'payment_intent' = intent
+        returning w.event_id
+    loop
+        perform queue.enqueue('webhook.process', jsonb_build_object(
+            'provider', v_provider, 'event_id', v_event));
+    end loop;
 end $$;
 
 -- Applies an event; answers what was done.
@@ -727,6 +773,12 @@ declare
     v_payment uuid := app.webhook_payment(event.provider, v_object);
     v_why text := event.type;
 begin
+    if v_payment is null and v_object->>'payment_intent' is not null then
+        perform pg_advisory_xact_lock(hashtextextended(
+            v_object->>'payment_intent', 9));
+        v_payment := app.webhook_payment(event.provider, v_object);
+    end if;
+
     if v_payment is null then
         return 'not ours';
     end if;
@@ -741,14 +793,10 @@ begin
         return 'foreign currency';
     end if;
 
-    -- an intent made by a session is learned from the first that names it
-    update app.payments p
-    set intent_id = case
-            when v_object->>'object' = 'payment_intent' then v_object->>'id'
-            when jsonb_typeof(v_object->'payment_intent') = 'string'
-                then v_object->>'payment_intent'
-            else p.intent_id end
-    where p.id = v_payment and p.intent_id is null;
+    perform app.intent_learn(v_payment, case
+        when v_object->>'object' = 'payment_intent' then v_object->>'id'
+        when jsonb_typeof(v_object->'payment_intent') = 'string'
+            then v_object->>'payment_intent' end);
 
     v_object := app.provider_object(v_object, (
         select app.provider_units(p.provider, p.currency)

@@ -137,9 +137,12 @@ begin
     for no key update;
 
     if queue.done(payment_done.id) then
+        perform app.intent_learn(p.id, r->>'paymentIntentId')
+        from app.payments p
+        where p.order_id = v_order.id;
+
         update app.payments p
-        set intent_id = coalesce(r->>'paymentIntentId', p.intent_id),
-            session_id = coalesce(r->>'checkoutSessionId', p.session_id),
+        set session_id = coalesce(r->>'checkoutSessionId', p.session_id),
             checkout_url = coalesce(r->>'checkoutUrl', p.checkout_url),
             client_secret = case when p.status in ('pending', 'failed')
                 then r->>'clientSecret' end,
@@ -255,6 +258,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_refund app.refunds;
+    v_left bigint;
 begin
     perform app.payment_order(r.payment_id)
     from app.refunds r
@@ -273,9 +277,23 @@ begin
     end if;
 
     if not good then
-        perform app.refund_count(v_refund.payment_id);
+        v_left := app.refund_count(v_refund.payment_id);
         perform app.refund_settle(app.ctx_task('refund.execute'),
             v_refund.payment_id);
+
+        -- of an order that has ended nothing is kept: what others returned
+        -- meanwhile may be why this was too much
+        select p.captured_cents - v_left into v_left
+        from app.payments p
+        join app.orders o on o.id = p.order_id
+        where p.id = v_refund.payment_id
+            and o.status in ('cancelled', 'expired');
+
+        if v_left < v_refund.amount_cents then
+            perform app.refund_open(app.ctx_task('refund.execute'),
+                v_refund.payment_id, v_left, 'the rest', null);
+        end if;
+
         perform queue.enqueue('mail.send', jsonb_build_object(
             'template', 'refund_failed', 'order_id', v_refund.order_id,
             'refund_id', refund));
@@ -328,6 +346,15 @@ as $$
 declare
     v_reason text := coalesce(refund_failed.result->>'message', 'refused');
 begin
+    -- nobody was ever asked for it, in all the time that a key is remembered:
+    -- then it is asked for anew
+    if refund_failed.result->>'code' = 'never_made' then
+        delete from queue.inbox i
+        where i.op = 'refund:' || (payload->>'refund_id');
+
+        return '{"result":"snooze","delayMs":1000}'::jsonb;
+    end if;
+
     if queue.dead(refund_failed.id, v_reason) then
         perform app.refund_end((payload->>'refund_id')::uuid, false, null,
             v_reason);
@@ -398,9 +425,16 @@ begin
         where r.id = d.id
         returning r.id
     loop
-        perform queue.enqueue('refund.execute',
-            jsonb_build_object('refund_id', v_refund),
-            uniq => 'refund.execute:' || v_refund);
+        if not coalesce((
+            select queue.redrive_one(max(o.id))
+            from queue.outbox o
+            where o.uniq = 'refund.execute:' || v_refund and o.state = 2),
+            false)
+        then
+            perform queue.enqueue('refund.execute',
+                jsonb_build_object('refund_id', v_refund),
+                uniq => 'refund.execute:' || v_refund);
+        end if;
     end loop;
 
     -- refunds that the provider has not ended, whose word may be lost
@@ -503,10 +537,8 @@ declare
 begin
     perform app.payment_order(payment_observed.payment_id);
 
-    update app.payments p
-    set intent_id = r->>'paymentIntentId'
-    where p.id = payment_observed.payment_id and p.intent_id is null
-        and r->>'paymentIntentId' is not null;
+    perform app.intent_learn(payment_observed.payment_id,
+        r->>'paymentIntentId');
 
     if r->>'status' = 'succeeded' and app.payment_foreign(
         payment_observed.payment_id, r->>'currency', 'reconcile')

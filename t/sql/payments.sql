@@ -188,6 +188,74 @@ select results_eq($$ select p.refunded_cents, o.status
     'what went back is not forgotten');
 rollback to page;
 
+-- an organizer''s words are not the mark of a refund made over there
+savepoint words;
+create temp table ow as select t.order_id(b2, p, 1) as id from v;
+select t.pay(id, 1000) from ow;
+select api.orders_refund(t.ctx(org), ow.id, '{"amount_cents": 400,
+    "reason": "by the provider"}') from v, ow;
+select t.event_in('evt_test_words', 'refund.created', t.page_refund(ow.id, 8,
+    400, 'succeeded')) from ow;
+select results_eq($$ select count(*), sum(r.amount_cents) from app.refunds r
+    join ow on r.order_id = ow.id $$, $$ values (2::bigint, 800::numeric) $$,
+    'both refunds stand');
+rollback to words;
+
+-- refunds that are told of before the intent is known; whole ones that fail
+savepoint early;
+create temp table oe as select t.order_id(b2, p, 1) as id from v;
+create temp table ev as
+select 'a' as n, 'payment_intent.succeeded' as type, t.intent(id) as object
+from oe
+union all select 'b', 'refund.created', t.page_refund(id, 7, 1000,
+    'pending') from oe
+union all select 'c', 'refund.updated', t.page_refund(id, 7, 1000,
+    'succeeded') from oe
+union all select 'd', 'refund.created', t.page_refund(id, 6, 300,
+    'failed') from oe;
+update app.payments p set intent_id = null from oe where p.order_id = oe.id;
+create function t.story(names text)
+returns text language plpgsql as $$
+declare
+    s text;
+begin
+    perform t.event_in('evt_test_early_' || e.n, e.type, e.object)
+    from regexp_split_to_table(names, '') with ordinality x (n, i)
+    join ev e on e.n = x.n order by x.i;
+    perform t.event_in('evt_test_last', 'customer.created', '{}');
+    select concat_ws(' ', o.status, p.status, p.refunded_cents, (
+        select string_agg(r.amount_cents || r.status, ',' order by r.status)
+        from app.refunds r where r.order_id = o.id)) into s
+    from oe join app.orders o on o.id = oe.id
+    join app.payments p on p.order_id = o.id;
+    raise exception 'undo' using errcode = 'P0002', detail = s;
+exception when sqlstate 'P0002' then
+    get stacked diagnostics s = pg_exception_detail;
+    return s;
+end $$;
+select is(t.story(names), 'refunded refunded 1000 300failed,1000succeeded',
+    'in the order ' || names)
+from unnest(array['abcd', 'badc', 'cbad', 'dcba', 'bcad']) names;
+rollback to early;
+
+-- ours does not fit beside one made over there: the rest of it goes back
+savepoint rest;
+create temp table os as select t.order_id(b2, p, 1) as id from v;
+select api.orders_cancel(t.ctx(b2), id) from v, os;
+select t.pay(id, 1000) from os;
+select t.event_in('evt_test_rest', 'refund.created', t.page_refund(os.id, 5,
+    300, 'succeeded')) from os;
+select app.refund_end(r.id, false, null, 'too much') from app.refunds r, os
+where r.order_id = os.id and r.ours;
+select results_eq($$ select o.status, p.refunded_cents, (
+        select string_agg(r.amount_cents || r.status, ',' order by
+            r.amount_cents) from app.refunds r where r.order_id = o.id)
+    from os join app.orders o on o.id = os.id
+    join app.payments p on p.order_id = o.id $$,
+    $$ values ('cancelled', 1000::bigint,
+        '300succeeded,700pending,1000failed') $$, 'nothing is kept');
+rollback to rest;
+
 -- a refund whose task was given up is asked for again an hour later
 savepoint again;
 create temp table og as select t.order_id(b2, p, 1) as id from v;
@@ -206,6 +274,15 @@ select t.clock('61 min');
 select task.reconcile_begin(0, '{}');
 select task.reconcile_begin(0, '{}');
 select is(t.asked(), 1::bigint, 'once');
+insert into queue.inbox (op, path, body, created_at)
+select 'refund:' || r.id, '/v1/refunds', '', app.now()
+from app.refunds r, og where r.order_id = og.id;
+select is(task.refund_failed(q.id, q.payload, '{"code": "never_made"}')
+    ->>'result', 'snooze', 'one that was never made is made anew')
+from queue.outbox q where q.kind = 'refund.execute';
+select is_empty($$ select from queue.inbox i, app.refunds r, og
+    where r.order_id = og.id and i.op = 'refund:' || r.id $$,
+    'with a new request');
 rollback to again;
 
 -- the page of the test provider
