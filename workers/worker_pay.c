@@ -12,7 +12,8 @@
  * answers from its memory.  After "done": the repeat finds the task done.
  *
  * A key is remembered for a day at least: from the 23rd hour on nothing is
- * sent again; what exists at the provider is looked up.
+ * sent again; what exists at the provider is looked up.  A refund that does
+ * not is asked for anew, as it is owed; a payment that does not is given up.
  *
  * Reconcile asks about payments and refunds that hang and hands what it sees
  * to the same transition function as the webhook; what belongs to an order
@@ -406,6 +407,12 @@ worker_pay_end(worker_task_t *t)
     worker_crash_point(t->row->flow == STOA_TASK_FLOW_PAYMENT_CREATE
                            ? "payment.create.done"
                            : "refund.execute.done");
+
+    /* a refund that was never made: PostgreSQL forgot the request */
+
+    if (stoa_str_eq_z(worker_member_text(t->answer, "result"), "again")) {
+        return worker_goto(t, worker_pay_refund_begin);
+    }
 
     return worker_answer(t);
 }

@@ -352,7 +352,7 @@ begin
         delete from queue.inbox i
         where i.op = 'refund:' || (payload->>'refund_id');
 
-        return '{"result":"snooze","delayMs":1000}'::jsonb;
+        return '{"result":"again"}'::jsonb;
     end if;
 
     if queue.dead(refund_failed.id, v_reason) then

@@ -278,7 +278,7 @@ insert into queue.inbox (op, path, body, created_at)
 select 'refund:' || r.id, '/v1/refunds', '', app.now()
 from app.refunds r, og where r.order_id = og.id;
 select is(task.refund_failed(q.id, q.payload, '{"code": "never_made"}')
-    ->>'result', 'snooze', 'one that was never made is made anew')
+    ->>'result', 'again', 'one that was never made is made anew')
 from queue.outbox q where q.kind = 'refund.execute';
 select is_empty($$ select from queue.inbox i, app.refunds r, og
     where r.order_id = og.id and i.op = 'refund:' || r.id $$,
