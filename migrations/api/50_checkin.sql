@@ -53,10 +53,10 @@ $$;
 -- under a lock.  There, several scans of one ticket take turns, one statement
 -- per turn, so that the second sees what the first did.
 --
--- Locks: nonces, then tickets by id within each statement.  What the first
--- one left is locked while its rows are held, so two batches can deadlock;
--- the edge runs the victim once more.  A plan is made once per connection, and
--- on small tables too it is the one for large tables.
+-- Locks: nonces, then tickets by id.  Who has rows of the first statement does
+-- not wait for others: the batch fails (55P03), and the edge runs each of its
+-- scans alone.  A plan is made once per connection, and on small tables too it
+-- is the one for large tables.
 create or replace function api.orders_validate(ords int[], ctxs api.ctx[],
     codes text[], event_ids uuid[], device_ids text[], nonces text[],
     modes text[], gates text[], directions text[])
@@ -77,6 +77,7 @@ declare
     v_copy boolean[];            -- null: no nonce stands here twice
     v_done int[];                -- admitted by the first statement
     v_bodies json[];
+    v_ids uuid[];
     v_nonces boolean := cardinality(array_remove(nonces, null)) > 0;
     v_turn int[];                -- 0: done
     v_turns int[];
@@ -200,13 +201,25 @@ begin
     end if;
     v_done := coalesce(v_done, '{}'::int[]);
 
-    perform
+    select array_agg(distinct t.id) into v_ids
     from unnest(codes, modes, ords) x (code, mode, ord)
     join app.tickets t
         on left(t.code, 28) = left(upper(x.code collate "C"), 28)
-    where x.mode is distinct from 'lookup' and x.ord <> all (v_done)
-    order by t.id
-    for no key update of t;
+    where x.mode is distinct from 'lookup' and x.ord <> all (v_done);
+
+    if v_done = '{}' then
+        perform
+        from app.tickets t
+        where t.id = any (v_ids)
+        order by t.id
+        for no key update;
+    else
+        perform
+        from app.tickets t
+        where t.id = any (v_ids)
+        order by t.id
+        for no key update nowait;
+    end if;
 
     select array_agg(r.turn order by r.i),
         array_agg(distinct r.turn order by r.turn) filter (where r.turn > 0)

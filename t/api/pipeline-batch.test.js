@@ -127,6 +127,29 @@ test('one ticket many times in one batch is admitted once', async () => {
   assert.equal(verdicts.filter((v) => v === 'already_used').length, 19);
 });
 
+test('a scan that waits for its ticket holds no neighbor up', async () => {
+  const [held, ...free] = tickets.splice(0, 6);
+  const mover = await app.client('stoa_owner');
+
+  await app.api('POST', '/api/v1/orders/validate', scan(held.code));
+  await mover.query('begin');
+  await mover.query('select from app.tickets where id = $1 for update',
+    [held.id]);
+
+  const slow = app.api('POST', '/api/v1/orders/validate', scan('SLOW'));
+
+  await new Promise((done) => setTimeout(done, 100));
+  const waits = app.api('POST', '/api/v1/orders/validate', scan(held.code));
+  const all = await app.barrier(free.length, (i) => scan(free[i].code));
+
+  for (const res of all) {
+    assert.equal(res.data?.verdict, 'admitted', res.text);
+  }
+  await mover.query('commit');
+  assert.equal((await waits).data.verdict, 'already_used');
+  await slow;
+});
+
 test('one that breaks the batch harms nobody else', async () => {
   const good = tickets.splice(0, 12).map((t) => t.code);
   const codes = [...good.slice(0, 6), 'BOOM', ...good.slice(6)];
