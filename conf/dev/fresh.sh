@@ -180,7 +180,8 @@ first_command()
     local command=$1 left pid
 
     echo "stoa: $command"
-    inside_run "exec $command" > "$LOG.run" 2>&1 &
+    : > "$LOG.run"
+    inside_run "exec $command" >> "$LOG.run" 2>&1 &
     MAKE_PID=$!
     wait_ready || {
         tail -n 25 "$LOG.run" >&2
