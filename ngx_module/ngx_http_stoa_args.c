@@ -26,7 +26,7 @@ ngx_http_stoa_sql_values(stoa_mem_t *mem, const stoa_bound_t *bound,
 {
     int              *l;
     char            **v;
-    ngx_uint_t        i, k;
+    ngx_uint_t        i, k, some;
     stoa_buf_t        b;
     stoa_value_t      one;
     const stoa_arg_t *arg;
@@ -58,6 +58,7 @@ ngx_http_stoa_sql_values(stoa_mem_t *mem, const stoa_bound_t *bound,
 
         stoa_buf_init(&b, mem, 32 + 48 * n, (size_t) 1 << 30);
         stoa_buf_char(&b, '{');
+        some = arg->kind == STOA_ARG_ORD;
 
         for (k = 0; k < n; k++) {
 
@@ -77,7 +78,14 @@ ngx_http_stoa_sql_values(stoa_mem_t *mem, const stoa_bound_t *bound,
 
             } else {
                 ngx_http_stoa_quote(&b, one);
+                some = 1;
             }
+        }
+
+        if (!some) { /* unnest() makes nulls of it, too, at less cost */
+            v[i] = NULL;
+            l[i] = 0;
+            continue;
         }
 
         stoa_buf_char(&b, '}');

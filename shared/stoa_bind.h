@@ -17,7 +17,7 @@
  * "select" names its own columns (status int, body json, ...; any subset
  * with body).  With .batch every parameter is an array of its type, $ord
  * int[] is bound first and the function also returns ord; $roles is then one
- * array literal, a text, per request.
+ * array literal, a text, per request; an array of nulls only is null itself.
  *
  * Casts: INT fields whose bounds fit are int, else bigint; TIME timestamptz,
  * UUID uuid, BOOL bool, LIST and OBJECT jsonb, all else text; $raw is bytea

@@ -83,7 +83,7 @@ class Bench {
   async releaseClock() {
     await this.app.sql(`create or replace function app.now()
       returns timestamptz language sql stable
-      as 'select pg_catalog.now()'`).catch(() => {});
+      as 'select pg_catalog.now()'`);
   }
 
   bearer(user) {
