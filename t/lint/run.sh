@@ -59,7 +59,7 @@ check_format()
 # each header alone, so that none leans on what was included before it
 check_headers()
 {
-    local file bad=0 ngx=build/test/ngx src=/usr/share/nginx/src/src flags
+    local file dir bad=0 ngx=build/test/ngx src=/usr/share/nginx/src/src flags
 
     flags=$(pkg_cflags)
     for file in $(tracked 'shared/*.h' 'workers/*.h'); do
@@ -69,14 +69,13 @@ check_headers()
             -fsyntax-only -x c -include shared/stoa.h "$file" || bad=1
     done
     [ -e "$ngx/ngx_auto_config.h" ] || return $bad
+    while read -r dir; do # each nginx has folders of its own
+        flags="$flags -isystem $dir"
+    done < <(find $src/core $src/event $src/os/unix $src/http -type d)
     for file in $(tracked 'ngx_module/*.h'); do
         # shellcheck disable=SC2086
         gcc -std=gnu11 -DSTOA_TEST=1 -Wall -Wno-unused-parameter -Werror \
-            $flags -isystem $src/core -isystem $src/event \
-            -isystem $src/event/modules -isystem $src/event/quic \
-            -isystem $src/os/unix \
-            -isystem $src/http -isystem $src/http/modules \
-            -isystem $src/http/v2 -I $ngx -Ingx_module \
+            $flags -I $ngx -Ingx_module \
             -include ngx_config.h -include ngx_core.h -include ngx_http.h \
             -fsyntax-only -x c "$file" || bad=1
     done
