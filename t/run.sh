@@ -22,6 +22,7 @@ LOG=$PWD/build/test-log
 NODE=$PWD/conf/dev/node.sh
 CORES=$(nproc)
 FUZZ_SECONDS=10
+FILE_MS=600000
 RUN_DIR=
 START=$SECONDS
 
@@ -89,7 +90,7 @@ node_part()
         return
     }
     "$NODE" --test --test-reporter=tap --test-concurrency="$concurrency" \
-        --test-timeout=600000 "$@" > "$log" 2>&1 || rc=$?
+        --test-timeout="$FILE_MS" "$@" > "$log" 2>&1 || rc=$?
     passed=$(sed -n 's/^# pass //p' "$log" | tail -n 1)
     failed=$(($(sed -n 's/^# fail //p' "$log" | tail -n 1) \
         + $(sed -n 's/^# cancelled //p' "$log" | tail -n 1)))
@@ -464,6 +465,7 @@ fuzz)
 soak)
     export ROUNDS=200 SOAK=1
     FUZZ_SECONDS=60
+    FILE_MS=3600000
     prepare release:all test:all 'asan:stoa units' fuzz:fuzzers
     trap finish EXIT
     trap 'exit 1' INT TERM HUP

@@ -160,9 +160,9 @@ onWorkers({}, ({ plain, race }) => {
           done[move] = (done[move] ?? 0) + 1;
         }
       };
-      const clock = async () => { /* holds run out all the time */
-        while (running) {
-          await app.clock.advance(5 * 60000);
+      const clock = async () => { /* holds run out, for twelve hours */
+        for (let n = 0; running && n < 180; n++) {
+          await app.clock.advance(4 * 60000);
           await noDrift(app);
           await new Promise((next) => { setTimeout(next, 100); });
         }
