@@ -1,6 +1,6 @@
 /*
- * Small flows: the test provider's payment form, the table of errors, and
- * the OpenAPI document (built once per process from the rows).
+ * Small flows: the test provider's payment form, the table of errors, the
+ * OpenAPI document (built once per process from the rows), the public keys.
  */
 
 #include "ngx_http_stoa.h"
@@ -132,6 +132,32 @@ ngx_http_stoa_openapi_reply(ngx_http_stoa_ctx_t *q)
                                       none, etag));
 }
 
+static ngx_http_stoa_go_e
+ngx_http_stoa_jwks_reply(ngx_http_stoa_ctx_t *q)
+{
+    char       text[2 * STOA_SHA256_LEN];
+    u_char     sum[STOA_SHA256_LEN];
+    stoa_buf_t b;
+    stoa_str_t etag, none = stoa_null_string;
+
+    stoa_buf_init(&b, &q->mem, 2048, 65536);
+
+    if (!stoa_jwks_print(ngx_http_stoa_mcf(q->r)->keys, &b)
+        || !stoa_sha256(b.data, b.len, sum))
+    {
+        return ngx_http_stoa_flow_fail(q, STOA_E_INTERNAL);
+    }
+
+    stoa_hex_encode(text, sum, sizeof(sum));
+    etag.data = (u_char *) text;
+    etag.len = 32;
+
+    return ngx_http_stoa_flow_end(q,
+                                  ngx_http_stoa_reply_answer(q, NGX_HTTP_OK,
+                                                             stoa_buf_view(&b),
+                                                             none, etag));
+}
+
 void
 ngx_http_stoa_misc_exit(void)
 {
@@ -156,5 +182,10 @@ const ngx_http_stoa_step_t ngx_http_stoa_flow_errors[] = {
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_openapi[] = {
     { "reply", ngx_http_stoa_openapi_reply },
+    ngx_http_stoa_steps_end,
+};
+
+const ngx_http_stoa_step_t ngx_http_stoa_flow_jwks[] = {
+    { "reply", ngx_http_stoa_jwks_reply },
     ngx_http_stoa_steps_end,
 };

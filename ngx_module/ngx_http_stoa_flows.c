@@ -34,6 +34,7 @@ static const ngx_http_stoa_step_t *const ngx_http_stoa_flows[] = {
     [STOA_FLOW_PAY_FORM] = ngx_http_stoa_flow_pay_form,
     [STOA_FLOW_ERRORS] = ngx_http_stoa_flow_errors,
     [STOA_FLOW_OPENAPI] = ngx_http_stoa_flow_openapi,
+    [STOA_FLOW_JWKS] = ngx_http_stoa_flow_jwks,
 };
 
 _Static_assert(stoa_nitems(ngx_http_stoa_flows) == STOA_FLOW_COUNT,

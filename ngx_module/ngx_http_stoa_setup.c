@@ -126,36 +126,13 @@ static ngx_int_t
 ngx_http_stoa_setup_jwt(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
 {
     const stoa_conf_t *conf = &mcf->conf;
-    const char        *why = "no memory", *key;
-    stoa_alg_e         alg;
-    stoa_err_e         err;
+    const char        *why, *setting;
 
-    mcf->keys = stoa_jwt_keys_create();
+    mcf->keys = stoa_jwt_keys_conf(conf, &setting, &why);
+
     if (mcf->keys == NULL) {
-        return NGX_ERROR;
-    }
-
-    key = conf->jwt_private_key;
-
-    if (ngx_strcmp(conf->jwt_alg, "RS256") == 0) {
-        alg = STOA_ALG_RS256;
-
-    } else if (ngx_strcmp(conf->jwt_alg, "ES256") == 0) {
-        alg = STOA_ALG_ES256;
-
-    } else {
-        alg = STOA_ALG_HS256;
-        key = conf->jwt_secret;
-    }
-
-    err = stoa_jwt_keys_add(mcf->keys, alg, stoa_str_z(conf->jwt_kid),
-                            stoa_str_z(key), true, &why);
-
-    if (err != STOA_OK) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "%s of \"%V\" is not usable: %s",
-                           alg == STOA_ALG_HS256 ? "JWT_SECRET"
-                                                 : "JWT_PRIVATE_KEY",
+                           "%s of \"%V\" is not usable: %s", setting,
                            &mcf->settings_path, why);
         return NGX_ERROR;
     }

@@ -24,6 +24,7 @@
 #include <openssl/evp.h>
 #include <openssl/params.h>
 #include <openssl/pem.h>
+#include <openssl/rsa.h>
 
 #define STOA_JWT_MAGIC  0x4a77746bU
 #define STOA_JWT_KEYS   8
@@ -35,7 +36,7 @@ typedef struct {
     bool         sign;
     char         kid[STOA_JWT_KID + 1];
     EVP_MAC_CTX *mac;  /* HS256, keyed */
-    EVP_PKEY    *pkey; /* RS256, ES256 */
+    EVP_PKEY    *pkey; /* the others */
 } stoa_jwt_key_t;
 
 struct stoa_jwt_keys_s {
@@ -53,13 +54,17 @@ struct stoa_jwt_keys_s {
     unsigned        good_type;
 };
 
+/* In the order of stoa_alg_e. */
 static const struct {
     const char *name;
-    stoa_alg_e  alg;
+    const char *type; /* of the key, as OpenSSL calls it; NULL: a secret */
+    const char *must;
 } stoa_jwt_algs[] = {
-    { "HS256", STOA_ALG_HS256 },
-    { "RS256", STOA_ALG_RS256 },
-    { "ES256", STOA_ALG_ES256 },
+    { "HS256", NULL, "an HS256 key has 32 bytes at least" },
+    { "RS256", "RSA", "an RS256 key is RSA with 2048 to 4096 bits" },
+    { "ES256", "EC", "an ES256 key is on P-256" },
+    { "PS256", "RSA", "a PS256 key is RSA with 2048 to 4096 bits" },
+    { "EdDSA", "ED25519", "an EdDSA key is Ed25519" },
 };
 
 /* ---- keys ---- */
@@ -119,7 +124,7 @@ stoa_jwt_add_secret(stoa_jwt_keys_t *keys, stoa_jwt_key_t *key,
     OSSL_PARAM params[2];
 
     if (secret.len < 32) {
-        *why = "an HS256 key has 32 bytes at least";
+        *why = stoa_jwt_algs[STOA_ALG_HS256 - 1].must;
         return false;
     }
 
@@ -153,14 +158,36 @@ stoa_jwt_no_phrase(char *out, int size, int writing, void *data)
 
 
 static bool
-stoa_jwt_is_p256(EVP_PKEY *pkey)
+stoa_jwt_fits(EVP_PKEY *pkey, stoa_alg_e alg)
 {
     char   group[32];
     size_t len;
 
-    return EVP_PKEY_is_a(pkey, "EC")
-        && EVP_PKEY_get_group_name(pkey, group, sizeof(group), &len) == 1
-        && (strcmp(group, "prime256v1") == 0 || strcmp(group, "P-256") == 0);
+    if (stoa_jwt_algs[alg - 1].type == NULL
+        || !EVP_PKEY_is_a(pkey, stoa_jwt_algs[alg - 1].type))
+    {
+        return false;
+    }
+
+    switch (alg) {
+    case STOA_ALG_RS256:
+    case STOA_ALG_PS256:
+        return EVP_PKEY_get_bits(pkey) >= 2048
+            && EVP_PKEY_get_bits(pkey) <= STOA_JWT_SIGNATURE * 8;
+
+    case STOA_ALG_ES256:
+        return EVP_PKEY_get_group_name(pkey, group, sizeof(group), &len) == 1
+            && (strcmp(group, "prime256v1") == 0
+                || strcmp(group, "P-256") == 0);
+
+    case STOA_ALG_EDDSA:
+        return true;
+
+    case STOA_ALG_HS256:
+        break;
+    }
+
+    return false;
 }
 
 
@@ -194,21 +221,56 @@ stoa_jwt_add_pem(stoa_jwt_key_t *key, stoa_str_t pem, const char **why)
         return false;
     }
 
-    if (key->alg == STOA_ALG_ES256 && !stoa_jwt_is_p256(key->pkey)) {
-        *why = "an ES256 key is on P-256";
-        return false;
-    }
-
-    if (key->alg == STOA_ALG_RS256
-        && (!EVP_PKEY_is_a(key->pkey, "RSA")
-            || EVP_PKEY_get_bits(key->pkey) < 2048
-            || EVP_PKEY_get_bits(key->pkey) > STOA_JWT_SIGNATURE * 8))
-    {
-        *why = "an RS256 key is RSA with 2048 to 4096 bits";
+    if (!stoa_jwt_fits(key->pkey, key->alg)) {
+        *why = stoa_jwt_algs[key->alg - 1].must;
         return false;
     }
 
     return true;
+}
+
+
+/* A place for a key with this name; NULL: *why. */
+static stoa_jwt_key_t *
+stoa_jwt_keys_place(stoa_jwt_keys_t *keys, stoa_alg_e alg, stoa_str_t kid,
+                    const char **why)
+{
+    stoa_jwt_key_t *k;
+    size_t          i;
+
+    *why = NULL;
+
+    if (keys->nkeys == STOA_JWT_KEYS) {
+        *why = "too many keys";
+        return NULL;
+    }
+
+    if (kid.len == 0 || kid.len > STOA_JWT_KID || !stoa_str_utf8(kid, NULL)) {
+        *why = "a kid has 1 to 64 bytes";
+        return NULL;
+    }
+
+    for (i = 0; i < keys->nkeys; i++) {
+        if (stoa_str_eq_z(kid, keys->keys[i].kid)) {
+            *why = "the kid is there already";
+            return NULL;
+        }
+    }
+
+    k = &keys->keys[keys->nkeys];
+    memset(k, 0, sizeof(stoa_jwt_key_t));
+    k->alg = alg;
+    memcpy(k->kid, kid.data, kid.len);
+
+    return k;
+}
+
+
+static void
+stoa_jwt_keys_placed(stoa_jwt_keys_t *keys)
+{
+    keys->nkeys++;
+    keys->good_len = 0;
 }
 
 
@@ -217,34 +279,14 @@ stoa_jwt_keys_add(stoa_jwt_keys_t *keys, stoa_alg_e alg, stoa_str_t kid,
                   stoa_str_t key, bool sign, const char **why)
 {
     stoa_jwt_key_t *k;
-    size_t          i;
     bool            good;
 
-    *why = NULL;
-
-    if (keys->nkeys == STOA_JWT_KEYS) {
-        *why = "too many keys";
+    k = stoa_jwt_keys_place(keys, alg, kid, why);
+    if (k == NULL) {
         return STOA_E_INTERNAL;
     }
 
-    if (kid.len == 0 || kid.len > STOA_JWT_KID || !stoa_str_utf8(kid, NULL)) {
-        *why = "a kid has 1 to 64 bytes";
-        return STOA_E_INTERNAL;
-    }
-
-    for (i = 0; i < keys->nkeys; i++) {
-        if (stoa_str_eq_z(kid, keys->keys[i].kid)) {
-            *why = "the kid is there already";
-            return STOA_E_INTERNAL;
-        }
-    }
-
-    k = &keys->keys[keys->nkeys];
-    k->alg = alg;
     k->sign = sign;
-    memcpy(k->kid, kid.data, kid.len);
-    k->kid[kid.len] = '\0';
-
     good = alg == STOA_ALG_HS256 ? stoa_jwt_add_secret(keys, k, key, why)
                                  : stoa_jwt_add_pem(k, key, why);
 
@@ -255,10 +297,72 @@ stoa_jwt_keys_add(stoa_jwt_keys_t *keys, stoa_alg_e alg, stoa_str_t kid,
         return STOA_E_INTERNAL;
     }
 
-    keys->nkeys++;
-    keys->good_len = 0;
+    stoa_jwt_keys_placed(keys);
 
     return STOA_OK;
+}
+
+
+stoa_err_e
+stoa_jwt_keys_take(stoa_jwt_keys_t *keys, stoa_alg_e alg, stoa_str_t kid,
+                   EVP_PKEY *pkey, const char **why)
+{
+    stoa_jwt_key_t *k;
+
+    k = stoa_jwt_keys_place(keys, alg, kid, why);
+
+    if (k != NULL && !stoa_jwt_fits(pkey, alg)) {
+        *why = stoa_jwt_algs[alg - 1].must;
+        k = NULL;
+    }
+
+    if (k == NULL) {
+        EVP_PKEY_free(pkey);
+        return STOA_E_INTERNAL;
+    }
+
+    k->pkey = pkey;
+    stoa_jwt_keys_placed(keys);
+
+    return STOA_OK;
+}
+
+
+bool
+stoa_jwt_keys_at(const stoa_jwt_keys_t *keys, size_t i, stoa_alg_e *alg,
+                 const char **kid, EVP_PKEY **pkey)
+{
+    if (i >= keys->nkeys) {
+        return false;
+    }
+
+    *alg = keys->keys[i].alg;
+    *kid = keys->keys[i].kid;
+    *pkey = keys->keys[i].pkey;
+
+    return true;
+}
+
+
+stoa_alg_e
+stoa_jwt_alg_by_name(stoa_str_t name)
+{
+    size_t i;
+
+    for (i = 0; i < stoa_nitems(stoa_jwt_algs); i++) {
+        if (stoa_str_eq_z(name, stoa_jwt_algs[i].name)) {
+            return (stoa_alg_e) (i + 1);
+        }
+    }
+
+    return 0;
+}
+
+
+const char *
+stoa_jwt_alg_name(stoa_alg_e alg)
+{
+    return stoa_jwt_algs[alg - 1].name;
 }
 
 
@@ -290,7 +394,7 @@ stoa_jwt_header(stoa_jwt_keys_t *keys, stoa_str_t header, stoa_jwt_key_t **key,
     stoa_json_fault_t fault;
     stoa_str_t        name, value, alg = stoa_null_string;
     stoa_str_t        kid = stoa_null_string;
-    size_t            at = 0, i;
+    size_t            at = 0;
 
     *type = 0;
 
@@ -317,15 +421,9 @@ stoa_jwt_header(stoa_jwt_keys_t *keys, stoa_str_t header, stoa_jwt_key_t **key,
         return "no key has this kid";
     }
 
-    for (i = 0; i < stoa_nitems(stoa_jwt_algs); i++) {
-        if (stoa_jwt_algs[i].alg == (*key)->alg) {
-            return stoa_str_eq_z(alg, stoa_jwt_algs[i].name)
-                     ? NULL
-                     : "alg is not the key's";
-        }
-    }
-
-    return "the key has no algorithm";
+    return stoa_str_eq_z(alg, stoa_jwt_alg_name((*key)->alg))
+             ? NULL
+             : "alg is not the key's";
 }
 
 
@@ -374,6 +472,29 @@ stoa_jwt_to_der(stoa_str_t raw, unsigned char *der, size_t size)
 }
 
 
+/* EdDSA hashes by itself; the salt of PS256 is as long as the hash. */
+static bool
+stoa_jwt_begin(stoa_jwt_keys_t *keys, stoa_jwt_key_t *key, bool sign)
+{
+    EVP_MD       *md = key->alg == STOA_ALG_EDDSA ? NULL : keys->sha256;
+    EVP_PKEY_CTX *ctx = NULL;
+
+    /* a used context would keep its key */
+    if (EVP_MD_CTX_reset(keys->md) != 1
+        || (sign ? EVP_DigestSignInit(keys->md, &ctx, md, NULL, key->pkey)
+                 : EVP_DigestVerifyInit(keys->md, &ctx, md, NULL, key->pkey))
+               != 1)
+    {
+        return false;
+    }
+
+    return key->alg != STOA_ALG_PS256
+        || (EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) == 1
+            && EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST)
+                   == 1);
+}
+
+
 static bool
 stoa_jwt_public(stoa_jwt_keys_t *keys, stoa_jwt_key_t *key, stoa_str_t data,
                 stoa_str_t sig)
@@ -395,8 +516,7 @@ stoa_jwt_public(stoa_jwt_keys_t *keys, stoa_jwt_key_t *key, stoa_str_t data,
         return false;
     }
 
-    return EVP_DigestVerifyInit(keys->md, NULL, keys->sha256, NULL, key->pkey)
-            == 1
+    return stoa_jwt_begin(keys, key, false)
         && EVP_DigestVerify(keys->md, sig.data, sig.len, data.data, data.len)
                == 1;
 }
@@ -521,7 +641,7 @@ stoa_jwt_signer_header(stoa_jwt_keys_t *keys, const char *typ, stoa_buf_t *b)
     }
 
     stoa_buf_printf(b, "{\"alg\":\"%s\",\"typ\":\"%s\",\"kid\":",
-                    stoa_jwt_algs[key->alg - 1].name, typ);
+                    stoa_jwt_alg_name(key->alg), typ);
     stoa_buf_json_z(b, key->kid);
     stoa_buf_char(b, '}');
 
@@ -548,13 +668,13 @@ stoa_jwt_signature(stoa_jwt_keys_t *keys, stoa_str_t data,
         return stoa_jwt_hmac(key, data, out) ? 32 : 0;
     }
 
-    if (EVP_DigestSignInit(keys->md, NULL, keys->sha256, NULL, key->pkey) != 1
+    if (!stoa_jwt_begin(keys, key, true)
         || EVP_DigestSign(keys->md, out, &len, data.data, data.len) != 1)
     {
         return 0;
     }
 
-    if (key->alg == STOA_ALG_RS256) {
+    if (key->alg != STOA_ALG_ES256) {
         return len;
     }
 

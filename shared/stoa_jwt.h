@@ -9,11 +9,15 @@
 #define STOA_JWT_H_INCLUDED
 
 #include "stoa_buf.h"
+#include "stoa_conf.h"
 
+/* RFC 7518 3.1, RFC 8037 (EdDSA: Ed25519). */
 typedef enum {
     STOA_ALG_HS256 = 1,
     STOA_ALG_RS256,
-    STOA_ALG_ES256
+    STOA_ALG_ES256,
+    STOA_ALG_PS256,
+    STOA_ALG_EDDSA
 } stoa_alg_e;
 
 typedef struct stoa_jwt_keys_s stoa_jwt_keys_t;
@@ -64,11 +68,32 @@ typedef struct {
 stoa_jwt_keys_t *stoa_jwt_keys_create(void);
 void             stoa_jwt_keys_destroy(stoa_jwt_keys_t *keys); /* wipes */
 
-/* HS256: key bytes, 32 at least.  RS256 (2048 bits at least), ES256 (P-256):
-   PEM, public or private.  sign: used by stoa_jwt_sign().  *why is static. */
+/* HS256: key bytes, 32 at least.  RS256, PS256 (2048 bits at least), ES256
+   (P-256), EdDSA (Ed25519): PEM, public or private.  sign: used by
+   stoa_jwt_sign().  *why is static. */
 stoa_err_e stoa_jwt_keys_add(stoa_jwt_keys_t *keys, stoa_alg_e alg,
                              stoa_str_t kid, stoa_str_t key, bool sign,
                              const char **why) STOA_MUSTCHECK;
+
+/*
+ * Keys of a JWK Set (RFC 7517), for verification only: each with kty (oct,
+ * RSA, EC with P-256, OKP with Ed25519), kid and the one alg that it serves;
+ * what is private in one is not read.  After a failure, with *why (static),
+ * the object is of no use.
+ */
+stoa_err_e stoa_jwks_add(stoa_jwt_keys_t *keys, stoa_str_t json,
+                         const char **why) STOA_MUSTCHECK;
+
+/* The public keys as a JWK Set; of HS256 keys nothing. */
+bool stoa_jwks_print(const stoa_jwt_keys_t *keys, stoa_buf_t *b);
+
+/*
+ * Keys as JWT_ALG and the settings beside it name them: one that signs, and
+ * those of JWT_VERIFY_KEYS.  NULL: *setting is the one that is wrong, *why
+ * says how; both static.
+ */
+stoa_jwt_keys_t *stoa_jwt_keys_conf(const stoa_conf_t *conf,
+                                    const char **setting, const char **why);
 
 /* UNAUTHENTICATED or TOKEN_EXPIRED; *why (static) is for the log only. */
 stoa_err_e stoa_jwt_verify(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,

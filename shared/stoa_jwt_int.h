@@ -1,6 +1,6 @@
 /*
- * Between stoa_jwt.c, which holds the keys, stoa_jwt_claims.c and
- * stoa_jwt_sign.c; nobody else includes this.
+ * Between stoa_jwt.c, which holds the keys, and the other stoa_jwt_*.c; nobody
+ * else includes this.
  */
 
 #ifndef STOA_JWT_INT_H_INCLUDED
@@ -27,6 +27,21 @@ stoa_jwt_typ_of(const stoa_claims_t *claims)
 {
     return claims->roles & STOA_DEVICE ? "stoa-device+jwt" : "at+jwt";
 }
+
+struct evp_pkey_st; /* OpenSSL's EVP_PKEY */
+
+/* 0: no such algorithm. */
+stoa_alg_e  stoa_jwt_alg_by_name(stoa_str_t name);
+const char *stoa_jwt_alg_name(stoa_alg_e alg);
+
+/* As stoa_jwt_keys_add(), from a parsed public key, which it takes over. */
+stoa_err_e stoa_jwt_keys_take(stoa_jwt_keys_t *keys, stoa_alg_e alg,
+                              stoa_str_t kid, struct evp_pkey_st *pkey,
+                              const char **why);
+
+/* The i-th key; false: there are fewer.  *pkey: NULL for HS256. */
+bool stoa_jwt_keys_at(const stoa_jwt_keys_t *keys, size_t i, stoa_alg_e *alg,
+                      const char **kid, struct evp_pkey_st **pkey);
 
 /* A string without escapes. */
 bool stoa_jwt_text(stoa_str_t value, stoa_str_t *out);

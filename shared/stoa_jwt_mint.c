@@ -35,6 +35,10 @@ stoa_jwt_mint(stoa_alg_e alg, const char *kid, stoa_str_t key,
     jwt_t *jwt;
     char  *text;
 
+    if ((size_t) alg >= stoa_nitems(algs)) {
+        return STOA_E_INTERNAL; /* libjwt 1.10 knows no others */
+    }
+
     if (key.len > INT_MAX || jwt_new(&jwt) != 0) {
         return STOA_E_NO_MEMORY;
     }

@@ -195,42 +195,21 @@ stoa_jwt_keys_t *
 cmd_keys(cmd_t *c)
 {
     stoa_jwt_keys_t *keys;
-    stoa_alg_e       alg = STOA_ALG_HS256;
-    const char      *key = c->conf.jwt_private_key, *why = "no memory";
+    const char      *setting, *why;
 
     if (c->conf.jwt_secret[0] == '\0') {
         cmd_say(c, "JWT_SECRET is not set");
         return NULL;
     }
 
-    if (strcmp(c->conf.jwt_alg, "RS256") == 0) {
-        alg = STOA_ALG_RS256;
+    keys = stoa_jwt_keys_conf(&c->conf, &setting, &why);
 
-    } else if (strcmp(c->conf.jwt_alg, "ES256") == 0) {
-        alg = STOA_ALG_ES256;
-
-    } else {
-        key = c->conf.jwt_secret;
+    if (keys == NULL) {
+        cmd_say(c, "JWT_ALG is %s, and %s is not usable: %s", c->conf.jwt_alg,
+                setting, why);
     }
 
-    keys = stoa_jwt_keys_create();
-
-    if (keys != NULL
-        && stoa_jwt_keys_add(keys, alg, stoa_str_z(c->conf.jwt_kid),
-                             stoa_str_z(key), true, &why)
-               == STOA_OK)
-    {
-        return keys;
-    }
-
-    cmd_say(c, "JWT_ALG is %s, and %s is not usable: %s", c->conf.jwt_alg,
-            alg == STOA_ALG_HS256 ? "JWT_SECRET" : "JWT_PRIVATE_KEY", why);
-
-    if (keys != NULL) {
-        stoa_jwt_keys_destroy(keys);
-    }
-
-    return NULL;
+    return keys;
 }
 
 

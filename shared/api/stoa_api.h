@@ -153,7 +153,7 @@ typedef enum {
     X(AUTH_CHECK) X(AUTH_REGISTER) X(AUTH_LOGIN) X(AUTH_REFRESH)              \
     X(AUTH_LOGOUT) X(AUTH_RESET) X(DEVICE_PAIR) X(DEVICE_LOGIN)               \
     X(TICKET_SVG) X(TICKET_CHANGE) X(EVENT_REGISTER) X(PAY_FORM) X(ERRORS)     \
-    X(OPENAPI)
+    X(OPENAPI) X(JWKS)
 /* clang-format on */
 #define STOA_FLOW_ENUM(name) STOA_FLOW_##name,
     STOA_FLOWS(STOA_FLOW_ENUM)

@@ -32,5 +32,20 @@ const stoa_endpoint_t stoa_api_system[] = {
         .summary = "This API as an OpenAPI 3.1 document.",
         .tag = "system",
     },
+    {
+        .id = "system.jwks",
+        .method = STOA_GET,
+        .path = "/.well-known/jwks.json",
+        .who = STOA_PUBLIC,
+        .of = STOA_OF_NONE,
+        .rate = STOA_RATE_READ,
+        .flow = STOA_FLOW_JWKS,
+        .body_kind = STOA_BODY_NONE,
+        .media = STOA_MEDIA_BARE,
+        .status = 200,
+        .summary = "The public keys that tokens are verified with, as a JWK "
+                   "Set (RFC 7517); empty when JWT_ALG is HS256.",
+        .tag = "system",
+    },
     { .id = NULL },
 };
