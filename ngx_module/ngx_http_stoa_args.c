@@ -203,6 +203,11 @@ ngx_http_stoa_arg(ngx_http_stoa_ctx_t *q, const stoa_arg_t *arg)
                  ? ngx_http_stoa_arg_uuid(q, &gate->claims.sub)
                  : none;
 
+    case STOA_ARG_DEVICE_EVENT:
+        return gate->authenticated && (gate->claims.roles & STOA_DEVICE)
+                 ? ngx_http_stoa_arg_uuid(q, &gate->claims.event)
+                 : none;
+
     case STOA_ARG_ROLES:
         return ngx_http_stoa_arg_roles(q);
 

@@ -33,6 +33,7 @@ ngx_http_stoa_cache_args(const stoa_bound_t *bound)
         case STOA_ARG_ACTOR:
         case STOA_ARG_SESSION:
         case STOA_ARG_DEVICE:
+        case STOA_ARG_DEVICE_EVENT:
         case STOA_ARG_ROLES:
             vary |= NGX_HTTP_STOA_VARY_ACTOR;
             break;

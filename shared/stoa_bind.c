@@ -46,6 +46,7 @@ static const struct {
     { "actor", STOA_ARG_ACTOR, "uuid" },
     { "session", STOA_ARG_SESSION, "uuid" },
     { "device", STOA_ARG_DEVICE, "uuid" },
+    { "device_event", STOA_ARG_DEVICE_EVENT, "uuid" },
     { "roles", STOA_ARG_ROLES, "text[]" },
     { "ip", STOA_ARG_IP, "text" },
     { "request_id", STOA_ARG_REQUEST_ID, "text" },

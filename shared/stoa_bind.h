@@ -3,13 +3,14 @@
  * numbered, cast parameters, once, at configuration.  An unknown name, or a
  * declared field that no $name uses (unless $body is bound), is an error.
  *
- * A $name is: $ctx (api.ctx), $actor, $session, $device (uuid), $roles
- * (text[]), $ip, $request_id, $lang (text), $new_id (uuid), $body (jsonb,
- * snake_case members), $raw (bytea), $if_match (int), $codes (jsonb: signed
- * ticket codes), $limit, $offset (int), $cursor (jsonb), $ord (int, batch
- * only), $h_<header> (text, allow-list: user_agent, stripe_signature,
- * accept_language), $hash (text, made by a flow), $provider (text: whose
- * secret signed a webhook), or a path, query or body field of the row.
+ * A $name is: $ctx (api.ctx), $actor, $session, $device, $device_event
+ * (uuid), $roles (text[]), $ip, $request_id, $lang (text), $new_id (uuid),
+ * $body (jsonb, snake_case members), $raw (bytea), $if_match (int), $codes
+ * (jsonb: signed ticket codes), $limit, $offset (int), $cursor (jsonb), $ord
+ * (int, batch only), $h_<header> (text, allow-list: user_agent,
+ * stripe_signature, accept_language), $hash (text, made by a flow), $provider
+ * (text: whose secret signed a webhook), or a path, query or body field of the
+ * row.
  *
  * .sql beginning with "api." is a call: "api.events_create($ctx, $body)"
  * becomes "select a.status, a.body, a.meta, a.etag, a.emit, a.wait from
@@ -48,6 +49,7 @@ typedef enum {
     STOA_ARG_ACTOR,
     STOA_ARG_SESSION,
     STOA_ARG_DEVICE,
+    STOA_ARG_DEVICE_EVENT, /* whose door the device is */
     STOA_ARG_ROLES,
     STOA_ARG_IP,
     STOA_ARG_REQUEST_ID,

@@ -171,7 +171,8 @@ const stoa_endpoint_t stoa_api_checkin[] = {
         .of = { "event", "event_id", "scan" },
         .rate = STOA_RATE_SCAN,
         .pool = STOA_POOL_WRITE,
-        .sql = "api.orders_validate($ord, $ctx, $code, $event_id, $device_id, "
+        .sql = "api.orders_validate($ord, $code, $actor, $roles, $device, "
+               "$device_event, $ip, $request_id, $event_id, $device_id, "
                "$nonce, $mode, $gate, $direction)",
         .body_kind = STOA_BODY_JSON,
         .body = stoa_validate_body,

@@ -309,7 +309,7 @@ race('I-4: payment and expiry in the same moment', null, async (db) => {
 });
 
 function scan(who, code, nonce = null, gate = null) {
-  return [`select row_to_json(a) from api.orders_validate(array[1],
+  return [`select row_to_json(a) from t.door(array[1],
     array[${CTX}], array[$2::text], array[null::uuid], array[null::text],
     array[$3::text], array[null::text], array[$4::text],
     array[null::text]) a`, [who, code, nonce, gate]];

@@ -10,10 +10,10 @@ const CTX = (actor, roles) => `row('${actor}'::uuid, '{${roles}}'::text[], `
 
 export const admitScript = (actor, event) => `
 select a.status from api.orders_validate(array[0],
-  array[${CTX(actor, 'admin,member')}],
   array[(select code from public.bench_codes
     where n = (select nextval('public.bench_seq')))],
-  array['${event}'::uuid], array[null::text], array[null::text],
+  array['${actor}'::uuid], array['{admin,member}'], null::uuid[],
+  null::uuid[], array['127.0.0.1'], array['bench'], array['${event}'::uuid], array[null::text], array[null::text],
   array[null::text], array[null::text], array[null::text]) a;
 `;
 

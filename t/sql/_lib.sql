@@ -157,12 +157,32 @@ returns uuid language sql as $$
     select min(t.id::text)::uuid from app.tickets t where t.order_id = $1
 $$;
 
+-- The door, with a context per scan.
+create function t.door(ords int[], ctxs api.ctx[], codes text[],
+    event_ids uuid[], device_ids text[], nonces text[], modes text[],
+    gates text[], directions text[])
+returns setof api.answers language sql as $$
+    select a.*
+    from (
+        select array_agg(c.actor order by i) as actors,
+            array_agg(c.roles::text order by i) as roles,
+            array_agg(c.device order by i) as devices,
+            array_agg(c.event order by i) as events,
+            array_agg(c.ip order by i) as ips,
+            array_agg(c.request_id order by i) as requests
+        from unnest(ctxs) with ordinality c (actor, roles, session, device,
+            ip, request_id, lang, reply_to, event, i)) x,
+        api.orders_validate(ords, codes, x.actors, x.roles, x.devices,
+            x.events, x.ips, x.requests, event_ids, device_ids, nonces,
+            modes, gates, directions) a
+$$;
+
 create function t.scan(ctx api.ctx, code text, nonce text default null,
     mode text default null, event uuid default null, gate text default null,
     direction text default null)
 returns api.answers language sql as $$
     select a.*
-    from api.orders_validate(array[1], array[ctx], array[code], array[event],
+    from t.door(array[1], array[ctx], array[code], array[event],
         array[null::text], array[nonce], array[mode], array[gate],
         array[direction]) a
 $$;

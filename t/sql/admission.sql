@@ -94,7 +94,7 @@ select results_eq($$
     select a.ord, coalesce(a.body->>'verdict', a.body->>'code')
     from v, lateral (select array_agg(t.code order by t.id) as c
         from app.tickets t where t.order_id = v.o and t.state = 'valid') c,
-        api.orders_validate(array[1, 2, 3, 4, 5],
+        t.door(array[1, 2, 3, 4, 5],
         array[t.ctx(scan), t.ctx(scan), t.ctx(scan), t.ctx(scan),
             t.ctx(scan)],
         array[k2, c.c[1], k2, c.c[1], c.c[2]],
@@ -122,7 +122,7 @@ from v, app.tickets t where t.order_id = v.o and t.state = 'valid';
 select results_eq($$
     select a.ord, a.body->>'verdict', a.body->>'gate'
     from v, (select array_agg(code order by n) as c from k3) c,
-        api.orders_validate(array[1, 2, 3, 4, 5, 6],
+        t.door(array[1, 2, 3, 4, 5, 6],
         array[t.ctx(scan), t.ctx(scan), t.ctx(scan), t.ctx(scan), t.ctx(scan),
             t.ctx(x)],
         array[c.c[1], c.c[1], c.c[2], c.c[2], 'NOPE', c.c[3]],
