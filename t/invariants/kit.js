@@ -73,10 +73,10 @@ async function renew(app) {
   app.renewed ??= now;
   if (now - app.renewed < 8 * 3600) return;
   for (const user of [app.org, ...app.people]) {
-    const { data } = await must(200, app.api('POST', '/api/v1/auth/login',
+    const grant = await must(200, app.api('POST', '/api/v1/auth/login',
       { body: { email: user.email, password: user.password } }));
 
-    user.token = data.accessToken;
+    user.token = grant.accessToken;
   }
   app.renewed = now;
 }
