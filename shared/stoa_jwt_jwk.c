@@ -1,8 +1,8 @@
 /*
  * JSON Web Keys (RFC 7517, RFC 7518 6, RFC 8037): a set of them read for
  * verification, and the public ones of a keys object printed.  Runs while
- * settings are read, and once per process for who asks for the set; never in
- * the path of a token.
+ * settings are read, and for who asks for the set; never in the path of a
+ * token.
  */
 
 #include "stoa_jwt.h"
