@@ -6,6 +6,9 @@
 
 #include "ngx_http_stoa.h"
 
+static ngx_int_t    ngx_http_stoa_array(stoa_mem_t *mem, const stoa_arg_t *arg,
+                                        ngx_http_stoa_ctx_t **qs, ngx_uint_t n,
+                                        stoa_buf_t *b);
 static stoa_value_t ngx_http_stoa_arg(ngx_http_stoa_ctx_t *q,
                                       const stoa_arg_t    *arg);
 static stoa_value_t ngx_http_stoa_arg_text(ngx_http_stoa_ctx_t *q,
@@ -26,7 +29,7 @@ ngx_http_stoa_sql_values(stoa_mem_t *mem, const stoa_bound_t *bound,
 {
     int              *l;
     char            **v;
-    ngx_uint_t        i, k, some;
+    ngx_uint_t        i;
     stoa_buf_t        b;
     stoa_value_t      one;
     const stoa_arg_t *arg;
@@ -56,53 +59,83 @@ ngx_http_stoa_sql_values(stoa_mem_t *mem, const stoa_bound_t *bound,
             continue;
         }
 
-        stoa_buf_init(&b, mem, 32 + 48 * n, (size_t) 1 << 30);
-        stoa_buf_char(&b, '{');
-        some = arg->kind == STOA_ARG_ORD;
+        switch (ngx_http_stoa_array(mem, arg, qs, n, &b)) {
 
-        for (k = 0; k < n; k++) {
+        case NGX_OK:
+            v[i] = (char *) b.data;
+            l[i] = (int) b.len;
+            break;
 
-            if (k != 0) {
-                stoa_buf_char(&b, ',');
-            }
-
-            if (arg->kind == STOA_ARG_ORD) {
-                stoa_buf_int(&b, (int64_t) k + 1);
-                continue;
-            }
-
-            one = ngx_http_stoa_arg(qs[k], arg);
-
-            if (one.data == NULL) {
-                stoa_buf_z(&b, "NULL");
-
-            } else {
-                ngx_http_stoa_quote(&b, one);
-                some = 1;
-            }
-        }
-
-        if (!some) { /* unnest() makes nulls of it, too, at less cost */
+        case NGX_DECLINED:
             v[i] = NULL;
             l[i] = 0;
-            continue;
-        }
+            break;
 
-        stoa_buf_char(&b, '}');
-        stoa_buf_nul(&b);
-
-        if (b.failed) {
+        default:
             return NGX_ERROR;
         }
-
-        v[i] = (char *) b.data;
-        l[i] = (int) b.len;
     }
 
     *values = (const char *const *) v;
     *lens = l;
 
     return NGX_OK;
+}
+
+/* NGX_DECLINED: nulls only, for which a null array stands at less cost. */
+static ngx_int_t
+ngx_http_stoa_array(stoa_mem_t *mem, const stoa_arg_t *arg,
+                    ngx_http_stoa_ctx_t **qs, ngx_uint_t n, stoa_buf_t *b)
+{
+    ngx_uint_t   k, some;
+    stoa_value_t one;
+
+    stoa_buf_init(b, mem, 32 + 48 * n, (size_t) 1 << 30);
+    some = 0;
+
+    if (arg->elem != STOA_PG_ELEM_NONE) {
+        stoa_pg_array_begin(b, arg->elem, (uint32_t) n);
+    }
+
+    for (k = 0; k < n; k++) {
+
+        if (arg->kind == STOA_ARG_ORD) {
+            stoa_pg_array_int4(b, (int32_t) k + 1);
+            some = 1;
+            continue;
+        }
+
+        one = ngx_http_stoa_arg(qs[k], arg);
+        some |= one.data != NULL;
+
+        if (arg->elem != STOA_PG_ELEM_NONE) {
+            if (!stoa_pg_array_put(b, arg->elem, one)) {
+                return NGX_ERROR;
+            }
+
+            continue;
+        }
+
+        stoa_buf_char(b, k == 0 ? '{' : ',');
+
+        if (one.data == NULL) {
+            stoa_buf_z(b, "NULL");
+
+        } else {
+            ngx_http_stoa_quote(b, one);
+        }
+    }
+
+    if (!some) {
+        return NGX_DECLINED;
+    }
+
+    if (arg->elem == STOA_PG_ELEM_NONE) {
+        stoa_buf_char(b, '}');
+        stoa_buf_nul(b);
+    }
+
+    return b->failed ? NGX_ERROR : NGX_OK;
 }
 
 /* api.ctx: (actor,roles,session,device,ip,request_id,lang,reply_to,event) */

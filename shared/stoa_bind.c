@@ -350,10 +350,19 @@ stoa_bind_name(stoa_bind_t *bind, stoa_buf_t *out, stoa_str_t name)
     stoa_arg_t    arg = { .name = NULL };
     const char   *type = "text";
     unsigned      i;
-    bool          idem;
+    bool          single;
 
     if (!stoa_bind_resolve(bind, name, &arg, &type)) {
         return false;
+    }
+
+    single = bind->form == STOA_BIND_SINGLE || arg.kind == STOA_ARG_IDEM_SCOPE
+          || arg.kind == STOA_ARG_IDEM_KEY || arg.kind == STOA_ARG_IDEM_PRINT;
+
+    if (!single) {
+        /* requests differ in how many roles they have: literals */
+        type = arg.kind == STOA_ARG_ROLES ? "text" : type;
+        arg.elem = stoa_pg_elem(type);
     }
 
     for (i = 0; i < bound->nargs; i++) {
@@ -371,17 +380,8 @@ stoa_bind_name(stoa_bind_t *bind, stoa_buf_t *out, stoa_str_t name)
         bound->args[bound->nargs++] = arg;
     }
 
-    idem = arg.kind == STOA_ARG_IDEM_SCOPE || arg.kind == STOA_ARG_IDEM_KEY
-        || arg.kind == STOA_ARG_IDEM_PRINT;
-
-    if (bind->form == STOA_BIND_SINGLE || idem) {
-        stoa_buf_printf(out, "$%u::%s", i + 1, type);
-
-    } else {
-        /* requests differ in how many roles they have: literals */
-        stoa_buf_printf(out, "$%u::%s[]", i + 1,
-                        arg.kind == STOA_ARG_ROLES ? "text" : type);
-    }
+    bound->formats[i] = arg.elem != STOA_PG_ELEM_NONE;
+    stoa_buf_printf(out, single ? "$%u::%s" : "$%u::%s[]", i + 1, type);
 
     return true;
 }
@@ -504,6 +504,9 @@ stoa_bind_end(stoa_bind_t *bind, stoa_buf_t *out)
 
     bind->bound->stmt.sql = (const char *) out->data;
     bind->bound->stmt.nparams = bind->bound->nargs;
+    bind->bound->stmt.formats = bind->form == STOA_BIND_ARRAY
+                                  ? bind->bound->formats
+                                  : NULL;
     bind->bound->stmt.write = bind->ep->method != STOA_GET
                            || bind->ep->pool == STOA_POOL_WRITE;
 
@@ -596,8 +599,9 @@ stoa_bind_keyed(stoa_bind_t *bind, stoa_bound_t *bound)
                           "select b.state, b.status, b.body, b.meta, b.etag, "
                           "b.at from api.idem_begin($idem_scope, $idem_key, "
                           "$idem_print) b), "
-                          "a as materialized (select c.status, c.body, "
-                          "c.meta, c.etag, c.emit, c.wait from i cross join "
+                          "a as materialized (select c.status, "
+                          "c.body::json as body, c.meta, c.etag, c.emit, "
+                          "c.wait from i cross join "
                           "lateral (select " STOA_BIND_COLUMNS " from ")
         || !stoa_bind_expand(bind, &out, ep->sql)
         || !stoa_bind_expand(bind, &out,

@@ -19,6 +19,8 @@
  * with body).  With .batch every parameter is an array of its type, $ord
  * int[] is bound first and the function also returns ord; $roles is then one
  * array literal, a text, per request; an array of nulls only is null itself.
+ * Arrays of int, text and uuid are sent in binary form (stoa_pg_array.h): the
+ * statement's .formats says which.
  *
  * Casts: INT fields whose bounds fit are int, else bigint; TIME timestamptz,
  * UUID uuid, BOOL bool, LIST and OBJECT jsonb, all else text; $raw is bytea
@@ -42,6 +44,7 @@
 #define STOA_BIND_H_INCLUDED
 
 #include "stoa_pg.h"
+#include "stoa_pg_array.h"
 #include "api/stoa_api.h"
 
 typedef enum {
@@ -81,12 +84,14 @@ typedef struct {
     const char         *name;
     const stoa_field_t *field;
     uint8_t             index;
+    stoa_pg_elem_e      elem; /* of a binary array; else NONE */
 } stoa_arg_t;
 
 typedef struct {
     stoa_pg_stmt_t stmt; /* .slot and .timeout_ms are filled by the caller */
     uint16_t       nargs;
     stoa_arg_t     args[STOA_MAX_ARGS];
+    int            formats[STOA_MAX_ARGS]; /* stmt.formats of a batch */
 } stoa_bound_t;
 
 /* The statements of one row. */

@@ -452,10 +452,10 @@ stoa_pg_conn_send(stoa_pg_conn_t *conn, stoa_pg_op_t *op)
 
     if (stmt->no_prepare) {
         rc = PQsendQueryParams(conn->pg, stmt->sql, stmt->nparams, NULL,
-                               op->values, NULL, NULL, 0);
+                               op->values, op->lens, stmt->formats, 0);
     } else {
         rc = PQsendQueryPrepared(conn->pg, stmt->name, stmt->nparams,
-                                 op->values, NULL, NULL, 0);
+                                 op->values, op->lens, stmt->formats, 0);
     }
 
     if (rc != 1) {

@@ -28,6 +28,7 @@ typedef struct {
     bool        no_prepare; /* simple scripts: sent unprepared */
     uint32_t    timeout_ms; /* 0: the pool's statement_timeout */
     uint32_t    slot;       /* 0..nslots-1 of the pool: its "prepared" bit */
+    const int  *formats;    /* of each value: 0 text, 1 binary; NULL: text */
 } stoa_pg_stmt_t;
 
 typedef struct {
@@ -84,10 +85,10 @@ bool stoa_pg_pool_ready(const stoa_pg_pool_t *pool); /* one connection is up */
 typedef void (*stoa_pg_done_pt)(stoa_pg_op_t *op, stoa_err_e err, void *data);
 
 /*
- * values[i] (text format, NULL is null; lens[i] bytes, each also followed by
- * a NUL) must stay valid until done() or stoa_pg_cancel(); the two arrays
- * themselves are copied or not needed, lens may be NULL.  stmt must live as
- * long as the pool.  deadline_ms: 0 is the statement's timeout_ms, or the
+ * values[i] (NULL is null; text is followed by a NUL, binary has lens[i]
+ * bytes) must stay valid until done() or stoa_pg_cancel(); the two arrays
+ * themselves are copied, lens may be NULL when all is text.  stmt must live
+ * as long as the pool.  deadline_ms: 0 is the statement's timeout_ms, or the
  * pool's statement_timeout, + queue_timeout.  On failure returns NULL and
  * sets *err (POOL_SATURATED, DATABASE_UNAVAILABLE, NO_MEMORY); then done()
  * is not called.  done() may submit and cancel.

@@ -87,6 +87,7 @@ struct stoa_pg_op_s {
     bool                  resent;     /* after a lost connection */
     bool                  reprepared; /* after 26000, 0A000 */
     const char           *values[STOA_PG_PARAMS_MAX];
+    int                   lens[STOA_PG_PARAMS_MAX]; /* with stmt->formats */
 };
 
 typedef enum {

@@ -628,8 +628,6 @@ stoa_pg_submit(stoa_pg_pool_t *pool, const stoa_pg_stmt_t *stmt,
     uint32_t      admitted, timeout;
     stoa_pg_op_t *op;
 
-    (void) lens; /* text ends with its NUL */
-
     if (pool->draining || pool->destroying
         || (pool->ready == 0 && !pool->starting)) {
         *err = STOA_E_DATABASE_UNAVAILABLE;
@@ -674,6 +672,10 @@ stoa_pg_submit(stoa_pg_pool_t *pool, const stoa_pg_stmt_t *stmt,
 
     if (stmt->nparams != 0) {
         memcpy(op->values, values, stmt->nparams * sizeof(char *));
+    }
+
+    if (stmt->formats != NULL) {
+        memcpy(op->lens, lens, stmt->nparams * sizeof(int));
     }
 
     timeout = stmt->timeout_ms != 0 ? stmt->timeout_ms

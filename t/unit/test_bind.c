@@ -153,6 +153,17 @@ bind_texts(void **state)
     assert_int_equal(row.keyed->args[0].kind, STOA_ARG_IDEM_SCOPE);
     assert_int_equal(row.keyed->args[3].kind, STOA_ARG_ORD);
 
+    /* arrays of int, text and uuid are binary, those of others are not */
+    assert_ptr_equal(row.plain->stmt.formats, row.plain->formats);
+    assert_memory_equal(row.plain->formats, ((int[]){ 1, 0, 1, 1, 0 }),
+                        5 * sizeof(int));
+    assert_memory_equal(row.keyed->formats, ((int[]){ 0, 0, 0, 1, 0, 1, 1, 0 }),
+                        8 * sizeof(int));
+    assert_int_equal(row.plain->args[0].elem, STOA_PG_ELEM_INT4);
+    assert_int_equal(row.plain->args[1].elem, STOA_PG_ELEM_NONE);
+    assert_int_equal(row.plain->args[2].elem, STOA_PG_ELEM_UUID);
+    assert_int_equal(row.plain->args[3].elem, STOA_PG_ELEM_TEXT);
+
     row = bind_good(
         (stoa_endpoint_t){ .method = STOA_GET, .flow = STOA_FLOW_ERRORS });
     assert_null(row.plain);

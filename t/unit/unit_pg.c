@@ -162,13 +162,21 @@ stoa_pg_op_t *
 pg_submit(pg_env_t *env, pg_rec_t *rec, const stoa_pg_stmt_t *stmt,
           const char *const *values, uint32_t deadline_ms)
 {
+    return pg_submit_lens(env, rec, stmt, values, NULL, deadline_ms);
+}
+
+
+stoa_pg_op_t *
+pg_submit_lens(pg_env_t *env, pg_rec_t *rec, const stoa_pg_stmt_t *stmt,
+               const char *const *values, const int *lens, uint32_t deadline_ms)
+{
     stoa_err_e    err = STOA_OK;
     stoa_pg_op_t *op;
 
     memset(rec, 0, sizeof(pg_rec_t));
     rec->env = env;
 
-    op = stoa_pg_submit(env->pool, stmt, values, NULL, deadline_ms, pg_on_done,
+    op = stoa_pg_submit(env->pool, stmt, values, lens, deadline_ms, pg_on_done,
                         rec, &err);
     if (op == NULL) {
         rec->err = err;

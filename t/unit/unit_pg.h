@@ -60,6 +60,10 @@ void          pg_wait_ready(pg_env_t *env, uint32_t n);
 stoa_pg_op_t *pg_submit(pg_env_t *env, pg_rec_t *rec,
                         const stoa_pg_stmt_t *stmt, const char *const *values,
                         uint32_t deadline_ms);
+stoa_pg_op_t *pg_submit_lens(pg_env_t *env, pg_rec_t *rec,
+                             const stoa_pg_stmt_t *stmt,
+                             const char *const *values, const int *lens,
+                             uint32_t deadline_ms);
 stoa_pg_op_t *pg_submit1(pg_env_t *env, pg_rec_t *rec,
                          const stoa_pg_stmt_t *stmt, const char *v);
 void          pg_run_sql(const char *sql);
