@@ -72,6 +72,17 @@ create type api.answers as (
     wait   bigint
 );
 
+-- the same, of a function that prints its JSON itself and vouches for it
+create type api.answers_text as (
+    ord    int,
+    status int,
+    body   text,
+    meta   json,
+    etag   text,
+    emit   json,
+    wait   bigint
+);
+
 create type api.grant as (
     status             int,
     body               json,

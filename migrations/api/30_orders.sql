@@ -219,14 +219,14 @@ begin
         version = o.version + 1
     where o.id = v_old.id;
 
-    -- tickets follow, in key order (admission locks them the same way)
+    -- tickets follow, by code (admission locks them the same way)
     if target in ('cancelled', 'expired', 'refunded')
         or target = 'paid' and v_old.status <> 'partially_refunded'
     then
         perform t.id
         from app.tickets t
         where t.order_id = v_old.id
-        order by t.id
+        order by t.code
         for no key update;
 
         with moved as (
@@ -616,7 +616,7 @@ begin
     perform t.id
     from app.tickets t
     where t.order_id = any (ids)
-    order by t.id
+    order by t.code
     for no key update;
 
     update app.tickets t
@@ -680,7 +680,7 @@ begin
         perform t.id
         from app.tickets t
         where t.order_id = v_order.id
-        order by t.id
+        order by t.code
         for no key update;
     end if;
 

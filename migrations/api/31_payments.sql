@@ -467,7 +467,7 @@ begin
     perform t.id
     from app.tickets t
     where t.id = any (ids)
-    order by t.id
+    order by t.code
     for no key update;
 
     update app.order_items i

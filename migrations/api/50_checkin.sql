@@ -24,23 +24,30 @@ as $$
         then device_id || E'\x1f' || nonce else nonce end
 $$;
 
--- What a scan is told.  concat(), not json_build_object(), which looks the
--- type of each argument up at each call.
-create or replace function app.scan_body(verdict text, reason text, at text,
-    gate text, state text, ticket uuid, type uuid, type_name text,
-    holder_name text, order_id uuid, event uuid)
-returns json
+-- What a scan is told, in two parts: the first is the same for all that are
+-- admitted at once.  concat(), not json_build_object(), which looks the type
+-- of each argument up at each call; text, as a cast to json reads it again.
+create or replace function app.scan_head(verdict text, reason text, at text)
+returns text
 language sql stable
 as $$
     select concat('{"verdict":"', verdict,
         '","reason":', coalesce('"' || reason || '"', 'null'),
-        ',"admittedAt":', coalesce('"' || at || '"', 'null'),
-        ',"gate":', coalesce(to_json(gate)::text, 'null'),
+        ',"admittedAt":', coalesce('"' || at || '"', 'null'), ',"gate":')
+$$;
+
+create or replace function app.scan_body(head text, gate text, state text,
+    ticket text, type uuid, type_name text, holder_name text, order_id uuid,
+    event uuid)
+returns text
+language sql stable
+as $$
+    select concat(head, coalesce(to_json(gate)::text, 'null'),
         ',"ticket":{"id":"', ticket, '","state":"', state,
         '","ticketTypeId":"', type,
         '","ticketTypeName":', to_json(type_name),
         ',"holderName":', to_json(holder_name),
-        ',"orderId":"', order_id, '","eventId":"', event, '"}}')::json
+        ',"orderId":"', order_id, '","eventId":"', event, '"}}')
 $$;
 
 -- One scan per ord.  Verdicts, validity first and duplicates second: unknown,
@@ -54,15 +61,16 @@ $$;
 -- per turn, so that the second sees what the first did.  Who scans stands in
 -- arrays of its own: reading api.ctx from its text took a tenth of the time.
 --
--- Locks: nonces, then tickets by id.  Who has rows of the first statement does
--- not wait for others: the batch fails (55P03), and the edge runs each of its
--- scans alone.  A plan is made once per connection, and on small tables too it
--- is the one for large tables.
+-- Locks: nonces, then tickets by code, whose first characters are unique and
+-- never change; all who lock several tickets do so by code.  Who has rows of
+-- the first statement does not wait for others: the batch fails (55P03), and
+-- the edge runs each of its scans alone.  A plan is made once per connection,
+-- and on small tables too it is the one for large tables.
 create or replace function api.orders_validate(ords int[], codes text[],
     actors uuid[], roles text[], devices uuid[], device_events uuid[],
     ips text[], request_ids text[], event_ids uuid[], device_ids text[],
     nonces text[], modes text[], gates text[], directions text[])
-returns setof api.answers
+returns setof api.answers_text
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -78,7 +86,8 @@ declare
     v_nonce text[] := nonces;
     v_copy boolean[];            -- null: no nonce stands here twice
     v_done int[];                -- admitted by the first statement
-    v_bodies json[];
+    v_head constant text := app.scan_head('admitted', null, v_at);
+    v_bodies text[];
     v_ids uuid[];
     v_nonces boolean := cardinality(array_remove(nonces, null)) > 0;
     v_turn int[];                -- 0: done
@@ -117,8 +126,7 @@ begin
 
     perform app.pause('orders_validate');
 
-    -- The part of the code that carries its id finds the ticket; translated,
-    -- base32 sorts as the id does.
+    -- The part of the code that carries its id finds the ticket.
     with admitted as (
         update app.tickets t
         set state = 'admitted',
@@ -128,23 +136,23 @@ begin
             updated_at = v_now,
             version = t.version + 1
         from (
-            select u.*, coalesce(u.device, u.actor) as scanner,
-                upper(u.code collate "C") as upper_code
-            from unnest(codes, event_ids, v_nonce, modes, gates,
-                directions, actors, roles, devices, device_events, ips,
-                request_ids) with ordinality
-                u (code, event_id, nonce, mode, gate, direction, actor,
-                    roles, device, event, ip, request_id, i)
-            where u.mode is distinct from 'lookup'
-                and u.direction is distinct from 'exit'
+            select u.i, upper(codes[u.i] collate "C") as code,
+                event_ids[u.i] as event_id, v_nonce[u.i] as nonce,
+                gates[u.i] as gate, actors[u.i] as actor,
+                roles[u.i] as roles, devices[u.i] as device,
+                coalesce(devices[u.i], actors[u.i]) as scanner,
+                device_events[u.i] as event, ips[u.i] as ip,
+                request_ids[u.i] as request_id
+            from generate_subscripts(ords, 1) u (i)
+            where modes[u.i] is distinct from 'lookup'
+                and directions[u.i] is distinct from 'exit'
                 and (v_copy is null or not v_copy[u.i])
-            order by translate(upper(left(u.code, 28) collate "C"),
-                '234567', 'abcdef'), u.i) u
+            order by 2, 1) u
         left join app.scanner_devices d on d.id = u.device
         cross join app.ticket_types y
         cross join app.events e
-        where left(t.code, 28) = left(u.upper_code, 28)
-            and t.code = u.upper_code
+        where left(t.code, 28) = left(u.code, 28)
+            and t.code = u.code
             and t.state = 'valid'
             and t.event_id = coalesce(u.event, u.event_id, t.event_id)
             and y.id = t.ticket_type_id
@@ -167,8 +175,8 @@ begin
                 select from app.scan_events r
                 where r.scanner = u.scanner and r.nonce = u.nonce))
         returning u.i, u.actor, u.device, u.scanner, u.nonce, u.ip,
-            u.request_id, t.id, t.event_id, t.ticket_type_id,
-            t.holder_name, t.order_id, t.generation,
+            u.request_id, t.id, t.id::text as id_text, t.event_id,
+            t.ticket_type_id, t.holder_name, t.order_id, t.generation,
             t.admitted_gate as gate, y.name as type_name),
     scanned as (
         insert into app.scan_events (event_id, ticket_id, scanner, nonce,
@@ -181,14 +189,14 @@ begin
         insert into app.audit_log (at, actor, device, action, resource,
             resource_id, changes, ip, request_id, digest)
         select v_now, a.actor, a.device, 'ticket.scan', 'ticket',
-            a.id::text, '{"verdict": "admitted"}'::jsonb, a.ip,
+            a.id_text, '{"verdict": "admitted"}'::jsonb, a.ip,
             a.request_id, app.audit_digest(v_now, a.actor, a.device,
-                'ticket.scan', 'ticket', a.id::text,
+                'ticket.scan', 'ticket', a.id_text,
                 '{"verdict": "admitted"}'::jsonb, a.ip, a.request_id)
         from admitted a)
-    select array_agg(ords[a.i]), array_agg(app.scan_body('admitted', null,
-        v_at, a.gate, 'admitted', a.id, a.ticket_type_id, a.type_name,
-        a.holder_name, a.order_id, a.event_id))
+    select array_agg(ords[a.i]), array_agg(app.scan_body(v_head, a.gate,
+        'admitted', a.id_text, a.ticket_type_id, a.type_name, a.holder_name,
+        a.order_id, a.event_id))
     into v_done, v_bodies
     from admitted a;
 
@@ -212,13 +220,13 @@ begin
         perform
         from app.tickets t
         where t.id = any (v_ids)
-        order by t.id
+        order by t.code
         for no key update;
     else
         perform
         from app.tickets t
         where t.id = any (v_ids)
-        order by t.id
+        order by t.code
         for no key update nowait;
     end if;
 
@@ -384,18 +392,18 @@ begin
         select v.ord,
             case when v.allowed and v.reused is not true then 200 else 0 end,
             case
-                when not v.allowed then '{"code":"FORBIDDEN"}'::json
-                when v.reused then '{"code":"NONCE_REUSED"}'::json
+                when not v.allowed then '{"code":"FORBIDDEN"}'
+                when v.reused then '{"code":"NONCE_REUSED"}'
                 when v.verdict in ('unknown', 'wrong_event') then
-                    json_build_object('verdict', v.verdict)
-                else app.scan_body(v.verdict, v.reason, case
+                    '{"verdict":"' || v.verdict || '"}'
+                else app.scan_body(app.scan_head(v.verdict, v.reason, case
                         when v.told is null and v.verdict = 'admitted'
-                            then v_at else app.ts(v.shown_at) end,
+                            then v_at else app.ts(v.shown_at) end),
                     v.shown_gate, case when v.stores
                             and v.verdict in ('admitted', 'exited')
                         then v.verdict else v.state end,
-                    v.t_id, v.ticket_type_id, v.type_name, v.holder_name,
-                    v.order_id, v.t_event)
+                    v.t_id::text, v.ticket_type_id, v.type_name,
+                    v.holder_name, v.order_id, v.t_event)
             end,
             null::json, null::text, null::json, null::bigint
         from v;

@@ -320,7 +320,7 @@ begin
         where t.event_id = v_event and left(t.code, 28) in (
             select left(upper(i->>'code'), 28)
             from jsonb_array_elements(items) i)
-        order by t.id
+        order by t.code
         for no key update) t;
 
     perform app.pause('checkin_batch');

@@ -776,11 +776,11 @@ begin
         limit 50
         for no key update) x;
 
-    -- tickets of all of them at once: the door locks by id, too
+    -- tickets of all of them at once: the door locks by code, too
     perform t.id
     from app.tickets t
     where t.order_id = any (v_ids)
-    order by t.id
+    order by t.code
     for no key update;
 
     for v_order in

@@ -162,7 +162,7 @@ create function t.door(ords int[], ctxs api.ctx[], codes text[],
     event_ids uuid[], device_ids text[], nonces text[], modes text[],
     gates text[], directions text[])
 returns setof api.answers language sql as $$
-    select a.*
+    select a.ord, a.status, a.body::json, a.meta, a.etag, a.emit, a.wait
     from (
         select array_agg(c.actor order by i) as actors,
             array_agg(c.roles::text order by i) as roles,

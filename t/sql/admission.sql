@@ -112,7 +112,7 @@ rollback to copies;
 savepoint almost;
 select is(string_agg((t.scan(t.ctx(scan), left(k, 156) || case right(k, 1)
     when 'A' then 'B' else 'A' end, 'w-1')).body::text, ' '),
-    '{"verdict" : "unknown"} {"verdict" : "unknown"}', 'is unknown twice')
+    '{"verdict":"unknown"} {"verdict":"unknown"}', 'is unknown twice')
 from v, generate_series(1, 2);
 rollback to almost;
 
