@@ -99,6 +99,23 @@ stoa_buf_put(stoa_buf_t *b, const void *data, size_t len)
 
 
 void
+stoa_buf_base64url(stoa_buf_t *b, const void *data, size_t len)
+{
+    unsigned char *p;
+
+    if (len == 0) {
+        return;
+    }
+
+    p = stoa_buf_room(b, stoa_base64url_len(len));
+
+    if (p != NULL) {
+        b->len += stoa_base64url_encode(p, data, len);
+    }
+}
+
+
+void
 stoa_buf_str(stoa_buf_t *b, stoa_str_t s)
 {
     stoa_buf_put(b, s.data, s.len);

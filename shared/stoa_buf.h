@@ -26,6 +26,7 @@ void stoa_buf_z(stoa_buf_t *b, const char *z);
 void stoa_buf_char(stoa_buf_t *b, char c);
 void stoa_buf_int(stoa_buf_t *b, int64_t n);
 void stoa_buf_uuid(stoa_buf_t *b, const stoa_uuid_t *u);
+void stoa_buf_base64url(stoa_buf_t *b, const void *data, size_t len);
 void stoa_buf_printf(stoa_buf_t *b, const char *fmt, ...) STOA_PRINTF(2, 3);
 
 /* Adds a NUL that is not counted in .len. */

@@ -290,12 +290,8 @@ static void
 stoa_jwk_put(stoa_buf_t *b, const char *name, const unsigned char *data,
              size_t len)
 {
-    size_t        n;
-    unsigned char text[stoa_base64url_len(STOA_JWK_BYTES)];
-
-    n = stoa_base64url_encode(text, data, len);
     stoa_buf_printf(b, ",\"%s\":\"", name);
-    stoa_buf_put(b, text, n);
+    stoa_buf_base64url(b, data, len);
     stoa_buf_char(b, '"');
 }
 

@@ -55,22 +55,6 @@ stoa_jwt_claims(stoa_buf_t *b, const stoa_jwt_rules_t *rules,
 }
 
 
-static void
-stoa_jwt_put_encoded(stoa_buf_t *b, const void *data, size_t len)
-{
-    size_t        n;
-    unsigned char text[stoa_base64url_len(STOA_JWT_MAX)];
-
-    if (len > STOA_JWT_MAX) {
-        b->failed = true;
-        return;
-    }
-
-    n = stoa_base64url_encode(text, data, len);
-    stoa_buf_put(b, text, n);
-}
-
-
 stoa_err_e
 stoa_jwt_sign(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
               const stoa_claims_t *claims, stoa_buf_t *out)
@@ -86,12 +70,12 @@ stoa_jwt_sign(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
         return STOA_E_INTERNAL;
     }
 
-    stoa_jwt_put_encoded(out, part.data, part.len);
+    stoa_buf_base64url(out, part.data, part.len);
     stoa_buf_char(out, '.');
 
     part.len = 0;
     stoa_jwt_claims(&part, rules, claims);
-    stoa_jwt_put_encoded(out, part.data, part.len);
+    stoa_buf_base64url(out, part.data, part.len);
 
     if (part.failed || out->failed) {
         return STOA_E_NO_MEMORY;
@@ -106,7 +90,7 @@ stoa_jwt_sign(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
     }
 
     stoa_buf_char(out, '.');
-    stoa_jwt_put_encoded(out, signature, len);
+    stoa_buf_base64url(out, signature, len);
 
     return out->failed ? STOA_E_NO_MEMORY : STOA_OK;
 }

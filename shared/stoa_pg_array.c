@@ -1,4 +1,7 @@
-/* Arrays in PostgreSQL's binary form: src/backend/utils/adt/arrayfuncs.c. */
+/*
+ * Arrays in the binary form of PostgreSQL's array_recv(),
+ * src/backend/utils/adt/arrayfuncs.c.
+ */
 
 #include "stoa_pg_array.h"
 #include "stoa_str.h"

@@ -16,8 +16,7 @@ bool
 stoa_refresh_make(stoa_str_t secret, const stoa_uuid_t *sid, uint64_t counter,
                   stoa_buf_t *out)
 {
-    unsigned char bytes[STOA_REFRESH_SIGNED + 32], text[STOA_REFRESH_LEN];
-    size_t        n;
+    unsigned char bytes[STOA_REFRESH_SIGNED + 32];
     unsigned      i;
 
     bytes[0] = STOA_REFRESH_VERSION;
@@ -33,8 +32,7 @@ stoa_refresh_make(stoa_str_t secret, const stoa_uuid_t *sid, uint64_t counter,
         return false;
     }
 
-    n = stoa_base64url_encode(text, bytes, STOA_REFRESH_BYTES);
-    stoa_buf_put(out, text, n);
+    stoa_buf_base64url(out, bytes, STOA_REFRESH_BYTES);
 
     return !out->failed;
 }
