@@ -93,7 +93,8 @@ create type api.grant as (
     counter            bigint,
     refresh_expires_at timestamptz,
     refresh            text,
-    emit               json
+    emit               json,
+    max_age            int  -- seconds of its cookie; null: the browser's own
 );
 
 create type api.idem as (

@@ -514,7 +514,8 @@ typedef struct {
 extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
     ngx_http_stoa_flow_auth_register[], ngx_http_stoa_flow_auth_login[],
     ngx_http_stoa_flow_auth_refresh[], ngx_http_stoa_flow_auth_logout[],
-    ngx_http_stoa_flow_auth_reset[], ngx_http_stoa_flow_device_pair[],
+    ngx_http_stoa_flow_auth_reset[], ngx_http_stoa_flow_session_end[],
+    ngx_http_stoa_flow_device_pair[],
     ngx_http_stoa_flow_device_login[], ngx_http_stoa_flow_ticket_svg[],
     ngx_http_stoa_flow_ticket_change[], ngx_http_stoa_flow_event_register[],
     ngx_http_stoa_flow_pay_form[], ngx_http_stoa_flow_errors[],
@@ -546,6 +547,17 @@ stoa_value_t       ngx_http_stoa_flow_column(ngx_http_stoa_ctx_t *q,
                                              const char          *name);
 /* Rests until q->resume(); what hash and the like return into a flow. */
 ngx_int_t ngx_http_stoa_flow_resume(ngx_http_stoa_ctx_t *q, stoa_err_e err);
+
+/* cookie: the refresh token as one, where the setting wants it. */
+ngx_uint_t ngx_http_stoa_cookie_on(ngx_http_request_t *r);
+/* Its value, empty when it did not come; NGX_DECLINED: two that differ. */
+ngx_int_t  ngx_http_stoa_cookie_read(ngx_http_request_t *r, stoa_str_t *value);
+/* Whether the request shows that a page of ours, or an allowed one, sent it. */
+ngx_uint_t ngx_http_stoa_cookie_trusted(ngx_http_request_t *r);
+/* max_age empty: until the browser is closed. */
+ngx_int_t  ngx_http_stoa_cookie_set(ngx_http_stoa_ctx_t *q, stoa_str_t value,
+                                    stoa_str_t max_age);
+ngx_int_t  ngx_http_stoa_cookie_clear(ngx_http_stoa_ctx_t *q);
 
 /* tickets: $codes for orders.create. */
 stoa_err_e ngx_http_stoa_codes(ngx_http_stoa_ctx_t *q);

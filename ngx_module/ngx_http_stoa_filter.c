@@ -457,6 +457,16 @@ ngx_http_stoa_cors(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf)
         return NGX_ERROR;
     }
 
+    /* a page of the list may use the cookie; where rows are served only */
+
+    if (lcf->api == 1 && ngx_http_stoa_cookie_on(r)
+        && ngx_http_stoa_header(r, "Access-Control-Allow-Credentials",
+                                (stoa_str_t) stoa_string("true"))
+               != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
     return ngx_http_stoa_header(
         r, "Access-Control-Expose-Headers",
         (stoa_str_t) stoa_string(

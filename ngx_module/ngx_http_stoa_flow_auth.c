@@ -1,6 +1,6 @@
 /*
  * Flows of accounts and sessions: register, login, refresh, logout, reset,
- * and who am I.  Passwords are hashed in threads (ngx_http_stoa_hash.c);
+ * the end of one session, and who am I.  Passwords are hashed in threads (ngx_http_stoa_hash.c);
  * tokens are made here from what the statement granted, so no secret ever
  * sits in the database or in a queue.
  *
@@ -109,7 +109,7 @@ ngx_http_stoa_user_agent(ngx_http_stoa_ctx_t *q)
 
 /* The access token and, with sid, the refresh token of a grant. */
 static stoa_err_e
-ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
+ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b, stoa_buf_t *refresh)
 {
     int64_t                    n;
     stoa_err_e                 err;
@@ -145,13 +145,16 @@ ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
     stoa_buf_str(b, stoa_buf_view(&token));
     stoa_buf_z(b, "\",\"refreshToken\":\"");
 
+    stoa_buf_init(refresh, &q->mem, STOA_REFRESH_LEN, STOA_REFRESH_LEN);
+
     if (!stoa_str_int(ngx_http_stoa_flow_column(q, "counter"), 0, INT64_MAX, &n)
         || !stoa_refresh_make(mcf->refresh_secret, &claims.sid, (uint64_t) n,
-                              b))
+                              refresh))
     {
         return STOA_E_INTERNAL;
     }
 
+    stoa_buf_str(b, stoa_buf_view(refresh));
     stoa_buf_z(b, "\",\"tokenType\":\"Bearer\",\"expiresIn\":");
     stoa_buf_int(b, mcf->conf.access_ttl);
 
@@ -163,7 +166,7 @@ static ngx_http_stoa_go_e
 ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q)
 {
     int64_t    status;
-    stoa_buf_t b;
+    stoa_buf_t b, refresh;
     stoa_str_t body, none = stoa_null_string;
     stoa_err_e err;
 
@@ -203,14 +206,19 @@ ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q)
         stoa_buf_char(&b, '{');
     }
 
-    err = ngx_http_stoa_tokens(q, &b);
+    err = ngx_http_stoa_tokens(q, &b, &refresh);
     if (err != STOA_OK) {
         return ngx_http_stoa_flow_fail(q, err);
     }
 
     stoa_buf_char(&b, '}');
 
-    if (b.failed) {
+    if (b.failed
+        || (ngx_http_stoa_cookie_on(q->r)
+            && ngx_http_stoa_cookie_set(q, stoa_buf_view(&refresh),
+                                        ngx_http_stoa_flow_column(q, "max_age"))
+                   != NGX_OK))
+    {
         return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
     }
 
@@ -326,15 +334,60 @@ ngx_http_stoa_login_finish(ngx_http_stoa_ctx_t *q)
 
 /* ---- refresh ---- */
 
+/*
+ * The token of the body or of the cookie.  With both they are the same: which
+ * session was meant is not ours to guess.  The cookie alone, which browsers
+ * send by themselves, is taken from pages of ours only.
+ */
+static stoa_err_e
+ngx_http_stoa_refresh_token(ngx_http_stoa_ctx_t *q, stoa_value_t *token)
+{
+    stoa_str_t cookie = stoa_null_string;
+
+    *token = ngx_http_stoa_body_value(q, "refresh_token");
+
+    if (ngx_http_stoa_cookie_on(q->r)
+        && ngx_http_stoa_cookie_read(q->r, &cookie) != NGX_OK)
+    {
+        return STOA_E_BAD_REQUEST;
+    }
+
+    if (token->data != NULL) {
+
+        if (cookie.len == 0 || stoa_str_same_secret(*token, cookie)) {
+            return STOA_OK;
+        }
+
+        ngx_http_stoa_fault(q, "/refreshToken", "conflict",
+                            "is not the token of the cookie");
+        q->faulted = 1;
+        return STOA_E_VALIDATION_FAILED;
+    }
+
+    if (cookie.len == 0) {
+        ngx_http_stoa_fault(q, "/refreshToken", "required", "is required");
+        q->faulted = 1;
+        return STOA_E_VALIDATION_FAILED;
+    }
+
+    *token = cookie;
+
+    return ngx_http_stoa_cookie_trusted(q->r) ? STOA_OK : STOA_E_CROSS_SITE;
+}
+
 static ngx_http_stoa_go_e
 ngx_http_stoa_refresh_open(ngx_http_stoa_ctx_t *q)
 {
     uint64_t     counter;
+    stoa_err_e   err;
     stoa_buf_t   sid, n;
     stoa_uuid_t  id;
     stoa_value_t values[3], token;
 
-    token = ngx_http_stoa_body_value(q, "refresh_token");
+    err = ngx_http_stoa_refresh_token(q, &token);
+    if (err != STOA_OK) {
+        return ngx_http_stoa_flow_fail(q, err);
+    }
 
     /* garbage and forgeries cost no query */
     if (!stoa_refresh_open(ngx_http_stoa_mcf(q->r)->refresh_secret, token, &id,
@@ -380,6 +433,43 @@ ngx_http_stoa_logout(ngx_http_stoa_ctx_t *q)
     }
 
     return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_LOGOUT,
+                                    values, 2);
+}
+
+/* A session was ended: the one that asks takes its cookie along. */
+static ngx_http_stoa_go_e
+ngx_http_stoa_session_over(ngx_http_stoa_ctx_t *q)
+{
+    int64_t      status;
+    stoa_uuid_t  id;
+    stoa_value_t named;
+
+    named = ngx_http_stoa_path_value(q, "id"); /* of a logout: its own */
+
+    if (ngx_http_stoa_cookie_on(q->r)
+        && stoa_str_int(ngx_http_stoa_flow_column(q, "status"), 1, 299, &status)
+        && (named.data == NULL
+            || (stoa_uuid_parse(named, &id)
+                && ngx_memcmp(&id, &q->gate->claims.sid, sizeof(id)) == 0))
+        && ngx_http_stoa_cookie_clear(q) != NGX_OK)
+    {
+        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
+    }
+
+    return ngx_http_stoa_flow_answer(q);
+}
+
+/* ---- the end of one session ---- */
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_session_end(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t values[2];
+
+    values[0] = ngx_http_stoa_ctx_literal(q);
+    values[1] = ngx_http_stoa_path_value(q, "id");
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_SESSION_END,
                                     values, 2);
 }
 
@@ -498,7 +588,13 @@ const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_refresh[] = {
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_logout[] = {
     { "revoke", ngx_http_stoa_logout }, /* pg, waits */
-    { "reply", ngx_http_stoa_flow_answer },
+    { "reply", ngx_http_stoa_session_over },
+    ngx_http_stoa_steps_end,
+};
+
+const ngx_http_stoa_step_t ngx_http_stoa_flow_session_end[] = {
+    { "revoke", ngx_http_stoa_session_end }, /* pg, waits */
+    { "reply", ngx_http_stoa_session_over },
     ngx_http_stoa_steps_end,
 };
 

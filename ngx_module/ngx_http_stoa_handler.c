@@ -264,7 +264,7 @@ ngx_http_stoa_options(ngx_http_stoa_ctx_t *q)
                    (stoa_str_t) stoa_string(
                        "Authorization, Content-Type, Accept, "
                        "Accept-Language, Idempotency-Key, If-Match, "
-                       "If-None-Match, X-Request-Id"))
+                       "If-None-Match, X-Request-Id, X-Requested-With"))
                    != NGX_OK
             || ngx_http_stoa_header(q->r, "Access-Control-Max-Age",
                                     (stoa_str_t) stoa_string("600"))

@@ -41,7 +41,7 @@ returns api.grant
 language sql immutable
 as $$
     select row(0, json_build_object('code', code), null, null, null, null,
-        null, null, null, emit)::api.grant
+        null, null, null, emit, null)::api.grant
 $$;
 
 -- Ends sessions, writes what edges must refuse, answers it as emit.
@@ -93,6 +93,18 @@ begin
     return json_build_array(json_build_object('ctl', v_entry));
 end $$;
 
+-- A browser keeps the cookie of a remembered session as long as it lives, and
+-- any other one until it is closed.
+create or replace function app.cookie_age(remember boolean,
+    until timestamptz)
+returns int
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when remember
+        then floor(extract(epoch from until - app.now()))::int end
+$$;
+
 create or replace function app.session_open(ctx api.ctx, who app.users,
     remember boolean, user_agent text, status int)
 returns api.grant
@@ -118,8 +130,8 @@ begin
 
     return row(status,
         json_build_object('user', app.user_json(who)),
-        who.id, who.roles, who.token_epoch, v_sid, 1, v_end, null,
-        null)::api.grant;
+        who.id, who.roles, who.token_epoch, v_sid, 1, v_end, null, null,
+        app.cookie_age(remember, v_end))::api.grant;
 end $$;
 
 create or replace function api.auth_register(ctx api.ctx, email text,
@@ -283,7 +295,9 @@ begin
     return row(200,
         json_build_object('user', app.user_json(v_user), 'refresh', v_how),
         v_user.id, v_user.roles, v_user.token_epoch, sid, v_session.counter,
-        v_session.expires_at, v_how, null)::api.grant;
+        v_session.expires_at, v_how, null,
+        app.cookie_age(v_session.remember,
+            v_session.expires_at))::api.grant;
 end $$;
 
 create or replace function api.auth_logout(ctx api.ctx, everywhere boolean)

@@ -74,6 +74,19 @@ static const stoa_answer_member_t stoa_answer_logged_out[] = {
     STOA_ANSWER_END,
 };
 
+static const stoa_answer_member_t stoa_answer_session[] = {
+    { "id", "uuid" },        { "deviceName", "text" },
+    { "userAgent", "text?" }, { "ip", "text?" },
+    { "createdAt", "time" }, { "lastUsedAt", "time" },
+    { "expiresAt", "time" }, { "remember", "bool" },
+    { "current", "bool" },   STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_sessions_ended[] = {
+    { "ended", "int" },
+    STOA_ANSWER_END,
+};
+
 static const stoa_answer_member_t stoa_answer_nothing[] = {
     STOA_ANSWER_END,
 };
@@ -465,6 +478,8 @@ static const stoa_answer_object_t stoa_answer_objects[] = {
     { "Refreshed", stoa_answer_refreshed },
     { "TokenCheck", stoa_answer_check },
     { "LoggedOut", stoa_answer_logged_out },
+    { "Session", stoa_answer_session },
+    { "SessionsEnded", stoa_answer_sessions_ended },
     { "Nothing", stoa_answer_nothing },
     { "PasswordReset", stoa_answer_reset },
     { "TicketType", stoa_answer_ticket_type },
@@ -517,6 +532,9 @@ const stoa_answer_t stoa_api_answers[] = {
     { "auth.forgot_password", "Nothing", false },
     { "auth.reset_password", "PasswordReset", false },
     { "auth.check", "TokenCheck", false },
+    { "auth.sessions", "Session", false },
+    { "auth.session_end", "SessionsEnded", false },
+    { "auth.sessions_end", "SessionsEnded", false },
     { "users.me", "User", true },
     { "users.update", "User", false },
     { "users.replace", "User", false },

@@ -50,13 +50,13 @@ static const stoa_field_t stoa_auth_login_body[] = {
     stoa_end_field,
 };
 
+/* Not required: it may come in the cookie (ngx_http_stoa_cookie.c). */
 static const stoa_field_t stoa_auth_refresh_body[] = {
     { .name = "refresh_token",
       .type = STOA_T_SECRET,
-      .flags = STOA_REQUIRED,
       .min = 1,
       .max = 200,
-      .summary = "The newest refresh token" },
+      .summary = "The newest refresh token, unless the cookie brings it" },
     stoa_end_field,
 };
 
@@ -132,8 +132,9 @@ const stoa_endpoint_t stoa_api_auth[] = {
         .body_kind = STOA_BODY_JSON,
         .body = stoa_auth_refresh_body,
         .status = 200,
-        .errors = { STOA_E_REFRESH_INVALID },
-        .summary = "Exchange a refresh token for a new pair.",
+        .errors = { STOA_E_REFRESH_INVALID, STOA_E_CROSS_SITE },
+        .summary = "Exchange a refresh token, of the body or the cookie, for "
+                   "a new pair.",
         .tag = "auth",
     },
     {

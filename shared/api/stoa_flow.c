@@ -43,7 +43,7 @@
 
 #define STOA_STMT_GRANT                                                        \
     "select a.status, a.body, a.user_id, a.roles, a.epoch, a.sid, "            \
-    "a.counter, a.refresh, a.emit from "
+    "a.counter, a.refresh, a.emit, a.max_age from "
 
 const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
     [STOA_STMT_REGISTER] = {
@@ -93,6 +93,16 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .name = "flow_logout",
             .sql = STOA_STMT_ANSWER
                    "api.auth_logout($1::api.ctx, $2::boolean) a",
+            .nparams = 2,
+            .write = true,
+        },
+    },
+    [STOA_STMT_SESSION_END] = {
+        .flow = STOA_FLOW_SESSION_END,
+        .stmt = {
+            .name = "flow_session_end",
+            .sql = STOA_STMT_ANSWER
+                   "api.session_end($1::api.ctx, $2::uuid) a",
             .nparams = 2,
             .write = true,
         },

@@ -42,11 +42,7 @@ export class World {
 
   /* A session of its own, so that ending it ends no other. */
   async token(user, has) {
-    const { accessToken } = must(await this.app.api('POST',
-      '/api/v1/auth/login', { body: {
-        email: user.email, password: user.password } }), 200).data;
-    const { sid } = JSON.parse(Buffer.from(accessToken.split('.')[1],
-      'base64url'));
+    const { id: sid } = await this.session(user);
 
     return mint(this.app, { sub: user.id, sid, roles: has });
   }
@@ -105,6 +101,16 @@ export class World {
     return { id, eventId };
   }
 
+  /* A login of its own: what is ended is not what the actor speaks with. */
+  async session(owner) {
+    const { accessToken } = must(await this.app.api('POST',
+      '/api/v1/auth/login', { body: {
+        email: owner.email, password: owner.password } }), 200).data;
+
+    return { id: JSON.parse(Buffer.from(accessToken.split('.')[1],
+      'base64url')).sid };
+  }
+
   async make(resource, buyer = this.buyer) {
     if (resource === 'device') {
       const { eventId } = await this.event();
@@ -132,6 +138,7 @@ export class World {
 
     const made = await this.make(resource);
 
+    if (!made.eventId) return made; /* no event: nobody works for it */
     await this.app.sql(
       `insert into app.event_staff (event_id, user_id, relation, created_at)
        values ($1, $2, $3, app.now())
