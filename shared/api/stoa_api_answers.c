@@ -532,7 +532,7 @@ const stoa_answer_t stoa_api_answers[] = {
     { "auth.forgot_password", "Nothing", false },
     { "auth.reset_password", "PasswordReset", false },
     { "auth.check", "TokenCheck", false },
-    { "auth.sessions", "Session", false },
+    { "auth.sessions", "Session[]", false },
     { "auth.session_end", "SessionsEnded", false },
     { "auth.sessions_end", "SessionsEnded", false },
     { "users.me", "User", true },
