@@ -174,6 +174,64 @@ test('the account is not saved over another window', async () => {
   await page.context().close();
 });
 
+test('devices are ended one by one, all together, and by keyboard', async () => {
+  const page = await open(browser, app);
+  const owner = await app.user();
+  const login = async (agent) => (await app.api('POST', '/api/v1/auth/login', {
+    body: { email: owner.email, password: owner.password },
+    headers: { 'User-Agent': agent } })).data;
+  const state = async ({ accessToken }) => (await app.api('GET',
+    '/api/v1/auth/check', { token: accessToken })).status;
+  const mine = await login('Mozilla/5.0 (X11; Linux) Firefox/128.0');
+  const [phone, till, box] = [
+    await login('Mozilla/5.0 (iPhone) Version/17.5 Safari/604.1'),
+    await login('till/1'), await login('box/1')];
+
+  await page.addInitScript((token) => {
+    if (!sessionStorage.getItem('begun')) {
+      sessionStorage.setItem('begun', 'yes');
+      localStorage.setItem('stoa.refresh', token);
+    }
+  }, mine.refreshToken);
+  await go(page, '/account/');
+
+  const part = page.getByRole('region', { name: 'Devices' });
+  const names = () => part.getByRole('heading', { level: 3 }).allInnerTexts();
+
+  await part.getByText('Safari on iPhone').waitFor();
+  assert.deepEqual(await names(), ['Firefox on Linux', 'box', 'till',
+    'Safari on iPhone', 'Unknown device']);
+  assert.equal(await part.getByText('This device').count(), 1);
+
+  await part.getByRole('button', { name: /^End: Safari on iPhone/ }).focus();
+  await page.keyboard.press('Enter');
+  await part.getByText('Ended.').waitFor();
+  await part.getByText('Safari on iPhone').waitFor({ state: 'detached' });
+  assert.equal(await page.evaluate(() => document.activeElement.id),
+    'devices');
+  assert.deepEqual([await state(phone), await state(till)], [401, 200]);
+
+  /* ended elsewhere meanwhile: that is what was wanted */
+  await app.api('POST', '/api/v1/auth/logout', { token: till.accessToken });
+  page.allowed.push(/404/);
+  await part.getByRole('button', { name: /^End: till/ }).click();
+  await part.getByText('till').waitFor({ state: 'detached' });
+
+  await part.getByRole('button', { name: 'End all others' }).click();
+  await part.getByText('All others have ended.').waitFor();
+  assert.deepEqual(await names(), ['Firefox on Linux']);
+  assert.equal(await part.getByRole('button', { name: 'End all others' })
+    .isVisible(), false);
+  assert.equal(await state(box), 401);
+
+  await part.getByRole('button', { name: /^End: Firefox/ }).click();
+  await page.getByLabel('Password', { exact: true }).waitFor();
+  assert.equal(await page.evaluate(() =>
+    localStorage.getItem('stoa.refresh')), null);
+  content(page);
+  await page.context().close();
+});
+
 test('the next page after signing in is one of this origin', async () => {
   const page = await open(browser, app);
 

@@ -1,7 +1,10 @@
-/* Sign in, register, ask for a new password; and the signed-in view. */
+/*
+ * Sign in, register, ask for a new password; and the signed-in view: one's
+ * name, and the devices where one is signed in.
+ */
 
-import { call, keep, signedIn } from "/kit/api.js";
-import { start, t, el, note, field, showError, param, explain }
+import { call, keep, signedIn, signOut } from "/kit/api.js";
+import { start, t, el, note, tag, when, field, showError, param, explain }
     from "/kit/page.js";
 
 /* Only a path of this origin may be the next page. */
@@ -129,7 +132,78 @@ async function profile(main) {
                     firstName: fields.firstName.input.value.trim(),
                     lastName: fields.lastName.input.value.trim() } }));
             slot.replaceChildren(note("good", t("saved")));
-        }, [el("p", { class: "soft" }, me.email)]));
+        }, [el("p", { class: "soft" }, me.email)]), devices());
+}
+
+function device(session, end) {
+    const used = t("device.used",
+        { when: when(session.lastUsedAt, undefined, "medium") });
+
+    return el("li", {},
+        el("div", {}, el("h3", {}, session.deviceName),
+            el("p", { class: "soft small" }, session.ip
+                ? `${used} · ${session.ip}` : used),
+            session.current ? el("p", {}, tag("good", t("device.this")))
+                : null),
+        el("button", { type: "button", class: "second",
+            "aria-label": `${t("device.end")}: ${session.deviceName}, ${used}`,
+            onclick: (e) => end(e.currentTarget, session) },
+        t("device.end")));
+}
+
+/* After an end the list is read anew, and its heading has the focus: the
+   button that was pressed is gone. */
+function devices() {
+    const title = el("h2", { id: "devices", tabindex: "-1" }, t("devices"));
+    const list = el("ul", { class: "lines" });
+    const slot = el("div");
+    const all = el("button", { type: "button", class: "second wide",
+        hidden: true }, t("devices.end"));
+
+    async function load() {
+        const { data } = await call("GET", "/auth/sessions?limit=100");
+        list.replaceChildren(...data.map((one) => device(one, end)));
+        all.hidden = data.every(({ current }) => current);
+    }
+
+    async function work(button, send) {
+        button.disabled = true;
+        try {
+            slot.replaceChildren(note("good", await send()));
+            await load();
+            title.focus();
+        } catch (err) {
+            slot.replaceChildren(note("bad", explain(err)));
+        } finally {
+            button.disabled = false;
+        }
+    }
+
+    async function end(button, session) {
+        if (session.current) {
+            button.disabled = true;
+            await signOut().catch(() => {});
+            location.reload();
+            return;
+        }
+        await work(button, async () => {
+            await call("DELETE", `/auth/sessions/${session.id}`)
+                .catch((err) => {
+                    if (err.code !== "NOT_FOUND") { /* ended elsewhere */
+                        throw err;
+                    }
+                });
+            return t("device.ended");
+        });
+    }
+
+    all.addEventListener("click", () => work(all, async () => {
+        await call("DELETE", "/auth/sessions");
+        return t("devices.ended");
+    }));
+    load().catch((err) => slot.replaceChildren(note("bad", explain(err))));
+    return el("section", { class: "card stack", "aria-labelledby": "devices" },
+        title, el("p", { class: "soft" }, t("devices.lead")), list, slot, all);
 }
 
 start("account", async (main) => {
