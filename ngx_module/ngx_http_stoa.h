@@ -515,11 +515,11 @@ extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
     ngx_http_stoa_flow_auth_register[], ngx_http_stoa_flow_auth_login[],
     ngx_http_stoa_flow_auth_refresh[], ngx_http_stoa_flow_auth_logout[],
     ngx_http_stoa_flow_auth_reset[], ngx_http_stoa_flow_session_end[],
-    ngx_http_stoa_flow_device_pair[],
-    ngx_http_stoa_flow_device_login[], ngx_http_stoa_flow_ticket_svg[],
-    ngx_http_stoa_flow_ticket_change[], ngx_http_stoa_flow_event_register[],
-    ngx_http_stoa_flow_pay_form[], ngx_http_stoa_flow_errors[],
-    ngx_http_stoa_flow_openapi[], ngx_http_stoa_flow_jwks[];
+    ngx_http_stoa_flow_device_pair[], ngx_http_stoa_flow_device_login[],
+    ngx_http_stoa_flow_ticket_svg[], ngx_http_stoa_flow_ticket_change[],
+    ngx_http_stoa_flow_event_register[], ngx_http_stoa_flow_pay_form[],
+    ngx_http_stoa_flow_errors[], ngx_http_stoa_flow_openapi[],
+    ngx_http_stoa_flow_jwks[];
 
 ngx_http_stoa_go_e ngx_http_stoa_flow_end(ngx_http_stoa_ctx_t *q, ngx_int_t rc);
 ngx_http_stoa_go_e ngx_http_stoa_flow_fail(ngx_http_stoa_ctx_t *q,
@@ -551,13 +551,13 @@ ngx_int_t ngx_http_stoa_flow_resume(ngx_http_stoa_ctx_t *q, stoa_err_e err);
 /* cookie: the refresh token as one, where the setting wants it. */
 ngx_uint_t ngx_http_stoa_cookie_on(ngx_http_request_t *r);
 /* Its value, empty when it did not come; NGX_DECLINED: two that differ. */
-ngx_int_t  ngx_http_stoa_cookie_read(ngx_http_request_t *r, stoa_str_t *value);
+ngx_int_t ngx_http_stoa_cookie_read(ngx_http_request_t *r, stoa_str_t *value);
 /* Whether the request shows that a page of ours, or an allowed one, sent it. */
 ngx_uint_t ngx_http_stoa_cookie_trusted(ngx_http_request_t *r);
 /* max_age empty: until the browser is closed. */
-ngx_int_t  ngx_http_stoa_cookie_set(ngx_http_stoa_ctx_t *q, stoa_str_t value,
-                                    stoa_str_t max_age);
-ngx_int_t  ngx_http_stoa_cookie_clear(ngx_http_stoa_ctx_t *q);
+ngx_int_t ngx_http_stoa_cookie_set(ngx_http_stoa_ctx_t *q, stoa_str_t value,
+                                   stoa_str_t max_age);
+ngx_int_t ngx_http_stoa_cookie_clear(ngx_http_stoa_ctx_t *q);
 
 /* tickets: $codes for orders.create. */
 stoa_err_e ngx_http_stoa_codes(ngx_http_stoa_ctx_t *q);

@@ -17,8 +17,8 @@
 static ngx_int_t ngx_http_stoa_cookie_scan(stoa_str_t  header,
                                            stoa_str_t *value);
 
-static const ngx_str_t ngx_http_stoa_cookie_name
-    = ngx_string("__Host-stoa_refresh");
+static const ngx_str_t ngx_http_stoa_cookie_name = ngx_string(
+    "__Host-stoa_refresh");
 
 ngx_uint_t
 ngx_http_stoa_cookie_on(ngx_http_request_t *r)
@@ -44,8 +44,7 @@ ngx_http_stoa_cookie_read(ngx_http_request_t *r, stoa_str_t *value)
         for (i = 0; i < part->nelts; i++) {
 
             if (h[i].key.len != 6
-                || ngx_memcmp(h[i].lowcase_key, "cookie", 6) != 0)
-            {
+                || ngx_memcmp(h[i].lowcase_key, "cookie", 6) != 0) {
                 continue;
             }
 
@@ -107,9 +106,9 @@ ngx_http_stoa_cookie_set(ngx_http_stoa_ctx_t *q, stoa_str_t value,
 
     stoa_buf_z(&b, "; Path=/; HttpOnly; Secure; SameSite=Lax");
 
-    return b.failed ? NGX_ERROR
-                    : ngx_http_stoa_header(q->r, "Set-Cookie",
-                                           stoa_buf_view(&b));
+    return b.failed
+             ? NGX_ERROR
+             : ngx_http_stoa_header(q->r, "Set-Cookie", stoa_buf_view(&b));
 }
 
 ngx_int_t

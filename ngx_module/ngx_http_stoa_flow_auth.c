@@ -1,8 +1,8 @@
 /*
  * Flows of accounts and sessions: register, login, refresh, logout, reset,
- * the end of one session, and who am I.  Passwords are hashed in threads (ngx_http_stoa_hash.c);
- * tokens are made here from what the statement granted, so no secret ever
- * sits in the database or in a queue.
+ * the end of one session, and who am I.  Passwords are hashed in threads
+ * (ngx_http_stoa_hash.c); tokens are made here from what the statement
+ * granted, so no secret ever sits in the database or in a queue.
  *
  * A login costs the same for known and unknown accounts: one throttle look,
  * one statement, one hash; and fails with the same bytes.

@@ -75,11 +75,10 @@ static const stoa_answer_member_t stoa_answer_logged_out[] = {
 };
 
 static const stoa_answer_member_t stoa_answer_session[] = {
-    { "id", "uuid" },        { "deviceName", "text" },
-    { "userAgent", "text?" }, { "ip", "text?" },
-    { "createdAt", "time" }, { "lastUsedAt", "time" },
-    { "expiresAt", "time" }, { "remember", "bool" },
-    { "current", "bool" },   STOA_ANSWER_END,
+    { "id", "uuid" },        { "deviceName", "text" }, { "userAgent", "text?" },
+    { "ip", "text?" },       { "createdAt", "time" },  { "lastUsedAt", "time" },
+    { "expiresAt", "time" }, { "remember", "bool" },   { "current", "bool" },
+    STOA_ANSWER_END,
 };
 
 static const stoa_answer_member_t stoa_answer_sessions_ended[] = {

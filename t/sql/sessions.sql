@@ -53,7 +53,7 @@ from p;
 select is((select pg_temp.live(ada) from p), 3, 'three of them');
 select is((select device_name from api.sessions_live, s where id = a1),
     'curl', 'named');
-select is((pg_temp.login(ada)).max_age, null, 'its cookie goes with the browser')
+select is((pg_temp.login(ada)).max_age, null, 'a cookie of the browser''s run')
 from p;
 select is((pg_temp.login(ada, true)).max_age, 2592000, 'remembered: 30 days')
 from p;
