@@ -550,10 +550,9 @@ ngx_int_t ngx_http_stoa_flow_resume(ngx_http_stoa_ctx_t *q, stoa_err_e err);
 
 /* cookie: the refresh token as one, where the setting wants it. */
 ngx_uint_t ngx_http_stoa_cookie_on(ngx_http_request_t *r);
-/* Its value, empty when it did not come; NGX_DECLINED: two that differ. */
-ngx_int_t ngx_http_stoa_cookie_read(ngx_http_request_t *r, stoa_str_t *value);
-/* Whether the request shows that a page of ours, or an allowed one, sent it. */
-ngx_uint_t ngx_http_stoa_cookie_trusted(ngx_http_request_t *r);
+/* What a refresh goes by: the body's token or the cookie's; or the refusal. */
+stoa_err_e ngx_http_stoa_cookie_token(ngx_http_stoa_ctx_t *q,
+                                      stoa_value_t        *token);
 /* max_age empty: until the browser is closed. */
 ngx_int_t ngx_http_stoa_cookie_set(ngx_http_stoa_ctx_t *q, stoa_str_t value,
                                    stoa_str_t max_age);

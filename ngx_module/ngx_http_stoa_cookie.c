@@ -14,8 +14,11 @@
 
 #define NGX_HTTP_STOA_COOKIE_MAX 256 /* of the header that sets it */
 
-static ngx_int_t ngx_http_stoa_cookie_scan(stoa_str_t  header,
-                                           stoa_str_t *value);
+static ngx_int_t  ngx_http_stoa_cookie_read(ngx_http_request_t *r,
+                                            stoa_str_t         *value);
+static ngx_uint_t ngx_http_stoa_cookie_trusted(ngx_http_request_t *r);
+static ngx_int_t  ngx_http_stoa_cookie_scan(stoa_str_t  header,
+                                            stoa_str_t *value);
 
 static const ngx_str_t ngx_http_stoa_cookie_name = ngx_string(
     "__Host-stoa_refresh");
@@ -27,63 +30,45 @@ ngx_http_stoa_cookie_on(ngx_http_request_t *r)
         == 0;
 }
 
-ngx_int_t
-ngx_http_stoa_cookie_read(ngx_http_request_t *r, stoa_str_t *value)
+/*
+ * The token of the body or of the cookie.  With both they are the same: which
+ * session was meant is not ours to guess.  The cookie alone, which browsers
+ * send by themselves, is taken from pages of ours only.
+ */
+stoa_err_e
+ngx_http_stoa_cookie_token(ngx_http_stoa_ctx_t *q, stoa_value_t *token)
 {
-    ngx_uint_t       i;
-    stoa_str_t       header;
-    ngx_list_part_t *part;
-    ngx_table_elt_t *h;
+    stoa_str_t cookie = stoa_null_string;
 
-    *value = (stoa_str_t) stoa_null_string;
-    part = &r->headers_in.headers.part;
+    *token = ngx_http_stoa_body_value(q, "refresh_token");
 
-    for (/* void */; part != NULL; part = part->next) {
-        h = part->elts;
+    if (ngx_http_stoa_cookie_on(q->r)
+        && ngx_http_stoa_cookie_read(q->r, &cookie) != NGX_OK)
+    {
+        return STOA_E_BAD_REQUEST;
+    }
 
-        for (i = 0; i < part->nelts; i++) {
+    if (token->data != NULL) {
 
-            if (h[i].key.len != 6
-                || ngx_memcmp(h[i].lowcase_key, "cookie", 6) != 0) {
-                continue;
-            }
-
-            header.data = h[i].value.data;
-            header.len = h[i].value.len;
-
-            if (ngx_http_stoa_cookie_scan(header, value) != NGX_OK) {
-                return NGX_DECLINED;
-            }
+        if (cookie.len == 0 || stoa_str_same_secret(*token, cookie)) {
+            return STOA_OK;
         }
+
+        ngx_http_stoa_fault(q, "/refreshToken", "conflict",
+                            "is not the token of the cookie");
+        q->faulted = 1;
+        return STOA_E_VALIDATION_FAILED;
     }
 
-    return NGX_OK;
-}
-
-ngx_uint_t
-ngx_http_stoa_cookie_trusted(ngx_http_request_t *r)
-{
-    stoa_str_t own, origin;
-
-    /* what browsers say of themselves: no page can set or change it */
-
-    if (stoa_str_eq_z(ngx_http_stoa_header_in(r, "sec-fetch-site"),
-                      "same-origin")
-        || ngx_http_stoa_header_in(r, "x-requested-with").len != 0)
-    {
-        return 1;
+    if (cookie.len == 0) {
+        ngx_http_stoa_fault(q, "/refreshToken", "required", "is required");
+        q->faulted = 1;
+        return STOA_E_VALIDATION_FAILED;
     }
 
-    origin = ngx_http_stoa_header_in(r, "origin");
-    own = stoa_str_z(ngx_http_stoa_mcf(r)->conf.public_url);
+    *token = cookie;
 
-    if (origin.len != 0 && origin.len == own.len
-        && ngx_strncasecmp(origin.data, own.data, own.len) == 0)
-    {
-        return 1;
-    }
-
-    return ngx_http_stoa_cors_allowed(r, &origin) == NGX_OK;
+    return ngx_http_stoa_cookie_trusted(q->r) ? STOA_OK : STOA_E_CROSS_SITE;
 }
 
 ngx_int_t
@@ -116,6 +101,67 @@ ngx_http_stoa_cookie_clear(ngx_http_stoa_ctx_t *q)
 {
     return ngx_http_stoa_cookie_set(q, (stoa_str_t) stoa_null_string,
                                     (stoa_str_t) stoa_string("0"));
+}
+
+/* Its value, empty when it did not come; NGX_DECLINED: two that differ. */
+static ngx_int_t
+ngx_http_stoa_cookie_read(ngx_http_request_t *r, stoa_str_t *value)
+{
+    ngx_uint_t       i;
+    stoa_str_t       header;
+    ngx_list_part_t *part;
+    ngx_table_elt_t *h;
+
+    *value = (stoa_str_t) stoa_null_string;
+    part = &r->headers_in.headers.part;
+
+    for (/* void */; part != NULL; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (h[i].key.len != 6
+                || ngx_memcmp(h[i].lowcase_key, "cookie", 6) != 0) {
+                continue;
+            }
+
+            header.data = h[i].value.data;
+            header.len = h[i].value.len;
+
+            if (ngx_http_stoa_cookie_scan(header, value) != NGX_OK) {
+                return NGX_DECLINED;
+            }
+        }
+    }
+
+    return NGX_OK;
+}
+
+/* Whether the request shows that a page of ours, or an allowed one, sent it. */
+static ngx_uint_t
+ngx_http_stoa_cookie_trusted(ngx_http_request_t *r)
+{
+    stoa_str_t own, origin;
+
+    /* what browsers say of themselves: no page can set or change it */
+
+    if (stoa_str_eq_z(ngx_http_stoa_header_in(r, "sec-fetch-site"),
+                      "same-origin")
+        || ngx_http_stoa_header_in(r, "x-requested-with").len != 0)
+    {
+        return 1;
+    }
+
+    origin = ngx_http_stoa_header_in(r, "origin");
+    own = stoa_str_z(ngx_http_stoa_mcf(r)->conf.public_url);
+
+    if (origin.len != 0 && origin.len == own.len
+        && ngx_strncasecmp(origin.data, own.data, own.len) == 0)
+    {
+        return 1;
+    }
+
+    return ngx_http_stoa_cors_allowed(r, &origin) == NGX_OK;
 }
 
 /* One header's "a=1; b=2"; *value is what was found before, or empty. */

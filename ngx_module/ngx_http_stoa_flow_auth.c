@@ -334,47 +334,6 @@ ngx_http_stoa_login_finish(ngx_http_stoa_ctx_t *q)
 
 /* ---- refresh ---- */
 
-/*
- * The token of the body or of the cookie.  With both they are the same: which
- * session was meant is not ours to guess.  The cookie alone, which browsers
- * send by themselves, is taken from pages of ours only.
- */
-static stoa_err_e
-ngx_http_stoa_refresh_token(ngx_http_stoa_ctx_t *q, stoa_value_t *token)
-{
-    stoa_str_t cookie = stoa_null_string;
-
-    *token = ngx_http_stoa_body_value(q, "refresh_token");
-
-    if (ngx_http_stoa_cookie_on(q->r)
-        && ngx_http_stoa_cookie_read(q->r, &cookie) != NGX_OK)
-    {
-        return STOA_E_BAD_REQUEST;
-    }
-
-    if (token->data != NULL) {
-
-        if (cookie.len == 0 || stoa_str_same_secret(*token, cookie)) {
-            return STOA_OK;
-        }
-
-        ngx_http_stoa_fault(q, "/refreshToken", "conflict",
-                            "is not the token of the cookie");
-        q->faulted = 1;
-        return STOA_E_VALIDATION_FAILED;
-    }
-
-    if (cookie.len == 0) {
-        ngx_http_stoa_fault(q, "/refreshToken", "required", "is required");
-        q->faulted = 1;
-        return STOA_E_VALIDATION_FAILED;
-    }
-
-    *token = cookie;
-
-    return ngx_http_stoa_cookie_trusted(q->r) ? STOA_OK : STOA_E_CROSS_SITE;
-}
-
 static ngx_http_stoa_go_e
 ngx_http_stoa_refresh_open(ngx_http_stoa_ctx_t *q)
 {
@@ -384,7 +343,7 @@ ngx_http_stoa_refresh_open(ngx_http_stoa_ctx_t *q)
     stoa_uuid_t  id;
     stoa_value_t values[3], token;
 
-    err = ngx_http_stoa_refresh_token(q, &token);
+    err = ngx_http_stoa_cookie_token(q, &token);
     if (err != STOA_OK) {
         return ngx_http_stoa_flow_fail(q, err);
     }
