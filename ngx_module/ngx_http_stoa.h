@@ -97,6 +97,8 @@ typedef struct {
     stoa_mem_t           *secrets;    /* not in core dumps, wiped at exit */
     ngx_http_stoa_limit_t login;      /* failures of (account, prefix) */
     size_t                cache_size; /* micro-cache of one process, 0: off */
+    time_t                leeway;     /* s that clocks of a token's maker may
+                                         differ from ours */
     stoa_pg_stmt_t        stmts[STOA_STMT_COUNT]; /* with slots */
     stoa_str_t            throttle_secret;
     uint16_t             *row_index; /* by address of the row: index + 1 */

@@ -139,6 +139,10 @@ ngx_http_stoa_auth_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     err = ngx_http_stoa_revoke_check(&gate->claims);
 
     if (err == STOA_OK) {
+        if (now / 1000 >= gate->claims.exp) {
+            ngx_http_stoa_metric_add(STOA_M_auth_leeway, 1);
+        }
+
         gate->authenticated = 1;
         return STOA_OK;
     }

@@ -46,6 +46,9 @@ void ngx_http_stoa_conf_place(ngx_conf_t *cf, ngx_command_t *cmd,
 /* The same in memory of cf's pool, but NULL in *at outside of locations. */
 ngx_int_t ngx_http_stoa_conf_noted(ngx_conf_t *cf, ngx_command_t *cmd,
                                    ngx_http_stoa_place_t **at);
+/* Of a value that nginx itself has set. */
+char *ngx_http_stoa_conf_leeway(ngx_conf_t *cf, void *post, void *data);
+
 /* The directive makes settings and the zone necessary. */
 void ngx_http_stoa_conf_use(ngx_conf_t *cf, ngx_command_t *cmd);
 /* Makes the location's content handler, which must be the only one. */

@@ -205,3 +205,13 @@ ngx_http_stoa_conf_check(ngx_conf_t *cf, ngx_http_stoa_loc_conf_t *conf)
     /* an "if" shares the codes of its location */
     return clcf->noname ? NGX_CONF_OK : ngx_http_stoa_conf_unreached(cf, conf);
 }
+
+
+/* More would make an expired token good for long. */
+char *
+ngx_http_stoa_conf_leeway(ngx_conf_t *cf, void *post, void *data)
+{
+    time_t *leeway = data;
+
+    return *leeway > 300 ? "must be at most 5m" : NGX_CONF_OK;
+}

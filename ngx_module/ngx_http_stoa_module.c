@@ -20,6 +20,8 @@ static const char *const ngx_http_stoa_envelopes[] = { "full", "avenrae",
 static const char *const ngx_http_stoa_if_matches[] = { "optional", "required",
                                                         NULL };
 
+static ngx_conf_post_t ngx_http_stoa_leeway = { ngx_http_stoa_conf_leeway };
+
 static ngx_command_t ngx_http_stoa_commands[] = {
 
     { ngx_string("stoa_settings"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
@@ -39,6 +41,10 @@ static ngx_command_t ngx_http_stoa_commands[] = {
 
     { ngx_string("stoa_cache"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
       ngx_http_stoa_conf_cache, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
+
+    { ngx_string("stoa_leeway"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
+      ngx_conf_set_sec_slot, NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_stoa_main_conf_t, leeway), &ngx_http_stoa_leeway },
 
     { ngx_string("stoa_limit"), NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE,
       ngx_http_stoa_conf_limit, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },

@@ -58,6 +58,7 @@ ngx_http_stoa_setup_defaults(ngx_http_stoa_main_conf_t *mcf)
     mcf->hash_threads = (ngx_uint_t) ngx_max(ngx_ncpu - 1, 1);
     mcf->hash_queue = 64;
     mcf->cache_size = NGX_CONF_UNSET_SIZE;
+    mcf->leeway = NGX_CONF_UNSET;
 }
 
 
@@ -72,6 +73,8 @@ ngx_http_stoa_setup_limits(ngx_http_stoa_main_conf_t *mcf)
     }
 
     ngx_http_stoa_limit_set(&mcf->login, STOA_RATE_NONE, 3);
+
+    ngx_conf_init_value(mcf->leeway, NGX_HTTP_STOA_LEEWAY_S);
 
     if (mcf->cache_size == NGX_CONF_UNSET_SIZE) {
         mcf->cache_size = 8 * 1024 * 1024;
@@ -139,7 +142,7 @@ ngx_http_stoa_setup_jwt(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
 
     mcf->rules.issuer = conf->jwt_issuer;
     mcf->rules.audience = conf->jwt_audience;
-    mcf->rules.leeway_s = NGX_HTTP_STOA_LEEWAY_S;
+    mcf->rules.leeway_s = (uint32_t) mcf->leeway;
 
     return NGX_OK;
 }

@@ -35,12 +35,12 @@ function claimsOf(change = {}) {
 }
 
 /* Parts may be objects or the text itself. */
-function sign(head, claims, sum) {
+function sign(head, claims, sum, key) {
   const text = [head, claims].map((part) =>
     url64(typeof part === 'string' || Buffer.isBuffer(part)
       ? part : JSON.stringify(part))).join('.');
 
-  return `${text}.${hmac(text, sum)}`;
+  return `${text}.${hmac(text, sum, key)}`;
 }
 
 const HEAD = { alg: 'HS256', typ: 'at+jwt', kid: '1' };
@@ -118,6 +118,26 @@ test('types are not exchanged', async () => {
   }
   await refused(withHead({ crit: ['exp'] }), 'crit');
   await refused(withHead({ b64: false, crit: ['b64'] }), 'b64');
+});
+
+test('a clock that is a little off, as far as stoa_leeway says', async () => {
+  const at = Math.floor(Date.now() / 1000);
+  const own = await boot({ workers: 0, nginx: { http: 'stoa_leeway 100s;' } });
+  const check = async (change) => (await own.api('GET', CHECK, {
+    token: sign(HEAD, claimsOf(change), 'sha256', own.conf.JWT_SECRET),
+  })).status;
+
+  try {
+    assert.equal(await check({ exp: at - 60 }), 200);
+    assert.equal(await check({ exp: at - 101 }), 401);
+    assert.equal(await check({ iat: at + 80, exp: at + 900 }), 200);
+    const { text } = await own.api('GET', '/metrics', { validate: false });
+
+    assert.match(text, /^stoa_auth_leeway_total 1$/m);
+  } finally {
+    await own.stop();
+  }
+  await refused(withClaims({ exp: at - 60 }), 'beyond the default of 30 s');
 });
 
 test('each claim, of each wrong kind', async () => {
