@@ -134,6 +134,11 @@ create table app.audit_log (
     constraint audit_log_pkey primary key (xid, id)
 );
 
+-- Newest first, for who reads it, and by time.  What else he filters by has no
+-- index, which each admission would pay for.
+create index audit_log_id_idx on app.audit_log (id);
+create index audit_log_at_idx on app.audit_log using brin (at);
+
 create table app.audit_chain (
     day       date not null,
     n         bigint not null,

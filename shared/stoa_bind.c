@@ -311,7 +311,14 @@ stoa_bind_resolve(stoa_bind_t *bind, stoa_str_t name, stoa_arg_t *arg,
                               (int) name.len, name.data);
     }
 
-    if (!stoa_bind_lookup_field(bind, name, arg)) {
+    front = name;
+
+    if (name.len > 2 && memcmp(name.data, "q_", 2) == 0) {
+        front.data = name.data + 2;
+        front.len = name.len - 2;
+    }
+
+    if (!stoa_bind_lookup_field(bind, front, arg)) {
         return stoa_bind_unknown(bind, name);
     }
 
@@ -644,6 +651,7 @@ stoa_bind_list_from(stoa_bind_t *bind, stoa_buf_t *out)
 {
     const stoa_list_t   *list = bind->ep->list;
     const stoa_filter_t *filter;
+    char                 field[64];
 
     stoa_buf_z(out, " from ");
 
@@ -670,9 +678,16 @@ stoa_bind_list_from(stoa_bind_t *bind, stoa_buf_t *out)
 
     for (filter = list->filters; filter != NULL && filter->field != NULL;
          filter++) {
+        if (snprintf(field, sizeof(field), "q_%s", filter->field)
+            >= (int) sizeof(field))
+        {
+            return stoa_bind_fail(bind, "filter \"%s\" is too long",
+                                  filter->field);
+        }
+
         stoa_buf_z(out, " and (");
 
-        if (!stoa_bind_name(bind, out, stoa_str_z(filter->field))) {
+        if (!stoa_bind_name(bind, out, stoa_str_z(field))) {
             return false;
         }
 

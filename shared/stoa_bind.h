@@ -10,7 +10,7 @@
  * (int, batch only), $h_<header> (text, allow-list: user_agent,
  * stripe_signature, accept_language), $hash (text, made by a flow), $provider
  * (text: whose secret signed a webhook), or a path, query or body field of the
- * row.
+ * row; $q_<field> is the row's field even where it is named like one of these.
  *
  * .sql beginning with "api." is a call: "api.events_create($ctx, $body)"
  * becomes "select a.status, a.body, a.meta, a.etag, a.emit, a.wait from

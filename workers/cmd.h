@@ -47,6 +47,7 @@ int cmd_routes(cmd_t *c, int argc, char **argv);
 int cmd_openapi(cmd_t *c, int argc, char **argv);
 int cmd_queues(cmd_t *c, int argc, char **argv);
 int cmd_tasks(cmd_t *c, int argc, char **argv);
+int cmd_audit(cmd_t *c, int argc, char **argv);
 int cmd_user(cmd_t *c, int argc, char **argv);
 int cmd_token(cmd_t *c, int argc, char **argv);
 

@@ -45,6 +45,18 @@ static const char stoa_tasks_options[] =
     "  --max N       at most so many (default 100)\n"
     "  --json        as a JSON array\n";
 
+static const char stoa_audit_options[] =
+    "  --since DAY   only links from this day (UTC) on, YYYY-MM-DD\n"
+    "  --expect HASH a head that was printed before must still be a link\n"
+    "  --slice N     rows per statement (default 10000)\n"
+    "  --json        as a JSON object\n"
+    "\n"
+    "Every row of the chain is there and as it was written, every link\n"
+    "follows from the one before, and no row older than 60 s is outside.\n"
+    "Whoever owns the database can replace the end of the chain, or all of\n"
+    "it, with its rows, and take away what is not sealed yet, a second or\n"
+    "so: keep the head that this prints elsewhere, and --expect it.\n";
+
 static const char stoa_user_options[] =
     "  --role ROLE   admin, moderator, support, organizer, practitioner,\n"
     "                worker, driver, scanner, or member, which attendee\n"
@@ -108,6 +120,14 @@ static const cmd_row_t stoa_commands[] = {
         .summary = "List dead tasks, or let them run again.",
         .options = stoa_tasks_options,
         .run = cmd_tasks,
+    },
+    {
+        .name = "audit",
+        .arguments = "verify [--since DAY] [--expect HASH] [--slice N] "
+                     "[--json]",
+        .summary = "Verify the audit log and its chain.",
+        .options = stoa_audit_options,
+        .run = cmd_audit,
     },
     {
         .name = "user",

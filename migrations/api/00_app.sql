@@ -189,6 +189,9 @@ as $$ select '[{"wake":true}]'::json $$;
 -- ---- audit (decision 3) ----
 
 -- What the digest is made of; every writer and the verifier use this text.
+-- It is on the path of each admission, so nothing is quoted: JSON says itself
+-- where it ends, and of the others app.audit_whole() (06_audit.sql) takes no
+-- '|' and nothing empty, so that no two rows can have one text.
 create or replace function app.audit_digest(at timestamptz, actor uuid,
     device uuid, action text, resource text, resource_id text, changes jsonb,
     ip text, request_id text)
@@ -218,6 +221,22 @@ as $$
             resource, resource_id, changes, (ctx).ip, (ctx).request_id)
 $$;
 
+-- What an update changed, of the members of its body: {"quota": {"from": 10,
+-- "to": 20}}.  The log is never cut, so what is personal does not enter it:
+-- of the names in hidden, only that they changed.
+create or replace function app.diff(body jsonb, was jsonb, is_now jsonb,
+    hidden text[] default '{}')
+returns jsonb
+language sql immutable
+as $$
+    select coalesce(jsonb_object_agg(k, case when k = any (hidden)
+            then '{"hidden": true}'::jsonb
+            else jsonb_build_object('from', was->k, 'to', is_now->k) end),
+        '{}'::jsonb)
+    from jsonb_object_keys(body) k
+    where was->k is distinct from is_now->k
+$$;
+
 -- Who acts when a worker does.
 create or replace function app.ctx_task(name text)
 returns api.ctx
@@ -226,45 +245,6 @@ as $$
     select row(null, '{}', null, null, null, 'task:' || name, 'en', null,
         null)::api.ctx
 $$;
-
--- What is wrong with the log: altered rows, broken links, rows that a sealer
--- should have reached.  No rows: all is well.
-create or replace function app.audit_verify(unsealed_after_s int default 60)
-returns table (problem text, audit_xid text, audit_id bigint)
-language sql stable
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-    select 'row was altered', a.xid::text, a.id
-    from app.audit_log a
-    where a.digest <> app.audit_digest(a.at, a.actor, a.device, a.action,
-        a.resource, a.resource_id, a.changes, a.ip, a.request_id)
-    union all
-    select 'row is gone', c.audit_xid::text, c.audit_id
-    from app.audit_chain c
-    where not exists (select from app.audit_log a
-        where a.xid = c.audit_xid and a.id = c.audit_id)
-    union all
-    select 'link is broken', c.audit_xid::text, c.audit_id
-    from (
-        select c.day, c.n, c.audit_xid, c.audit_id, c.prev_hash, c.hash,
-            lag(c.hash, 1, '\x'::bytea) over (order by c.day, c.n) as before,
-            lag(c.day) over (order by c.day, c.n) as day_before,
-            lag(c.n) over (order by c.day, c.n) as n_before
-        from app.audit_chain c) c
-    left join app.audit_log a on a.xid = c.audit_xid and a.id = c.audit_id
-    where c.prev_hash <> c.before
-        or c.hash is distinct from sha256(c.prev_hash || a.digest)
-        or c.n <> case when c.day_before = c.day then c.n_before + 1 else 1 end
-    union all
-    select 'row is not sealed', a.xid::text, a.id
-    from app.audit_log a
-    where a.at < app.now() - make_interval(secs => unsealed_after_s)
-        and not exists (select from app.audit_chain c
-            where c.audit_xid = a.xid and c.audit_id = a.id)
-$$;
-
-grant execute on function app.audit_verify(int) to stoa_worker;
 
 
 -- ---- idempotency (decision 6) ----

@@ -72,8 +72,9 @@ begin
     where u.id = v_old.id
     returning u.* into v_new;
 
-    perform app.audit(ctx, 'user.update', 'user', v_new.id::text, (
-        select jsonb_agg(k order by k) from jsonb_object_keys(body) k));
+    perform app.audit(ctx, 'user.update', 'user', v_new.id::text,
+        app.diff(body, to_jsonb(v_old), to_jsonb(v_new),
+            '{first_name,last_name,phone}'));
 
     return app.ok(200, app.user_json(v_new), v_new.version::text);
 end $$;

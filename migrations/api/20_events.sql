@@ -386,6 +386,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_old app.events;
+    v_new app.events;
     v_fault api.answer;
 begin
     if not app.event_can(ctx, events_update.id, 'manage') then
@@ -448,9 +449,11 @@ begin
         reentry = coalesce((body->>'reentry')::boolean, e.reentry),
         version = e.version + 1,
         updated_at = app.now()
-    where e.id = v_old.id;
+    where e.id = v_old.id
+    returning e.* into v_new;
 
-    perform app.audit(ctx, 'event.update', 'event', v_old.id::text, body);
+    perform app.audit(ctx, 'event.update', 'event', v_old.id::text,
+        app.diff(body, to_jsonb(v_old), to_jsonb(v_new)));
 
     return app.event_answer(v_old.id, 200);
 end $$;
@@ -500,7 +503,8 @@ begin
         updated_at = app.now(), version = e.version + 1
     where e.id = v_old.id;
 
-    perform app.audit(ctx, 'event.publish', 'event', v_old.id::text);
+    perform app.audit(ctx, 'event.publish', 'event', v_old.id::text,
+        jsonb_build_object('from', v_old.status, 'to', 'published'));
 
     return app.event_answer(v_old.id, 200);
 end $$;
@@ -545,7 +549,8 @@ begin
         jsonb_build_object('event_id', v_old.id),
         uniq => 'event.cancel_refunds:' || v_old.id);
     perform app.audit(ctx, 'event.cancel', 'event', v_old.id::text,
-        jsonb_build_object('reason', events_cancel.reason));
+        jsonb_build_object('from', v_old.status, 'to', 'cancelled',
+            'reason', events_cancel.reason));
 
     v_answer := app.event_answer(v_old.id, 200);
     v_answer.emit := app.wake();
@@ -623,6 +628,7 @@ as $$
 declare
     v_user app.users;
     v_relation text := coalesce(events_staff_add.relation, 'scan');
+    v_was text;
 begin
     if not app.event_can(ctx, events_staff_add.id, 'manage') then
         return app.fail('NOT_FOUND');
@@ -656,6 +662,10 @@ begin
             'manage is for organizers and practitioners');
     end if;
 
+    select s.relation into v_was
+    from app.event_staff s
+    where s.event_id = events_staff_add.id and s.user_id = v_user.id;
+
     insert into app.event_staff as s (event_id, user_id, relation, created_at)
     values (events_staff_add.id, v_user.id, v_relation, app.now())
     on conflict on constraint event_staff_pkey do update
@@ -669,7 +679,7 @@ begin
 
     perform app.audit(ctx, 'event.staff_add', 'event',
         events_staff_add.id::text, jsonb_build_object('user_id', v_user.id,
-            'relation', v_relation));
+            'from', v_was, 'to', v_relation));
 
     return app.ok(201, json_build_object(
         'userId', v_user.id,
@@ -683,6 +693,8 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_was text;
 begin
     if not app.event_can(ctx, events_staff_remove.id, 'manage') then
         return app.fail('NOT_FOUND');
@@ -690,7 +702,8 @@ begin
 
     delete from app.event_staff s
     where s.event_id = events_staff_remove.id
-        and s.user_id = events_staff_remove.user_id;
+        and s.user_id = events_staff_remove.user_id
+    returning s.relation into v_was;
 
     if not found then
         return app.fail('NOT_FOUND');
@@ -698,7 +711,8 @@ begin
 
     perform app.audit(ctx, 'event.staff_remove', 'event',
         events_staff_remove.id::text,
-        jsonb_build_object('user_id', events_staff_remove.user_id));
+        jsonb_build_object('user_id', events_staff_remove.user_id,
+            'from', v_was, 'to', null));
 
     return app.ok(204, null);
 end $$;

@@ -128,6 +128,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_old app.ticket_types;
+    v_new app.ticket_types;
     v_fault api.answer;
 begin
     select t.* into v_old
@@ -193,10 +194,11 @@ begin
         sort = coalesce((body->>'sort')::int, t.sort),
         version = t.version + 1,
         updated_at = app.now()
-    where t.id = v_old.id;
+    where t.id = v_old.id
+    returning t.* into v_new;
 
     perform app.audit(ctx, 'ticket_type.update', 'ticket_type',
-        v_old.id::text, body);
+        v_old.id::text, app.diff(body, to_jsonb(v_old), to_jsonb(v_new)));
 
     return app.type_answer(v_old.id, 200);
 end $$;

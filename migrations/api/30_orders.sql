@@ -568,6 +568,7 @@ as $$
 declare
     v_now timestamptz := app.now();
     v_ctx api.ctx := app.ctx_task('expire');
+    v_was jsonb;
 begin
     perform e.id from app.events e where e.id = event for no key update;
 
@@ -608,6 +609,11 @@ begin
     from counted n
     where c.id = n.promo_id;
 
+    select jsonb_object_agg(o.id, jsonb_build_object('from', o.status,
+        'to', 'expired')) into v_was
+    from app.orders o
+    where o.id = any (ids);
+
     update app.orders o
     set status = 'expired', holds = false, ended_at = v_now,
         updated_at = v_now, version = o.version + 1
@@ -626,11 +632,11 @@ begin
 
     insert into app.audit_log (at, action, resource, resource_id, changes,
         request_id, digest)
-    select v_now, 'order.expired', 'order', x.id::text, '{"to": "expired"}',
+    select v_now, 'order.expired', 'order', x.key, x.value,
         (v_ctx).request_id,
-        app.audit_digest(v_now, null, null, 'order.expired', 'order',
-            x.id::text, '{"to": "expired"}', null, (v_ctx).request_id)
-    from unnest(ids) x (id);
+        app.audit_digest(v_now, null, null, 'order.expired', 'order', x.key,
+            x.value, null, (v_ctx).request_id)
+    from jsonb_each(v_was) x;
 
     perform app.payment_close(v_ctx, p.order_id, 'expired')
     from app.payments p

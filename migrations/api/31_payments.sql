@@ -418,7 +418,7 @@ begin
             coalesce(body->>'reason', 'requested by the organizer'),
             'succeeded', (ctx).actor, app.now(), app.now());
         perform app.audit(ctx, 'tickets.refunded', 'order', v_order.id::text,
-            to_jsonb(v_ids));
+            jsonb_build_object('tickets', v_ids));
 
         if v_payment.id is null and not exists (
             select from app.tickets t
@@ -548,7 +548,8 @@ begin
 
     v_id := v_event->>'id';
 
-    if v_id is null or length(v_id) > 255 or v_event->>'type' is null
+    if v_id is null or v_id !~ '^[A-Za-z0-9_.:-]{1,255}$'
+        or v_event->>'type' is null
         or jsonb_typeof(v_event->'data') is distinct from 'object'
     then
         return app.fail('BAD_REQUEST');

@@ -86,6 +86,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_old app.promo_codes;
+    v_new app.promo_codes;
     v_ended api.answer;
 begin
     select p.* into v_old
@@ -129,12 +130,12 @@ begin
             then (body->>'valid_until')::timestamptz else p.valid_until end,
         version = p.version + 1
     where p.id = v_old.id
-    returning * into v_old;
+    returning p.* into v_new;
 
     perform app.audit(ctx, 'promo_code.update', 'promo_code', v_old.id::text,
-        body);
+        app.diff(body, to_jsonb(v_old), to_jsonb(v_new)));
 
-    return app.ok(200, app.promo_json(v_old), v_old.version::text);
+    return app.ok(200, app.promo_json(v_new), v_new.version::text);
 end $$;
 
 -- Only while no order ever used it; afterwards its time is ended instead.

@@ -463,6 +463,15 @@ static const stoa_answer_member_t stoa_answer_received[] = {
     STOA_ANSWER_END,
 };
 
+static const stoa_answer_member_t stoa_answer_audit[] = {
+    { "id", "text" },          { "at", "time" },
+    { "actorId", "uuid?" },    { "deviceId", "uuid?" },
+    { "action", "text" },      { "resource", "text" },
+    { "resourceId", "text?" }, { "changes", "object?" },
+    { "ip", "text?" },         { "requestId", "text?" },
+    STOA_ANSWER_END,
+};
+
 static const stoa_answer_member_t stoa_answer_error_row[] = {
     { "code", "text" },
     { "status", "int" },
@@ -517,6 +526,7 @@ static const stoa_answer_object_t stoa_answer_objects[] = {
     { "GateCount", stoa_answer_gate_count },
     { "DoorStats", stoa_answer_stats },
     { "Received", stoa_answer_received },
+    { "AuditRow", stoa_answer_audit },
     { "ErrorRow", stoa_answer_error_row },
 };
 
@@ -579,6 +589,7 @@ const stoa_answer_t stoa_api_answers[] = {
     { "checkin.batch", "MergedScans", false },
     { "checkin.stats", "DoorStats", false },
     { "webhooks.stripe", "Received", false },
+    { "admin.audit", "AuditRow[]", false },
     { "system.errors", "ErrorRow[]", false },
     { NULL, NULL, false },
 };

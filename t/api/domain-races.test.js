@@ -494,5 +494,5 @@ test('the audit chain: sealed by many at once, whole, and telling', async () => 
     update app.audit_log set action = 'forged'
     where id = (select min(id) from app.audit_log)`);
   assert.deepEqual((await main.q('select problem from app.audit_verify(0)'))
-    .rows, [{ problem: 'row was altered' }]);
+    .rows, [{ problem: 'altered' }]);
 });

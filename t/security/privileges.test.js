@@ -103,7 +103,8 @@ test('each role runs its own functions', async () => {
   /* of what is inside, only what was named one by one */
   assert.deepEqual((await runs('stoa_worker', ['app']))
     .filter((name) => !/^app\.(now|pause)$/.test(name)),
-  ['app.audit_verify', 'app.settings_put']);
+  ['app.audit_verify', 'app.audit_verify_chain', 'app.audit_verify_from',
+    'app.audit_verify_rows', 'app.settings_put']);
 });
 
 test('asked for directly, tables are refused', async () => {

@@ -82,7 +82,7 @@ describe('usage', () => {
   });
 
   for (const name of ['work', 'migrate', 'check', 'routes', 'openapi',
-    'queues', 'tasks', 'user', 'token']) {
+    'queues', 'tasks', 'audit', 'user', 'token']) {
     test(`${name} --help: its options, 0`, async () => {
       const r = await stoa([name, '--help']);
 

@@ -1,0 +1,82 @@
+/*
+ * Rows of administration.  Statements: migrations/api/06_audit.sql.
+ */
+
+#include "stoa_api_tables.h"
+
+static const stoa_field_t stoa_audit_query[] = {
+    { .name = "actor", .type = STOA_T_UUID, .summary = "By this account" },
+    { .name = "action",
+      .type = STOA_T_TEXT,
+      .min = 1,
+      .max = 60,
+      .summary = "Actions that begin so",
+      .example = "\"order.\"" },
+    { .name = "resource",
+      .type = STOA_T_TEXT,
+      .min = 1,
+      .max = 60,
+      .summary = "On this kind of resource",
+      .example = "\"order\"" },
+    { .name = "resource_id",
+      .type = STOA_T_TEXT,
+      .min = 1,
+      .max = 255,
+      .summary = "On the resource of this id" },
+    { .name = "from", .type = STOA_T_TIME, .summary = "At this time or later" },
+    { .name = "to", .type = STOA_T_TIME, .summary = "Before this time" },
+    { .name = "request_id",
+      .type = STOA_T_TEXT,
+      .min = 1,
+      .max = 100,
+      .summary = "In the request of this id, or \"task:\" and its kind" },
+    stoa_end_field,
+};
+
+static const stoa_filter_t stoa_audit_filters[] = {
+    { "actor", "a.actor = $q_actor" },
+    { "action", "starts_with(a.action, $action)" },
+    { "resource", "a.resource = $resource" },
+    { "resource_id", "a.resource_id = $resource_id" },
+    { "from", "a.at >= $from" },
+    { "to", "a.at < $to" },
+    { "request_id", "a.request_id = $q_request_id" },
+    { NULL, NULL },
+};
+
+/* By id, which is the order of their making; it is of the log alone, where a
+   restored copy begins to count transactions anew. */
+static const stoa_sort_t stoa_audit_sorts[] = {
+    { "-id", "a.id", "bigint", true },
+    { NULL, NULL, NULL, false },
+};
+
+static const stoa_list_t stoa_audit = {
+    .from = "api.audit_list a",
+    .item = "a.item",
+    .id = "a.id",
+    .id_type = "bigint",
+    .sorts = stoa_audit_sorts,
+    .filters = stoa_audit_filters,
+    .limit = 20,
+    .max = 100,
+};
+
+const stoa_endpoint_t stoa_api_admin[] = {
+    {
+        .id = "admin.audit",
+        .method = STOA_GET,
+        .path = "/api/v1/admin/audit",
+        .who = STOA_ADMIN,
+        .of = STOA_OF_NONE,
+        .rate = STOA_RATE_READ,
+        .pool = STOA_POOL_SLOW,
+        .list = &stoa_audit,
+        .body_kind = STOA_BODY_NONE,
+        .query = stoa_audit_query,
+        .status = 200,
+        .summary = "Who did what to what, newest first.",
+        .tag = "admin",
+    },
+    { .id = NULL },
+};
