@@ -1,0 +1,204 @@
+/*
+ * A-31: every write of the rows leaves its audit rows, with the id of its
+ * request, in the transaction of its effect.  Rows that a sample request
+ * cannot move have a recipe here; one that is neither audited nor in EXCEPT
+ * with its reason fails.
+ */
+
+import assert from 'node:assert/strict';
+import crypto from 'node:crypto';
+import { after, before, test } from 'node:test';
+import { SECRETS, boot } from '../harness/index.js';
+import { must } from '../harness/fixtures.js';
+import { request, rows } from './rows.js';
+import { World } from './world.js';
+
+let app, world, tables;
+
+/* Writes that leave no audit row: {id: why}. */
+const EXCEPT = {};
+
+const writes = rows.filter((row) => row.method !== 'GET');
+
+before(async () => {
+  app = await boot({ workers: 0, nginxWorkers: 1 });
+  world = await new World(app).begin();
+  tables = (await app.sql(
+    `select format('%I.%I', schemaname, tablename) as t from pg_tables
+     where schemaname in ('app', 'queue')
+       and tablename not like 'audit_%' and tablename <> 'idempotency'`))
+    .map(({ t }) => t);
+});
+after(() => app?.stop());
+
+const post = async (path, spec, ...codes) =>
+  must(await app.api('POST', path, spec), ...codes).data;
+
+const organizer = () => ({ token: world.organizer.token });
+
+/* An order that waits for its payment. */
+async function unpaid() {
+  const event = await app.event(world.organizer,
+    { types: [{ priceCents: 500, quota: 10 }] });
+
+  return must(await app.order(world.buyer, event.types[0].id), 201, 202).data;
+}
+
+/* What a row needs beside its sample: {token, of, params, path, body, ...}. */
+const RECIPES = {
+  'auth.login': ({ user }) => ({
+    body: { email: user.email, password: user.password } }),
+  'auth.refresh': ({ user }) => ({ body: { refreshToken: user.refreshToken } }),
+  'auth.logout': ({ user }) => ({ token: user.token, body: {} }),
+  'auth.forgot_password': ({ user }) => ({ body: { email: user.email } }),
+  'auth.reset_password': async ({ user }) => {
+    const token = crypto.randomBytes(32);
+
+    await app.sql('select task.reset_token($1, $2, 3600)', [user.id,
+      crypto.createHash('sha256').update(token).digest()]);
+    return { body: { token: token.toString('base64url'),
+      newPassword: 'another good password' } };
+  },
+  'events.publish': async () => ({ ...organizer(),
+    of: (await app.event(world.organizer, { publish: false })).id }),
+  'events.register': async ({ user }) => ({ token: user.token,
+    params: { id: (await world.event()).id } }),
+  'events.staff_add': async ({ user }) => ({ ...organizer(),
+    of: (await world.event()).id, body: { email: user.email } }),
+  'events.staff_remove': async ({ user }) => {
+    const { id } = await world.event();
+
+    await post(`/api/v1/events/${id}/staff`,
+      { ...organizer(), body: { email: user.email } }, 201);
+    return { ...organizer(), of: id, params: { user_id: user.id } };
+  },
+  'orders.create': async ({ user }) => ({ token: user.token, body: {
+    items: [{ ticketTypeId: (await world.event()).type, quantity: 1 }] } }),
+  'orders.cancel': async () => ({ token: world.buyer.token,
+    of: (await unpaid()).id }),
+  'orders.refund': async () => {
+    const { type } = await world.event();
+    const order = must(await app.order(world.buyer, type), 201).data;
+
+    return { ...organizer(), of: order.id,
+      body: { ticketIds: order.tickets.map((t) => t.id) } };
+  },
+  'pay.form': async () => ({ path: `/pay/${(await unpaid()).id}` }),
+  'tickets.transfer': async ({ user }) => ({ token: world.buyer.token,
+    of: (await world.ticket(world.buyer)).id, body: { email: user.email } }),
+  'tickets.reissue': async () => ({ token: world.buyer.token,
+    of: (await world.ticket(world.buyer)).id }),
+  'orders.validate': async () => {
+    const { type } = await world.event();
+    const [{ code }] = await app.freeTickets(world.buyer, type);
+
+    return { ...organizer(), body: { code } };
+  },
+  'checkin.batch': async () => {
+    const { id, type } = await world.event();
+    const [{ code }] = await app.freeTickets(world.buyer, type);
+
+    return { ...organizer(), body: { eventId: id, items: [{ code,
+      nonce: crypto.randomUUID(), direction: 'entry',
+      scannedAt: new Date().toISOString(), clockOffsetMs: 0 }] } };
+  },
+  'checkin.device_login': async () => {
+    const { eventId } = await world.event();
+    const { pairingCode } = await post('/api/v1/checkin/devices',
+      { ...organizer(), body: { eventId, name: 'Door' } }, 201);
+
+    return { body: { code: pairingCode } };
+  },
+  'webhooks.stripe': () => {
+    const t = Math.floor(Date.now() / 1000);
+    const body = JSON.stringify({ id: `evt_${crypto.randomUUID()}`,
+      object: 'event', type: 'charge.updated', created: t, livemode: true,
+      data: { object: { id: 'ch_1', object: 'charge' } } });
+    const mac = crypto.createHmac('sha256', SECRETS.STRIPE_WEBHOOK_SECRET)
+      .update(`${t}.${body}`).digest('hex');
+
+    return { body, headers: { 'Stripe-Signature': `t=${t},v1=${mac}` } };
+  },
+};
+
+/* As its owner or the organizer, on a resource of its own. */
+async function plain(row) {
+  const of = row.resource && (await world.make(row.resource)).id;
+
+  if (row.public) return { of };
+  return { of, token: row.roles.has('member') ? world.buyer.token
+    : world.organizer.token };
+}
+
+async function move(row) {
+  const user = await app.user();
+  const { of, params, ...rest } = RECIPES[row.id]
+    ? await RECIPES[row.id]({ user }) : await plain(row);
+  const made = request(row, { of, params });
+  const spec = { ...made, ...rest,
+    headers: { ...made.headers, ...rest.headers } };
+  const res = await app.api(row.method, spec.path, spec);
+
+  assert.ok(res.status < 400, `${row.name}: a recipe is missing here, or the `
+    + `sample is refused: ${res.status} ${res.text}`);
+  return res.headers['x-request-id'];
+}
+
+/* The tables that a transaction left rows in. */
+async function touched(xid) {
+  const has = await app.sql(tables.map((t) => `select '${t}' as t
+    where exists (select from ${t} where xmin::text::bigint
+      = ${xid} % 4294967296)`).join(' union all '));
+
+  return has.map(({ t }) => t);
+}
+
+test('A-31: every write leaves its audit rows, with its effect', async () => {
+  assert.ok(writes.length > 30, `${writes.length} writes`);
+  for (const row of writes) {
+    const id = await move(row);
+
+    assert.ok(id, row.name);
+
+    const left = await app.sql(`select xid::text as xid, action, resource,
+        resource_id, actor, device, ip, app.audit_whole(a) as whole,
+        coalesce(jsonb_typeof(changes), 'null') as changes
+      from app.audit_log a where request_id = $1 order by id`, [id]);
+
+    if (EXCEPT[row.id]) {
+      assert.deepEqual(left, [], `${row.name}: ${EXCEPT[row.id]}`);
+      continue;
+    }
+    assert.ok(left.length > 0, `${row.name} left no audit row`);
+    for (const one of left) {
+      const what = `${row.name}: ${JSON.stringify(one)}`;
+
+      assert.equal(one.xid, left[0].xid, what);
+      assert.equal(one.whole, true, what);
+      assert.equal(one.ip, '127.0.0.1', what);
+      assert.match(one.action, /^[a-z_]+\.[a-z_]+$/, what);
+      assert.match(one.changes, /^(object|null)$/, what);
+      assert.ok(row.public || one.actor || one.device, what);
+    }
+    if (row.method !== 'DELETE') {
+      assert.notDeepEqual(await touched(left[0].xid), [],
+        `${row.name}: the audit row is alone in its transaction`);
+    }
+  }
+});
+
+test('who only reads leaves none', async () => {
+  const count = () => app.value('select count(*)::int from app.audit_log');
+  const specs = [];
+
+  for (const row of rows.filter((r) => r.method === 'GET')) {
+    specs.push([row, await plain(row)]);
+  }
+
+  const was = await count();
+
+  for (const [row, { of, ...rest }] of specs) {
+    await app.api('GET', request(row, { of }).path, rest);
+  }
+  assert.equal(await count(), was);
+});
