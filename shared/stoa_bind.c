@@ -495,6 +495,38 @@ stoa_bind_begin(stoa_bind_t *bind, stoa_bound_t *bound, stoa_bind_form_e form,
     bound->stmt.name = (const char *) name.data;
     stoa_buf_init(out, bind->mem, 1024, STOA_BIND_SQL_MAX);
 
+    if (bind->ep->audit_reads) {
+        stoa_buf_z(out, "with seen as materialized (");
+    }
+
+    return true;
+}
+
+
+/* Behind the statement of a row with .audit_reads: the left join makes the
+   note run, and only of what was shown. */
+static bool
+stoa_bind_noted(stoa_bind_t *bind, stoa_buf_t *out)
+{
+    const stoa_endpoint_t *ep = bind->ep;
+
+    stoa_buf_z(out, "), noted as materialized (select api.audit_viewed(");
+
+    if (!stoa_bind_expand(bind, out, "$ctx, ")) {
+        return false;
+    }
+
+    stoa_buf_printf(out, "'%s', ", ep->of.resource);
+
+    if (!stoa_bind_name(bind, out, stoa_str_z(ep->of.field))) {
+        return false;
+    }
+
+    stoa_buf_printf(out,
+                    ", '%s') as done from seen where seen.status between 200 "
+                    "and 299) select seen.* from seen left join noted on true",
+                    ep->id);
+
     return true;
 }
 
@@ -502,6 +534,10 @@ stoa_bind_begin(stoa_bind_t *bind, stoa_bound_t *bound, stoa_bind_form_e form,
 static bool
 stoa_bind_end(stoa_bind_t *bind, stoa_buf_t *out)
 {
+    if (bind->ep->audit_reads && !stoa_bind_noted(bind, out)) {
+        return false;
+    }
+
     stoa_buf_nul(out);
 
     if (out->failed) {
@@ -515,7 +551,8 @@ stoa_bind_end(stoa_bind_t *bind, stoa_buf_t *out)
                                   ? bind->bound->formats
                                   : NULL;
     bind->bound->stmt.write = bind->ep->method != STOA_GET
-                           || bind->ep->pool == STOA_POOL_WRITE;
+                           || bind->ep->pool == STOA_POOL_WRITE
+                           || bind->ep->audit_reads;
 
     return true;
 }

@@ -26,6 +26,9 @@
  * UUID uuid, BOOL bool, LIST and OBJECT jsonb, all else text; $raw is bytea
  * in its text form (\x and hex).
  *
+ * .audit_reads is one around the row's: its columns, and api.audit_viewed()
+ * where the status is 2xx.
+ *
  * .keyed is one statement around the call (decision 6): with
  * .batch the arguments are arrays of one, but for scope, key and print; its
  * columns are status, body,

@@ -185,6 +185,21 @@ grant execute on function app.audit_verify_from(date),
     app.audit_verify(int) to stoa_worker;
 
 
+-- ---- who looked (rows with .audit_reads) ----
+
+create or replace function api.audit_viewed(ctx api.ctx, resource text,
+    id uuid, what text)
+returns boolean
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select app.audit(ctx, resource || '.viewed', resource, id::text,
+        jsonb_build_object('row', what));
+    select true
+$$;
+
+
 -- ---- GET /api/v1/admin/audit ----
 
 create or replace view api.audit_list as

@@ -504,6 +504,15 @@ stoa_api_check_work(stoa_api_look_t *look, const stoa_endpoint_t *ep)
         return stoa_api_refuse(look, ".cache_ms is for public GET rows");
     }
 
+    if (ep->audit_reads
+        && (ep->method != STOA_GET || ep->flow != STOA_FLOW_NONE
+            || ep->batch != 0 || ep->of.field == NULL
+            || (ep->who & STOA_PUBLIC) != 0 || ep->pool == STOA_POOL_FAST))
+    {
+        return stoa_api_refuse(look, ".audit_reads is for GET rows of a "
+                                     "resource, not in the fast pool");
+    }
+
     if (ep->wait_ms > STOA_API_WAIT_MAX) {
         return stoa_api_refuse(look, ".wait_ms is at most %d",
                                STOA_API_WAIT_MAX);

@@ -192,6 +192,9 @@ struct stoa_endpoint_s {
     bool                keyed;      /* honours Idempotency-Key */
     bool                if_match; /* honors If-Match: 412, 428 where required */
     bool                development; /* 404 when environment = production */
+    bool                audit_reads; /* shows staff personal data of others:
+                                        who looked is written to the audit
+                                        log in the same transaction */
     stoa_verify_e       verify;
     stoa_media_e        media;                   /* 0: JSON */
     stoa_err_e          errors[STOA_MAX_ERRORS]; /* beyond the usual ones */

@@ -464,12 +464,10 @@ static const stoa_answer_member_t stoa_answer_received[] = {
 };
 
 static const stoa_answer_member_t stoa_answer_audit[] = {
-    { "id", "text" },          { "at", "time" },
-    { "actorId", "uuid?" },    { "deviceId", "uuid?" },
-    { "action", "text" },      { "resource", "text" },
-    { "resourceId", "text?" }, { "changes", "object?" },
-    { "ip", "text?" },         { "requestId", "text?" },
-    STOA_ANSWER_END,
+    { "id", "text" },          { "at", "time" },         { "actorId", "uuid?" },
+    { "deviceId", "uuid?" },   { "action", "text" },     { "resource", "text" },
+    { "resourceId", "text?" }, { "changes", "object?" }, { "ip", "text?" },
+    { "requestId", "text?" },  STOA_ANSWER_END,
 };
 
 static const stoa_answer_member_t stoa_answer_error_row[] = {

@@ -63,7 +63,8 @@ stoa_api_errors(const stoa_endpoint_t *ep, stoa_err_e out[STOA_E_COUNT])
     stoa_api_errors_mark(marks, STOA_E_NO_MEMORY, true);
     stoa_api_errors_mark(marks, STOA_E_DATABASE_UNAVAILABLE, store);
     stoa_api_errors_mark(marks, STOA_E_POOL_SATURATED, store);
-    stoa_api_errors_mark(marks, STOA_E_COMMIT_UNKNOWN, store && write);
+    stoa_api_errors_mark(marks, STOA_E_COMMIT_UNKNOWN,
+                         store && (write || ep->audit_reads));
     stoa_api_errors_mark(marks, STOA_E_TIMEOUT, store);
 
     for (i = 0; i < STOA_MAX_ERRORS; i++) {

@@ -376,6 +376,9 @@ api_holes(void **state)
     REFUSED(".batch", ep.batch = 1000);
     REFUSED(".keyed", ep.sql = "select 1"; ep.keyed = true);
     REFUSED(".cache_ms", ep.cache_ms = 1000);
+    REFUSED(".audit_reads", ep.audit_reads = true);
+    REFUSED(".audit_reads", ep.method = STOA_GET; ep.body_kind = STOA_BODY_NONE;
+            ep.pool = STOA_POOL_FAST; ep.audit_reads = true);
     REFUSED(".wait_ms", ep.wait_ms = 4001);
     REFUSED(".list is for GET", ep.sql = NULL; ep.list = &list);
     REFUSED("limit <= max", ep.sql = NULL; ep.list = &list;

@@ -32,6 +32,11 @@ static const stoa_field_t code_field[] = {
     stoa_end_field,
 };
 
+static const stoa_field_t actor_field[] = {
+    { .name = "actor", .type = STOA_T_UUID },
+    stoa_end_field,
+};
+
 static const stoa_sort_t sorts[] = {
     { "startsAt", "e.starts_at", "timestamptz", false },
     { "newest", "e.starts_at", "timestamptz", true },
@@ -167,6 +172,27 @@ bind_texts(void **state)
     row = bind_good(
         (stoa_endpoint_t){ .method = STOA_GET, .flow = STOA_FLOW_ERRORS });
     assert_null(row.plain);
+
+    /* who looks is noted behind what was shown; a field that is named like
+       something of the caller's is asked for as $q_ */
+    row = bind_good((stoa_endpoint_t){
+        .method = STOA_GET,
+        .path = "/things/:id",
+        .of = { "thing", "id", "manage" },
+        .query = actor_field,
+        .pool = STOA_POOL_WRITE,
+        .audit_reads = true,
+        .sql = "select 200 as status, api.g($id, $q_actor, $actor) as body" });
+    assert_string_equal(
+        row.plain->stmt.sql,
+        "with seen as materialized (select 200 as status, api.g($1::uuid, "
+        "$2::uuid, $3::uuid) as body), noted as materialized (select "
+        "api.audit_viewed($4::api.ctx, 'thing', $1::uuid, 'things.row') as "
+        "done from seen where seen.status between 200 and 299) select seen.* "
+        "from seen left join noted on true");
+    assert_true(row.plain->stmt.write);
+    assert_int_equal(row.plain->args[1].kind, STOA_ARG_QUERY);
+    assert_int_equal(row.plain->args[2].kind, STOA_ARG_ACTOR);
 }
 
 
