@@ -72,6 +72,7 @@ const stoa_alias_t stoa_api_aliases[] = {
     STOA_ALIAS(GET, "/checkin/snapshot", "checkin.snapshot"),
     STOA_ALIAS(POST, "/checkin/batch", "checkin.batch"),
     STOA_ALIAS(GET, "/events/:id/checkin/stats", "checkin.stats"),
+    STOA_ALIAS(GET, "/admin/audit", "admin.audit"),
     STOA_ALIAS(GET, "/pay/:id", "pay.view"),
     STOA_ALIAS(GET, "/errors", "system.errors"),
     STOA_ALIAS(GET, "/openapi.json", "system.openapi"),
