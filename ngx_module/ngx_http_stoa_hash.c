@@ -225,7 +225,8 @@ ngx_http_stoa_hash_thread(void *data, ngx_log_t *log)
     } else {
         h->matched = stoa_hash_verify(h->stored, h->password);
 
-        if (h->matched && stoa_hash_needs_rehash(&h->cost, h->stored)
+        if (h->matched
+            && stoa_hash_needs_rehash(&h->cost, h->stored, h->password)
             && !stoa_hash_make(&h->cost, h->password, h->made))
         {
             h->made[0] = '\0'; /* the old one stays good */

@@ -5,6 +5,7 @@
  */
 
 #include "stoa_input_int.h"
+#include "stoa_common.h"
 #include "stoa_scalar.h"
 #include "stoa_str.h"
 #include "stoa_time.h"
@@ -287,6 +288,11 @@ stoa_input_text(stoa_input_t *in, const stoa_field_t *field, stoa_str_t s,
     case STOA_T_CODE:
         return stoa_input_range(in, field, s.len, "bytes", at);
     case STOA_T_SECRET:
+        if ((field->flags & STOA_UNCOMMON) && stoa_common_password(s)) {
+            return stoa_input_fault(in, at, "too_common",
+                                    "is one of the most common passwords");
+        }
+
         return stoa_input_range(in, field, points, "characters", at);
     case STOA_T_TEXT:
         return stoa_input_line(in, field, s, out, at);

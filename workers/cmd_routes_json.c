@@ -74,6 +74,7 @@ cmd_routes_field(stoa_buf_t *b, const stoa_field_t *f, unsigned depth)
     cmd_routes_text(b, "type", types[f->type]);
     cmd_routes_flag(b, "required", (f->flags & STOA_REQUIRED) != 0);
     cmd_routes_flag(b, "nullable", (f->flags & STOA_NULLABLE) != 0);
+    cmd_routes_flag(b, "uncommon", (f->flags & STOA_UNCOMMON) != 0);
 
     if (f->min != 0 || f->max != 0) {
         cmd_routes_int(b, "min", f->min);

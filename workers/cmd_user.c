@@ -9,28 +9,33 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "../shared/stoa_common.h"
 #include "../shared/stoa_hash.h"
 #include "../shared/stoa_id.h"
 #include "../shared/stoa_scalar.h"
 #include "../shared/stoa_str.h"
 #include "../shared/stoa_time.h"
 
+/* as the rows of /auth have it */
 #define PASSWORD_MIN 8
+#define PASSWORD_MAX 128
 
 typedef struct {
     const char *email;
     const char *role;
     const char *first;
     const char *last;
+    const char *hash;
     bool        stdin_password;
 } cmd_user_t;
 
 
 /* One line, and nothing behind it; its end does not belong to it. */
 static bool
-cmd_user_password(cmd_t *c, char *out, size_t size, stoa_str_t *password)
+cmd_user_password(cmd_t *c, const cmd_user_t *u, char *out, size_t size,
+                  stoa_str_t *password)
 {
-    size_t  got = 0;
+    size_t  got = 0, points = 0;
     ssize_t n;
 
     while (got < size) {
@@ -59,11 +64,19 @@ cmd_user_password(cmd_t *c, char *out, size_t size, stoa_str_t *password)
         return false;
     }
 
-    if (got < PASSWORD_MIN || got > STOA_PASSWORD_MAX
-        || !stoa_str_utf8(*password, NULL))
+    if (!stoa_str_utf8(*password, &points) || points < PASSWORD_MIN
+        || points > PASSWORD_MAX || memchr(out, 0, got) != NULL)
     {
-        cmd_say(c, "the password must have %d to %d bytes of UTF-8",
-                PASSWORD_MIN, STOA_PASSWORD_MAX);
+        cmd_say(c, "the password must have %d to %d characters of UTF-8",
+                PASSWORD_MIN, PASSWORD_MAX);
+        return false;
+    }
+
+    if (stoa_common_password(*password)
+        || stoa_common_own(*password, stoa_str_z(u->email)))
+    {
+        cmd_say(c, "the password is one of the most common ones, or the "
+                   "account's own address");
         return false;
     }
 
@@ -71,8 +84,26 @@ cmd_user_password(cmd_t *c, char *out, size_t size, stoa_str_t *password)
 }
 
 
+/* A hash of another system's; it is of no use to those who see it. */
 static bool
-cmd_user_hash(cmd_t *c, char out[STOA_HASH_MAX])
+cmd_user_import(cmd_t *c, stoa_str_t hash, char out[STOA_HASH_MAX])
+{
+    if (hash.len >= STOA_HASH_MAX || stoa_hash_kind(hash) == STOA_HASH_UNKNOWN)
+    {
+        cmd_say(c, "the hash must be bcrypt ($2a$, $2b$ or $2y$, of cost 4 to "
+                   "14) or $argon2id$");
+        return false;
+    }
+
+    memcpy(out, hash.data, hash.len);
+    out[hash.len] = '\0';
+
+    return true;
+}
+
+
+static bool
+cmd_user_hash(cmd_t *c, const cmd_user_t *u, char out[STOA_HASH_MAX])
 {
     stoa_hash_cost_t cost = {
         .memory_kib = (uint32_t) c->conf.argon2_memory_kib,
@@ -82,7 +113,11 @@ cmd_user_hash(cmd_t *c, char out[STOA_HASH_MAX])
     stoa_str_t password;
     bool       ok;
 
-    if (!cmd_user_password(c, text, sizeof(text), &password)) {
+    if (u->hash != NULL) {
+        return cmd_user_import(c, stoa_str_z(u->hash), out);
+    }
+
+    if (!cmd_user_password(c, u, text, sizeof(text), &password)) {
         stoa_wipe(text, sizeof(text));
         return false;
     }
@@ -108,7 +143,7 @@ cmd_user_add(cmd_t *c, const cmd_user_t *u)
     const char       *why, *sqlstate;
     int               rc;
 
-    if (!cmd_user_hash(c, hash)) {
+    if (!cmd_user_hash(c, u, hash)) {
         return CMD_FAILED;
     }
 
@@ -148,6 +183,7 @@ cmd_user(cmd_t *c, int argc, char **argv)
         { "--first", NULL, &u.first },
         { "--last", NULL, &u.last },
         { "--password-stdin", &u.stdin_password, NULL },
+        { "--password-hash", NULL, &u.hash },
     };
     const char *rest[2] = { NULL, NULL };
     size_t      nrest;
@@ -161,9 +197,10 @@ cmd_user(cmd_t *c, int argc, char **argv)
     }
 
     if (nrest != 2 || strcmp(rest[0], "add") != 0 || u.role == NULL
-        || !u.stdin_password)
+        || u.stdin_password == (u.hash != NULL))
     {
-        cmd_say(c, "say: stoa user add EMAIL --role ROLE --password-stdin");
+        cmd_say(c, "say: stoa user add EMAIL --role ROLE --password-stdin, "
+                   "or --password-hash HASH");
         return CMD_USAGE;
     }
 

@@ -63,6 +63,8 @@ static const char stoa_user_options[] =
     "                means, too\n"
     "  --password-stdin\n"
     "                read the password, one line, from standard input\n"
+    "  --password-hash HASH\n"
+    "                or take over a bcrypt or argon2id hash\n"
     "  --first NAME, --last NAME\n"
     "                default: the role, and \"Account\"\n";
 
@@ -131,7 +133,8 @@ static const cmd_row_t stoa_commands[] = {
     },
     {
         .name = "user",
-        .arguments = "add EMAIL --role ROLE --password-stdin "
+        .arguments = "add EMAIL --role ROLE --password-stdin | "
+                     "--password-hash HASH\n                "
                      "[--first NAME] [--last NAME]",
         .summary = "Add an account.",
         .options = stoa_user_options,

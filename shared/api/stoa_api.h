@@ -64,6 +64,7 @@ typedef enum {
 #define STOA_REQUIRED 1 /* must be present and not null */
 #define STOA_NULLABLE 2 /* null is a value of its own */
 #define STOA_LINES    4 /* text of several lines, kept as it is */
+#define STOA_UNCOMMON 8 /* a password to be: not one that everybody has */
 
 struct stoa_field_s {
     const char         *name; /* snake_case; both spellings on the wire */

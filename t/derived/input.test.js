@@ -39,6 +39,7 @@ function wrong(field) {
     if (min > 0) all.push(['too short', text(min - 1), 'too_short']);
     all.push(['too long', text(max + 1), 'too_long'],
       ['a number', 7, 'type'], ['a list', [], 'type']);
+    if (field.uncommon) all.push(['common', 'PassWord1', 'too_common']);
     break;
   case 'email':
     all.push(['no address', 'nobody', 'format'], ['a bool', true, 'type']);

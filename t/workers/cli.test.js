@@ -538,6 +538,50 @@ describe('accounts', () => {
     assert.match(r.err, /the password is one line/);
   });
 
+  test('user add: a common password or the own address, 1', async () => {
+    for (const password of ['password', 'Password1', 'IloveYou',
+      'own@example.org', 'OWN@Example.org']) {
+      const r = await stoa(['user', 'add', 'own@example.org', '--role',
+        'member', '--password-stdin'], { ...s, input: `${password}\n` });
+
+      assert.equal(r.code, 1, password);
+      assert.match(r.err, /one of the most common ones/);
+      assert.ok(password === 'password' || !r.err.includes(password));
+    }
+  });
+
+  test('user add: 8 to 128 characters, however many bytes', async () => {
+    for (const [password, code] of [['\u{1f511}'.repeat(128), 0],
+      ['\u{1f511}'.repeat(129), 1], ['\u{1f511}'.repeat(8), 0],
+      ['\u{1f511}'.repeat(7), 1]]) {
+      const r = await stoa(['user', 'add',
+        `k${password.length}@example.org`, '--role', 'member',
+        '--password-stdin'], { ...s, input: `${password}\n` });
+
+      assert.equal(r.code, code, r.err);
+    }
+  });
+
+  test('user add: a hash of another system, or none that is known',
+    async () => {
+      const tail = 'CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW';
+      const add = (hash, more = []) => stoa(['user', 'add',
+        `h${crypto.randomUUID()}@example.org`, '--role', 'member',
+        '--password-hash', hash, ...more], s);
+
+      for (const head of ['$2a$05$', '$2b$04$', '$2y$14$']) {
+        assert.equal((await add(head + tail)).code, 0, head);
+      }
+      for (const hash of [`$2b$15$${tail}`, `$2x$05$${tail}`, `$2b$05$${tail}x`,
+        'a plain password', '', '$1$abc$0123456789012345678901']) {
+        const r = await add(hash);
+
+        assert.equal(r.code, 1, hash);
+        assert.match(r.err, /the hash must be bcrypt/);
+      }
+      assert.equal((await add(`$2b$05$${tail}`, ['--password-stdin'])).code, 2);
+    });
+
   test('user --help names every role that is accepted', async () => {
     const { out } = await stoa(['user', '--help']);
 
