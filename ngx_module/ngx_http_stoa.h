@@ -15,6 +15,7 @@
 #include "../shared/stoa_bind.h"
 #include "../shared/stoa_code.h"
 #include "../shared/stoa_conf.h"
+#include "../shared/stoa_common.h"
 #include "../shared/stoa_hash.h"
 #include "../shared/stoa_hmac.h"
 #include "../shared/stoa_id.h"
@@ -80,6 +81,7 @@ typedef struct {
     ngx_msec_t            pool_timeout[STOA_POOL_COUNT];
     ngx_uint_t            hash_threads;
     ngx_uint_t            hash_queue;
+    ngx_msec_t            hash_wait; /* who waited longer is refused */
     ngx_http_stoa_limit_t limit_user[STOA_RATE_COUNT]; /* per class */
     ngx_http_stoa_limit_t limit_addr[STOA_RATE_COUNT];
     const stoa_api_t     *api;
@@ -473,20 +475,37 @@ ngx_int_t ngx_http_stoa_wait_later(ngx_http_stoa_ctx_t *q, stoa_str_t body,
 void      ngx_http_stoa_wait_leave(ngx_http_stoa_ctx_t *q);
 void      ngx_http_stoa_wait_exit(void);
 
-/* hash: runs in the thread pool, then q->resume(q, err). */
+typedef enum {
+    NGX_HTTP_STOA_HASH_MADE = 0,
+    NGX_HTTP_STOA_HASH_MATCHED,
+    NGX_HTTP_STOA_HASH_REHASHED, /* matched, and made anew */
+    NGX_HTTP_STOA_HASH_MISMATCHED,
+    NGX_HTTP_STOA_HASH_FAILED,
+    NGX_HTTP_STOA_HASH_OUTCOMES
+} ngx_http_stoa_hash_outcome_e;
+
+/* hash: waits for its turn, runs in the thread pool, then q->resume(q, err).
+   Who waited too long, or gave way, is resumed with HASH_QUEUE_FULL. */
 typedef struct ngx_http_stoa_hash_s {
-    ngx_http_stoa_ctx_t *q;    /* NULL: the client left */
-    ngx_pool_t          *pool; /* of this task */
-    ngx_thread_task_t   *task;
-    stoa_str_t           password; /* own copy, wiped */
-    stoa_str_t           stored;   /* to verify against; empty: make one */
-    stoa_hash_cost_t     cost;
-    ngx_uint_t           decoy; /* no account: the same work for nothing */
-    ngx_uint_t           matched;
-    ngx_uint_t           failed;
-    ngx_uint_t           done;
-    bool                 left; /* atomic: nobody waits any more */
-    char                 made[STOA_HASH_MAX]; /* new hash, or empty */
+    ngx_http_stoa_ctx_t         *q;    /* NULL: the client left */
+    ngx_pool_t                  *pool; /* of this task */
+    ngx_thread_task_t           *task;
+    ngx_queue_t                  link; /* in its lane, or among the refused */
+    void                        *lane; /* while it waits */
+    ngx_uint_t                   refused;
+    ngx_uint_t                   posted;   /* the thread's, until done */
+    uint64_t                     since_us; /* it waits */
+    uint64_t                     run_us;
+    stoa_hash_kind_e             kind;
+    ngx_http_stoa_hash_outcome_e outcome;
+    stoa_str_t                   password; /* own copy, wiped */
+    stoa_str_t       stored; /* to verify against; empty: make one */
+    stoa_hash_cost_t cost;
+    ngx_uint_t       decoy; /* no account: the same work for nothing */
+    ngx_uint_t       matched;
+    ngx_uint_t       done;
+    bool             left;                /* atomic: nobody waits any more */
+    char             made[STOA_HASH_MAX]; /* new hash, or empty */
 } ngx_http_stoa_hash_t;
 
 ngx_int_t ngx_http_stoa_hash_run(ngx_http_stoa_ctx_t *q, stoa_str_t password,
@@ -495,6 +514,15 @@ void      ngx_http_stoa_hash_leave(ngx_http_stoa_ctx_t *q);
 ngx_int_t ngx_http_stoa_hash_init(ngx_conf_t                *cf,
                                   ngx_http_stoa_main_conf_t *mcf,
                                   ngx_http_stoa_pipeline_t  *pl);
+void      ngx_http_stoa_hash_exit(void);
+
+/* lanes: who waits for a thread (ngx_http_stoa_lane.c). */
+ngx_uint_t ngx_http_stoa_lane_waiting(void);
+ngx_uint_t ngx_http_stoa_lane_ahead(const ngx_http_stoa_gate_t *gate);
+ngx_int_t  ngx_http_stoa_lane_put(ngx_http_stoa_hash_t *h, ngx_uint_t max,
+                                  ngx_http_stoa_hash_t **out);
+ngx_http_stoa_hash_t *ngx_http_stoa_lane_take(void);
+void                  ngx_http_stoa_lane_remove(ngx_http_stoa_hash_t *h);
 
 /* flows: a table of steps, run by ngx_http_stoa_flow_run(). */
 typedef enum {
@@ -516,7 +544,8 @@ typedef struct {
 extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
     ngx_http_stoa_flow_auth_register[], ngx_http_stoa_flow_auth_login[],
     ngx_http_stoa_flow_auth_refresh[], ngx_http_stoa_flow_auth_logout[],
-    ngx_http_stoa_flow_auth_reset[], ngx_http_stoa_flow_session_end[],
+    ngx_http_stoa_flow_auth_reset[], ngx_http_stoa_flow_auth_password[],
+    ngx_http_stoa_flow_session_end[],
     ngx_http_stoa_flow_device_pair[], ngx_http_stoa_flow_device_login[],
     ngx_http_stoa_flow_ticket_svg[], ngx_http_stoa_flow_ticket_change[],
     ngx_http_stoa_flow_event_register[], ngx_http_stoa_flow_pay_form[],
@@ -559,6 +588,13 @@ stoa_err_e ngx_http_stoa_cookie_token(ngx_http_stoa_ctx_t *q,
 ngx_int_t ngx_http_stoa_cookie_set(ngx_http_stoa_ctx_t *q, stoa_str_t value,
                                    stoa_str_t max_age);
 ngx_int_t ngx_http_stoa_cookie_clear(ngx_http_stoa_ctx_t *q);
+
+/* What the flows of accounts share. */
+stoa_str_t   ngx_http_stoa_account(ngx_http_stoa_ctx_t *q, stoa_value_t email);
+stoa_value_t ngx_http_stoa_user_agent(ngx_http_stoa_ctx_t *q);
+ngx_http_stoa_go_e ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q);
+ngx_http_stoa_go_e ngx_http_stoa_password_own(ngx_http_stoa_ctx_t *q,
+                                              const char          *pointer);
 
 /* tickets: $codes for orders.create. */
 stoa_err_e ngx_http_stoa_codes(ngx_http_stoa_ctx_t *q);

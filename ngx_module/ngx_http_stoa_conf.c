@@ -283,7 +283,8 @@ ngx_http_stoa_conf_hash(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_stoa_main_conf_t *mcf = conf;
     ngx_http_stoa_param_t      params[] = {
              { "threads=", 1, 256, 0, &mcf->hash_threads },
-             { "queue=", 0, 65535, 0, &mcf->hash_queue },
+             { "queue=", 0, 4096, 0, &mcf->hash_queue },
+             { "wait=", 1, 60000, 1, &mcf->hash_wait },
     };
     ngx_str_t *value = cf->args->elts;
     ngx_uint_t i;

@@ -1,6 +1,6 @@
 /*
- * Flows of accounts and sessions: register, login, refresh, logout, reset,
- * the end of one session, and who am I.  Passwords are hashed in threads
+ * Flows of accounts and sessions: register, login, refresh, logout, the end
+ * of one session, and who am I.  Passwords are hashed in threads
  * (ngx_http_stoa_hash.c); tokens are made here from what the statement
  * granted, so no secret ever sits in the database or in a queue.
  *
@@ -9,8 +9,6 @@
  */
 
 #include "ngx_http_stoa.h"
-
-#define NGX_HTTP_STOA_RESET_TOKEN 32 /* bytes before base64url */
 
 static ngx_http_stoa_go_e
 ngx_http_stoa_auth_check(ngx_http_stoa_ctx_t *q)
@@ -72,7 +70,7 @@ ngx_http_stoa_auth_check(ngx_http_stoa_ctx_t *q)
 }
 
 /* The account's name as the throttle knows it. */
-static stoa_str_t
+stoa_str_t
 ngx_http_stoa_account(ngx_http_stoa_ctx_t *q, stoa_value_t email)
 {
     stoa_str_t account = stoa_null_string;
@@ -87,7 +85,7 @@ ngx_http_stoa_account(ngx_http_stoa_ctx_t *q, stoa_value_t email)
     return account;
 }
 
-static stoa_value_t
+stoa_value_t
 ngx_http_stoa_user_agent(ngx_http_stoa_ctx_t *q)
 {
     stoa_value_t     v = stoa_null_string;
@@ -162,7 +160,7 @@ ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b, stoa_buf_t *refresh)
 }
 
 /* The last step of what ends with api.grant: its body and the tokens. */
-static ngx_http_stoa_go_e
+ngx_http_stoa_go_e
 ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q)
 {
     int64_t    status;
@@ -235,6 +233,12 @@ static ngx_http_stoa_go_e
 ngx_http_stoa_register_hash(ngx_http_stoa_ctx_t *q)
 {
     stoa_str_t none = stoa_null_string;
+
+    if (stoa_common_own(ngx_http_stoa_body_value(q, "password"),
+                        ngx_http_stoa_body_value(q, "email")))
+    {
+        return ngx_http_stoa_password_own(q, "/password");
+    }
 
     q->resume = ngx_http_stoa_flow_resume;
 
@@ -432,94 +436,6 @@ ngx_http_stoa_session_end(ngx_http_stoa_ctx_t *q)
                                     values, 2);
 }
 
-/* ---- reset: {email} sends, {token,newPassword} consumes ---- */
-
-static ngx_http_stoa_go_e
-ngx_http_stoa_reset_begin(ngx_http_stoa_ctx_t *q)
-{
-    u_char       raw[NGX_HTTP_STOA_RESET_TOKEN + 1];
-    u_char       sum[STOA_SHA256_LEN];
-    stoa_value_t email, token, password, values[2];
-
-    email = ngx_http_stoa_body_value(q, "email");
-    token = ngx_http_stoa_body_value(q, "token");
-    password = ngx_http_stoa_body_value(q, "new_password");
-
-    if (email.data != NULL && token.data == NULL && password.data == NULL) {
-        values[0] = ngx_http_stoa_ctx_literal(q);
-        values[1] = email;
-
-        q->step = 3; /* straight to the answer */
-
-        return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_FORGOT,
-                                        values, 2);
-    }
-
-    if (email.data != NULL || token.data == NULL || password.data == NULL) {
-        ngx_http_stoa_fault(q, "", "required",
-                            "either email, or token and newPassword");
-        q->faulted = 1;
-        return ngx_http_stoa_flow_fail(q, STOA_E_VALIDATION_FAILED);
-    }
-
-    q->hash.len = 2 + 2 * sizeof(sum);
-    q->hash.data = ngx_pnalloc(q->r->pool, q->hash.len);
-
-    if (q->hash.data == NULL) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
-    }
-
-    if (stoa_base64url_decode(raw, sizeof(raw), token)
-            != NGX_HTTP_STOA_RESET_TOKEN
-        || !stoa_sha256(raw, NGX_HTTP_STOA_RESET_TOKEN, sum))
-    {
-        ngx_memzero(sum, sizeof(sum)); /* no token has this sum */
-    }
-
-    q->hash.data[0] = '\\';
-    q->hash.data[1] = 'x';
-    stoa_hex_encode((char *) q->hash.data + 2, sum, sizeof(sum));
-    stoa_wipe(raw, sizeof(raw));
-
-    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST, STOA_STMT_RESET_BEGIN,
-                                    &q->hash, 1);
-}
-
-static ngx_http_stoa_go_e
-ngx_http_stoa_reset_hash(ngx_http_stoa_ctx_t *q)
-{
-    stoa_value_t ok, none = stoa_null_string;
-
-    ok = ngx_http_stoa_flow_column(q, "ok");
-
-    if (ok.len != 1 || ok.data[0] != 't') {
-        ngx_http_stoa_fault(q, "/token", "format",
-                            "is unknown, used or too old");
-        q->faulted = 1;
-        return ngx_http_stoa_flow_fail(q, STOA_E_VALIDATION_FAILED);
-    }
-
-    q->resume = ngx_http_stoa_flow_resume;
-
-    return ngx_http_stoa_flow_wait(
-        q,
-        ngx_http_stoa_hash_run(q, ngx_http_stoa_body_value(q, "new_password"),
-                               none, 0));
-}
-
-static ngx_http_stoa_go_e
-ngx_http_stoa_reset_store(ngx_http_stoa_ctx_t *q)
-{
-    stoa_value_t values[3];
-
-    values[0] = ngx_http_stoa_ctx_literal(q);
-    values[1] = q->hash;
-    values[2] = stoa_str_z(q->hashing->made);
-
-    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_RESET, values,
-                                    3);
-}
-
 const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[] = {
     { "reply", ngx_http_stoa_auth_check },
     ngx_http_stoa_steps_end,
@@ -554,13 +470,5 @@ const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_logout[] = {
 const ngx_http_stoa_step_t ngx_http_stoa_flow_session_end[] = {
     { "revoke", ngx_http_stoa_session_end }, /* pg, waits */
     { "reply", ngx_http_stoa_session_over },
-    ngx_http_stoa_steps_end,
-};
-
-const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_reset[] = {
-    { "begin", ngx_http_stoa_reset_begin }, /* pg, waits */
-    { "hash", ngx_http_stoa_reset_hash },   /* thread, waits */
-    { "store", ngx_http_stoa_reset_store }, /* pg, waits */
-    { "reply", ngx_http_stoa_flow_answer }, /* step 3: also of {email} */
     ngx_http_stoa_steps_end,
 };

@@ -27,6 +27,7 @@ static const ngx_http_stoa_step_t *const ngx_http_stoa_flows[] = {
     [STOA_FLOW_AUTH_LOGOUT] = ngx_http_stoa_flow_auth_logout,
     [STOA_FLOW_AUTH_RESET] = ngx_http_stoa_flow_auth_reset,
     [STOA_FLOW_SESSION_END] = ngx_http_stoa_flow_session_end,
+    [STOA_FLOW_AUTH_PASSWORD] = ngx_http_stoa_flow_auth_password,
     [STOA_FLOW_DEVICE_PAIR] = ngx_http_stoa_flow_device_pair,
     [STOA_FLOW_DEVICE_LOGIN] = ngx_http_stoa_flow_device_login,
     [STOA_FLOW_TICKET_SVG] = ngx_http_stoa_flow_ticket_svg,
@@ -101,6 +102,7 @@ ngx_http_stoa_pipeline_exit_process(ngx_cycle_t *cycle)
         loop->defer_close(loop, &pl->rows[i].flush);
     }
 
+    ngx_http_stoa_hash_exit();
     ngx_http_stoa_wait_exit();
     ngx_http_stoa_misc_exit();
 }

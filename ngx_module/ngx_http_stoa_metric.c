@@ -46,7 +46,7 @@ ngx_http_stoa_metric_add(stoa_metric_e m, ngx_int_t n)
 }
 
 
-static void
+void
 ngx_http_stoa_metric_observe(ngx_http_stoa_histogram_t *h, uint64_t us)
 {
     ngx_uint_t i = 0;

@@ -69,12 +69,13 @@ ngx_http_stoa_print_requests(stoa_buf_t *b, ngx_http_stoa_shared_t *sh,
 }
 
 
+/* One series; labels is "" or what stands between the braces. */
 static void
-ngx_http_stoa_print_histogram(stoa_buf_t *b, const stoa_api_t *api,
-                              ngx_uint_t row, ngx_uint_t phase,
-                              const ngx_http_stoa_histogram_t *h)
+ngx_http_stoa_print_series(stoa_buf_t *b, const char *name, const char *labels,
+                           const ngx_http_stoa_histogram_t *h)
 {
     unsigned long cells[NGX_HTTP_STOA_BUCKETS], sum_us, n = 0;
+    const char   *comma = labels[0] != '\0' ? "," : "";
     ngx_uint_t    i;
 
     for (i = 0; i < NGX_HTTP_STOA_BUCKETS; i++) {
@@ -93,9 +94,7 @@ ngx_http_stoa_print_histogram(stoa_buf_t *b, const stoa_api_t *api,
     for (i = 0; i < NGX_HTTP_STOA_BUCKETS; i++) {
         n += cells[i];
 
-        stoa_buf_z(b, "stoa_phase_seconds_bucket");
-        ngx_http_stoa_route_label(b, api, row);
-        stoa_buf_printf(b, ",phase=\"%s\",le=", ngx_http_stoa_phases[phase]);
+        stoa_buf_printf(b, "%s_bucket{%s%sle=", name, labels, comma);
 
         if (i == NGX_HTTP_STOA_BUCKETS - 1) {
             stoa_buf_printf(b, "\"+Inf\"} %lu\n", n);
@@ -106,15 +105,68 @@ ngx_http_stoa_print_histogram(stoa_buf_t *b, const stoa_api_t *api,
         }
     }
 
-    stoa_buf_z(b, "stoa_phase_seconds_sum");
-    ngx_http_stoa_route_label(b, api, row);
-    stoa_buf_printf(b, ",phase=\"%s\"} %lu.%06lu\n",
-                    ngx_http_stoa_phases[phase], sum_us / 1000000,
+    stoa_buf_printf(b, "%s_sum{%s} %lu.%06lu\n", name, labels, sum_us / 1000000,
                     sum_us % 1000000);
+    stoa_buf_printf(b, "%s_count{%s} %lu\n", name, labels, n);
+}
 
-    stoa_buf_z(b, "stoa_phase_seconds_count");
-    ngx_http_stoa_route_label(b, api, row);
-    stoa_buf_printf(b, ",phase=\"%s\"} %lu\n", ngx_http_stoa_phases[phase], n);
+
+static void
+ngx_http_stoa_print_phase(stoa_buf_t *b, const stoa_api_t *api, ngx_uint_t row,
+                          ngx_uint_t phase, const ngx_http_stoa_histogram_t *h)
+{
+    char labels[256];
+
+    if (row == api->nrows) {
+        snprintf(labels, sizeof(labels),
+                 "route=\"none\",method=\"\",phase=\"%s\"",
+                 ngx_http_stoa_phases[phase]);
+
+    } else {
+        snprintf(labels, sizeof(labels),
+                 "route=\"%s\",method=\"%s\",phase=\"%s\"", api->rows[row]->id,
+                 stoa_method_name(api->rows[row]->method),
+                 ngx_http_stoa_phases[phase]);
+    }
+
+    ngx_http_stoa_print_series(b, "stoa_phase_seconds", labels, h);
+}
+
+
+static void
+ngx_http_stoa_print_hashes(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
+{
+    static const char *const kinds[STOA_HASH_KINDS] = {
+        [STOA_HASH_UNKNOWN] = "none",
+        [STOA_HASH_ARGON2ID] = "argon2id",
+        [STOA_HASH_BCRYPT] = "bcrypt",
+    };
+    static const char *const outcomes[NGX_HTTP_STOA_HASH_OUTCOMES] = {
+        [NGX_HTTP_STOA_HASH_MADE] = "made",
+        [NGX_HTTP_STOA_HASH_MATCHED] = "matched",
+        [NGX_HTTP_STOA_HASH_REHASHED] = "rehashed",
+        [NGX_HTTP_STOA_HASH_MISMATCHED] = "mismatched",
+        [NGX_HTTP_STOA_HASH_FAILED] = "failed",
+    };
+
+    char       labels[64];
+    ngx_uint_t k, o;
+
+    ngx_http_stoa_family(b, "stoa_hash_wait_seconds", "histogram",
+                         "Time that password hashes waited for a thread");
+    ngx_http_stoa_print_series(b, "stoa_hash_wait_seconds", "", &sh->hash_wait);
+
+    ngx_http_stoa_family(b, "stoa_hash_seconds", "histogram",
+                         "Time of password hashes by algorithm and outcome");
+
+    for (k = 0; k < STOA_HASH_KINDS; k++) {
+        for (o = 0; o < NGX_HTTP_STOA_HASH_OUTCOMES; o++) {
+            snprintf(labels, sizeof(labels), "algorithm=\"%s\",outcome=\"%s\"",
+                     kinds[k], outcomes[o]);
+            ngx_http_stoa_print_series(b, "stoa_hash_seconds", labels,
+                                       &sh->hash_run[k][o]);
+        }
+    }
 }
 
 
@@ -288,13 +340,14 @@ ngx_http_stoa_print_edge(stoa_buf_t *b)
 
         for (i = 0; i <= sh->nrows; i++) {
             for (phase = 0; phase < NGX_HTTP_STOA_PHASE_COUNT; phase++) {
-                ngx_http_stoa_print_histogram(b, api, i, phase,
-                                              &sh->routes[i].phase[phase]);
+                ngx_http_stoa_print_phase(b, api, i, phase,
+                                          &sh->routes[i].phase[phase]);
             }
         }
     }
 
     ngx_http_stoa_print_cells(b, sh);
+    ngx_http_stoa_print_hashes(b, sh);
     ngx_http_stoa_print_totals(b, sh);
     ngx_http_stoa_print_times(b, sh);
     ngx_http_stoa_print_gauges(b, sh);

@@ -10,6 +10,8 @@
 
 static void      ngx_http_stoa_problem_faults(stoa_buf_t          *b,
                                               const stoa_faults_t *faults);
+static ngx_int_t ngx_http_stoa_problem_after(ngx_http_request_t   *r,
+                                             ngx_http_stoa_gate_t *gate);
 static ngx_int_t ngx_http_stoa_problem_limit(ngx_http_request_t   *r,
                                              ngx_http_stoa_gate_t *gate);
 
@@ -96,6 +98,10 @@ ngx_http_stoa_problem_headers(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
         return ngx_http_stoa_problem_limit(r, gate);
 
     case NGX_HTTP_SERVICE_UNAVAILABLE:
+        if (err == STOA_E_HASH_QUEUE_FULL) {
+            return ngx_http_stoa_problem_after(r, gate);
+        }
+
         return ngx_http_stoa_header(r, "Retry-After",
                                     (stoa_str_t) stoa_string("1"));
 
@@ -111,6 +117,23 @@ ngx_http_stoa_problem_headers(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     }
 }
 
+static ngx_int_t
+ngx_http_stoa_problem_after(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
+{
+    u_char    *p;
+    stoa_str_t v;
+
+    p = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    v.data = p;
+    v.len = (size_t) (ngx_sprintf(p, "%ui", ngx_max(gate->retry_after, 1)) - p);
+
+    return ngx_http_stoa_header(r, "Retry-After", v);
+}
+
 /* draft-ietf-httpapi-ratelimit-headers, and RFC 9110 Retry-After */
 static ngx_int_t
 ngx_http_stoa_problem_limit(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
@@ -120,16 +143,9 @@ ngx_http_stoa_problem_limit(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
     ngx_uint_t             after, window;
     ngx_http_stoa_limit_t *limit;
 
-    p = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
+    after = ngx_max(gate->retry_after, 1);
 
-    after = gate->retry_after != 0 ? gate->retry_after : 1;
-    v.data = p;
-    v.len = (size_t) (ngx_sprintf(p, "%ui", after) - p);
-
-    if (ngx_http_stoa_header(r, "Retry-After", v) != NGX_OK) {
+    if (ngx_http_stoa_problem_after(r, gate) != NGX_OK) {
         return NGX_ERROR;
     }
 

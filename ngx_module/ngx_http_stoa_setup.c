@@ -57,6 +57,7 @@ ngx_http_stoa_setup_defaults(ngx_http_stoa_main_conf_t *mcf)
     mcf->pool_timeout[STOA_POOL_SLOW] = 30000;
     mcf->hash_threads = (ngx_uint_t) ngx_max(ngx_ncpu - 1, 1);
     mcf->hash_queue = 64;
+    mcf->hash_wait = 800;
     mcf->cache_size = NGX_CONF_UNSET_SIZE;
     mcf->leeway = NGX_CONF_UNSET;
 }

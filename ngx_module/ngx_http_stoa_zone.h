@@ -12,7 +12,7 @@
 #include "ngx_http_stoa.h"
 
 #define NGX_HTTP_STOA_ZONE_MAGIC   0x53746f61
-#define NGX_HTTP_STOA_ZONE_VERSION 2
+#define NGX_HTTP_STOA_ZONE_VERSION 3
 
 #define NGX_HTTP_STOA_PROCS   64
 #define NGX_HTTP_STOA_BUCKETS 16 /* the last is +Inf */
@@ -112,6 +112,10 @@ typedef struct {
     ngx_uint_t                     throttle_mask; /* of buckets */
     ngx_http_stoa_route_metrics_t *routes; /* nrows + 1: the last is "none" */
 
+    ngx_http_stoa_histogram_t hash_wait;
+    ngx_http_stoa_histogram_t hash_run[STOA_HASH_KINDS]
+                                      [NGX_HTTP_STOA_HASH_OUTCOMES];
+
     ngx_atomic_t                cells[STOA_M_COUNT];
     ngx_http_stoa_pool_totals_t pools[STOA_POOL_COUNT];
     ngx_atomic_t                rate_evicted; /* while still active */
@@ -159,6 +163,8 @@ void ngx_http_stoa_limit_set(ngx_http_stoa_limit_t *limit, stoa_rate_e cls,
 void ngx_http_stoa_metric_open(ngx_uint_t slot);
 void ngx_http_stoa_metric_tick(void);
 void ngx_http_stoa_metric_close(void);
+
+void ngx_http_stoa_metric_observe(ngx_http_stoa_histogram_t *h, uint64_t us);
 
 /* The edge's part of /metrics (ngx_http_stoa_print.c). */
 void ngx_http_stoa_print_edge(stoa_buf_t *b);

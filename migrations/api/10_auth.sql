@@ -66,8 +66,12 @@ as $$
     select json_agg(json_build_object('ctl', t.entry)) from told t
 $$;
 
--- Every access token of a user that carries an older epoch dies.
-create or replace function app.epoch_bump(who uuid, why text)
+-- Every access token of a user that carries an older epoch dies, and every
+-- session but the one that is kept.
+drop function if exists app.epoch_bump(uuid, text);
+
+create or replace function app.epoch_bump(who uuid, why text,
+    keep uuid default null)
 returns json
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -83,7 +87,8 @@ begin
 
     update app.login_sessions s
     set revoked_at = app.now(), reason = why
-    where s.user_id = who and s.revoked_at is null;
+    where s.user_id = who and s.revoked_at is null
+        and s.id is distinct from keep;
 
     v_entry := 'user ' || who || ' ' || v_epoch;
 
@@ -378,16 +383,19 @@ begin
     return app.ok(200, '{}', emit => app.wake());
 end $$;
 
+drop function if exists api.auth_reset_begin(bytea);
+
 create or replace function api.auth_reset_begin(token_sha256 bytea)
-returns table (ok boolean)
+returns table (ok boolean, email text)
 language sql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select exists (
-        select from app.one_time_tokens t
-        where t.token_hash = token_sha256 and t.purpose = 'password_reset'
-            and t.used_at is null and t.expires_at > app.now())
+    select u.id is not null, u.email::text
+    from (select 1) one
+    left join (app.one_time_tokens t join app.users u on u.id = t.user_id)
+        on t.token_hash = token_sha256 and t.purpose = 'password_reset'
+            and t.used_at is null and t.expires_at > app.now()
 $$;
 
 create or replace function api.auth_reset(ctx api.ctx, token_sha256 bytea,
@@ -439,8 +447,82 @@ begin
     perform app.audit(row(v_user, null, null, null, (ctx).ip,
         (ctx).request_id, (ctx).lang, null, null)::api.ctx,
         'auth.reset', 'user', v_user::text);
+    perform queue.enqueue('mail.send', jsonb_build_object(
+        'template', 'password_changed', 'user_id', v_user));
 
     return app.ok(200, '{"reset":true}', emit => v_emit);
+end $$;
+
+-- No row: the account is suspended or gone.
+create or replace function api.auth_password_begin(ctx api.ctx)
+returns table (email text, hash text)
+language sql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select u.email::text, u.password_hash
+    from app.users u
+    where u.id = (ctx).actor and u.status in ('active', 'limited')
+$$;
+
+-- The password was right for tried_hash, as in api.auth_login_finish().  The
+-- session that asks goes on with a new access token, since all that are out
+-- die with the epoch; every other one ends.
+create or replace function api.auth_password(ctx api.ctx, tried_hash text,
+    hash text, user_agent text)
+returns api.grant
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_user app.users;
+    v_session app.login_sessions;
+    v_grant api.grant;
+    v_emit json;
+begin
+    update app.users u
+    set password_hash = auth_password.hash, version = u.version + 1
+    where u.id = (ctx).actor and u.status in ('active', 'limited')
+        and u.password_hash = tried_hash;
+
+    if not found then
+        return app.grant_fail('CONFLICT');
+    end if;
+
+    -- links that were mailed before do not undo this
+    update app.one_time_tokens t
+    set used_at = app.now()
+    where t.user_id = (ctx).actor and t.purpose = 'password_reset'
+        and t.used_at is null;
+
+    v_emit := app.epoch_bump((ctx).actor, 'password changed', (ctx).session);
+
+    perform app.audit(ctx, 'auth.password', 'user', (ctx).actor::text);
+    perform queue.enqueue('mail.send', jsonb_build_object(
+        'template', 'password_changed', 'user_id', (ctx).actor));
+
+    select u.* into v_user
+    from app.users u
+    where u.id = (ctx).actor;
+
+    select s.* into v_session
+    from app.login_sessions s
+    where s.id = (ctx).session and s.user_id = v_user.id
+        and s.revoked_at is null and s.expires_at > app.now();
+
+    if found then
+        return row(200, json_build_object('user', app.user_json(v_user)),
+            v_user.id, v_user.roles, v_user.token_epoch, v_session.id,
+            v_session.counter, v_session.expires_at, null, v_emit)::api.grant;
+    end if;
+
+    -- a token that was minted without a session gets one
+    v_grant := app.session_open(ctx, v_user, false, user_agent, 200);
+    v_grant.emit := v_emit;
+
+    return v_grant;
 end $$;
 
 create or replace function task.reset_token(user_id uuid, token_sha256 bytea,

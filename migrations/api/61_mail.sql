@@ -33,7 +33,7 @@ declare
     v_tickets jsonb := '[]'::jsonb;
 begin
     case v_template
-    when 'welcome', 'password_reset' then
+    when 'welcome', 'password_reset', 'password_changed' then
         select u.* into v_user
         from app.users u
         where u.id = (payload->>'user_id')::uuid;

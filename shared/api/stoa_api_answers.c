@@ -538,6 +538,7 @@ const stoa_answer_t stoa_api_answers[] = {
     { "auth.logout", "LoggedOut", false },
     { "auth.forgot_password", "Nothing", false },
     { "auth.reset_password", "PasswordReset", false },
+    { "auth.change_password", "Grant", false },
     { "auth.check", "TokenCheck", false },
     { "auth.sessions", "Session[]", false },
     { "auth.session_end", "SessionsEnded", false },

@@ -88,6 +88,22 @@ static const stoa_field_t stoa_auth_reset_body[] = {
     stoa_end_field,
 };
 
+static const stoa_field_t stoa_auth_password_body[] = {
+    { .name = "current_password",
+      .type = STOA_T_SECRET,
+      .flags = STOA_REQUIRED,
+      .min = 1,
+      .max = 128,
+      .summary = "The password so far" },
+    { .name = "new_password",
+      .type = STOA_T_SECRET,
+      .flags = STOA_REQUIRED | STOA_UNCOMMON,
+      .min = 8,
+      .max = 128,
+      .summary = "8 to 128 characters, no common password" },
+    stoa_end_field,
+};
+
 const stoa_endpoint_t stoa_api_auth[] = {
     {
         .id = "auth.register",
@@ -182,6 +198,22 @@ const stoa_endpoint_t stoa_api_auth[] = {
         .status = 200,
         .errors = { STOA_E_HASH_QUEUE_FULL },
         .summary = "Consume a reset token; with only an e-mail, send one.",
+        .tag = "auth",
+    },
+    {
+        .id = "auth.change_password",
+        .method = STOA_POST,
+        .path = "/api/v1/auth/change-password",
+        .who = STOA_MEMBER,
+        .of = STOA_OF_NONE,
+        .rate = STOA_RATE_AUTH,
+        .pool = STOA_POOL_WRITE,
+        .flow = STOA_FLOW_AUTH_PASSWORD,
+        .body_kind = STOA_BODY_JSON,
+        .body = stoa_auth_password_body,
+        .status = 200,
+        .errors = { STOA_E_NOT_FOUND, STOA_E_CONFLICT, STOA_E_HASH_QUEUE_FULL },
+        .summary = "Change one's own password; every other session ends.",
         .tag = "auth",
     },
     {

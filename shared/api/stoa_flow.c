@@ -121,7 +121,8 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
         .flow = STOA_FLOW_AUTH_RESET,
         .stmt = {
             .name = "flow_reset_begin",
-            .sql = "select a.ok from api.auth_reset_begin($1::bytea) a",
+            .sql = "select a.ok, a.email from "
+                   "api.auth_reset_begin($1::bytea) a",
             .nparams = 1,
         },
     },
@@ -132,6 +133,26 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .sql = STOA_STMT_ANSWER
                    "api.auth_reset($1::api.ctx, $2::bytea, $3::text) a",
             .nparams = 3,
+            .write = true,
+        },
+    },
+    [STOA_STMT_PASSWORD_BEGIN] = {
+        .flow = STOA_FLOW_AUTH_PASSWORD,
+        .stmt = {
+            .name = "flow_password_begin",
+            .sql = "select a.email, a.hash from "
+                   "api.auth_password_begin($1::api.ctx) a",
+            .nparams = 1,
+        },
+    },
+    [STOA_STMT_PASSWORD] = {
+        .flow = STOA_FLOW_AUTH_PASSWORD,
+        .stmt = {
+            .name = "flow_password",
+            .sql = STOA_STMT_GRANT
+                   "api.auth_password($1::api.ctx, $2::text, $3::text, "
+                   "$4::text) a",
+            .nparams = 4,
             .write = true,
         },
     },

@@ -78,6 +78,10 @@ const MISTAKES = [
   [{ http: 'stoa_pool_timeout quick=3s;' }, 'invalid parameter "quick=3s"'],
   [{ http: 'stoa_hash threads=0;' },
     'invalid value "threads=0", 1 to 256 is allowed'],
+  [{ http: 'stoa_hash queue=4097;' },
+    'invalid value "queue=4097", 0 to 4096 is allowed'],
+  [{ http: 'stoa_hash wait=0;' },
+    'invalid value "wait=0", 1 to 60000 milliseconds is allowed'],
   [{ http: 'stoa_cache 1k;' },
     '"stoa_cache" directive must be "off" or a size of at least 64k'],
   [{ http: 'stoa_leeway 301s;' },
@@ -303,7 +307,7 @@ test('what is right is accepted, with the sum of connections', () => {
   const { ok, said } = trial({
     http: `stoa_pool fast=2 write=2 slow=1;
       stoa_limit read off; stoa_limit auth rate=5/s burst=9 key=addr dry_run;
-      stoa_limit login rate=3/10m; stoa_hash threads=auto queue=9;`,
+      stoa_limit login rate=3/10m; stoa_hash threads=auto queue=9 wait=1s;`,
     server: 'stoa_cors https://a.example http://b.example:81; stoa_errors on;',
     location: 'stoa_api on; stoa_json_case snake; stoa_envelope bare;',
   });

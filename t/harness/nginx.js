@@ -35,6 +35,7 @@ export function renderNginx(values, change = {}) {
   }
   /* who waits for a connection on a busy machine is not what is tested */
   text = text.replace('queue_timeout=200ms', 'queue_timeout=3s');
+  text = text.replace('wait=800ms', 'wait=60s');
   if (values.MODULE === '') text = text.replace(/^\s*load_module [^;]*;/m, '');
   if (change.http) {
     text = text.replace(/^http\s*\{/m, (m) => `${m}\n${change.http}`);

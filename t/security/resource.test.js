@@ -14,8 +14,8 @@ before(async () => {
   app = await boot({ workers: 0,
     /* slow enough that they queue: what is tested is the order */
     conf: { ARGON2_MEMORY_KIB: '8192', ARGON2_PASSES: '2' },
-    nginx: { replace: [[/stoa_hash threads=auto queue=64;/,
-      'stoa_hash threads=1 queue=8;']] } });
+    nginx: { replace: [[/stoa_hash threads=auto queue=64 wait=800ms;/,
+      'stoa_hash threads=1 queue=8 wait=60s;']] } });
   alice = await app.user();
 });
 after(() => app?.stop());

@@ -122,6 +122,35 @@ select t.clock('61 s');
 select ok(not (select ok from api.auth_reset_begin(sha256('c'))), 'too old');
 select t.clock('0');
 
+-- change: the session that asks goes on, the others end
+truncate g;
+insert into g select (api.auth_login_finish(t.ctx(null), u.id, false, null,
+    'ua', u.password_hash)).* from app.users u, generate_series(1, 2);
+create function pg_temp.me(sid uuid) returns api.ctx language sql as $$
+    select row((select min(user_id::text)::uuid from g), '{member}', sid,
+        null, null, null, 'en', null, null)::api.ctx
+$$;
+select results_eq($$ select email, hash from api.auth_password_begin(
+    pg_temp.me(null)) $$, $$ values ('ada@test.example', 'h4') $$, 'begin');
+select is_empty($$ select * from api.auth_password_begin(t.ctx(null)) $$,
+    'nobody: no row');
+select is((api.auth_password(pg_temp.me(null), 'h3', 'h6', 'ua')).body
+    ->>'code', 'CONFLICT', 'not of a hash that was replaced since');
+select results_eq($$ select status, sid, epoch, counter from api.auth_password(
+    pg_temp.me((select min(sid::text)::uuid from g)), 'h4', 'h6', 'ua') $$,
+    $$ select 200, min(sid::text)::uuid, 3, 1::bigint from g $$, 'changed');
+select is((select password_hash from app.users), 'h6', 'stored');
+select is((select array_agg(id) from app.login_sessions
+    where revoked_at is null), (select array[min(sid::text)::uuid] from g),
+    'one session is left');
+select is((select count(*) from queue.outbox
+    where payload->>'template' = 'password_changed'), 2::bigint,
+    'a notice of the reset and of the change');
+select isnt((select sid from api.auth_password(pg_temp.me(null), 'h6', 'h4',
+    'ua')), (select min(sid::text)::uuid from g), 'no session: a new one');
+select is((select count(*) from app.login_sessions where revoked_at is null),
+    1::bigint, 'and only that');
+
 -- logout
 truncate g;
 insert into g select (api.auth_login_finish(t.ctx(null), u.id, false, null,

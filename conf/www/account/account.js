@@ -124,6 +124,15 @@ async function profile(main) {
             value: me.lastName, autocomplete: "family-name" }),
     };
 
+    const secrets = {
+        currentPassword: field("currentPassword", t("password.current"), {
+            type: "password", required: true, maxlength: 128,
+            autocomplete: "current-password" }),
+        newPassword: field("newPassword", t("password.new"), {
+            type: "password", required: true, minlength: 8, maxlength: 128,
+            autocomplete: "new-password" }, t("password.hint")),
+    };
+
     main.replaceChildren(form(t("account"), fields, t("save"),
         async (slot) => {
             /* what another window saved meanwhile is not written over */
@@ -132,7 +141,20 @@ async function profile(main) {
                     firstName: fields.firstName.input.value.trim(),
                     lastName: fields.lastName.input.value.trim() } }));
             slot.replaceChildren(note("good", t("saved")));
-        }, [el("p", { class: "soft" }, me.email)]), devices());
+        }, [el("p", { class: "soft" }, me.email)]),
+    form(t("password.change"), secrets, t("save"), async (slot) => {
+        const got = await call("POST", "/auth/change-password", { body: {
+            currentPassword: secrets.currentPassword.input.value,
+            newPassword: secrets.newPassword.input.value } });
+
+        keep(got.data);
+        /* the change is one of the account's versions */
+        ({ etag } = await call("GET", "/users/me"));
+        for (const { input } of Object.values(secrets)) {
+            input.value = "";
+        }
+        slot.replaceChildren(note("good", t("password.changed")));
+    }), devices());
 }
 
 function device(session, end) {

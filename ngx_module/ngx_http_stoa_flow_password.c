@@ -1,0 +1,221 @@
+/*
+ * Flows that set a password: reset, by the token of a mail, and change, by
+ * the password so far, which is tried under the same throttle of failures as
+ * a login's.
+ */
+
+#include "ngx_http_stoa.h"
+
+#define NGX_HTTP_STOA_RESET_TOKEN 32 /* bytes before base64url */
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_flow_fault(ngx_http_stoa_ctx_t *q, const char *pointer,
+                         const char *code, const char *detail)
+{
+    ngx_http_stoa_fault(q, pointer, code, detail);
+    q->faulted = 1;
+
+    return ngx_http_stoa_flow_fail(q, STOA_E_VALIDATION_FAILED);
+}
+
+/* The account's own address is what a guesser tries first. */
+ngx_http_stoa_go_e
+ngx_http_stoa_password_own(ngx_http_stoa_ctx_t *q, const char *pointer)
+{
+    return ngx_http_stoa_flow_fault(q, pointer, "too_common",
+                                    "is the account's own address");
+}
+
+/* ---- reset: {email} sends, {token,newPassword} consumes ---- */
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_reset_begin(ngx_http_stoa_ctx_t *q)
+{
+    u_char       raw[NGX_HTTP_STOA_RESET_TOKEN + 1];
+    u_char       sum[STOA_SHA256_LEN];
+    stoa_value_t email, token, password, values[2];
+
+    email = ngx_http_stoa_body_value(q, "email");
+    token = ngx_http_stoa_body_value(q, "token");
+    password = ngx_http_stoa_body_value(q, "new_password");
+
+    if (email.data != NULL && token.data == NULL && password.data == NULL) {
+        values[0] = ngx_http_stoa_ctx_literal(q);
+        values[1] = email;
+
+        q->step = 3; /* straight to the answer */
+
+        return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_FORGOT,
+                                        values, 2);
+    }
+
+    if (email.data != NULL || token.data == NULL || password.data == NULL) {
+        return ngx_http_stoa_flow_fault(
+            q, "", "required", "either email, or token and newPassword");
+    }
+
+    q->hash.len = 2 + 2 * sizeof(sum);
+    q->hash.data = ngx_pnalloc(q->r->pool, q->hash.len);
+
+    if (q->hash.data == NULL) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
+    }
+
+    if (stoa_base64url_decode(raw, sizeof(raw), token)
+            != NGX_HTTP_STOA_RESET_TOKEN
+        || !stoa_sha256(raw, NGX_HTTP_STOA_RESET_TOKEN, sum))
+    {
+        ngx_memzero(sum, sizeof(sum)); /* no token has this sum */
+    }
+
+    q->hash.data[0] = '\\';
+    q->hash.data[1] = 'x';
+    stoa_hex_encode((char *) q->hash.data + 2, sum, sizeof(sum));
+    stoa_wipe(raw, sizeof(raw));
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST, STOA_STMT_RESET_BEGIN,
+                                    &q->hash, 1);
+}
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_reset_hash(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t ok, none = stoa_null_string;
+
+    ok = ngx_http_stoa_flow_column(q, "ok");
+
+    if (ok.len != 1 || ok.data[0] != 't') {
+        return ngx_http_stoa_flow_fault(q, "/token", "format",
+                                        "is unknown, used or too old");
+    }
+
+    if (stoa_common_own(ngx_http_stoa_body_value(q, "new_password"),
+                        ngx_http_stoa_flow_column(q, "email")))
+    {
+        return ngx_http_stoa_password_own(q, "/newPassword");
+    }
+
+    q->resume = ngx_http_stoa_flow_resume;
+
+    return ngx_http_stoa_flow_wait(
+        q,
+        ngx_http_stoa_hash_run(q, ngx_http_stoa_body_value(q, "new_password"),
+                               none, 0));
+}
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_reset_store(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t values[3];
+
+    values[0] = ngx_http_stoa_ctx_literal(q);
+    values[1] = q->hash;
+    values[2] = stoa_str_z(q->hashing->made);
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_RESET, values,
+                                    3);
+}
+
+/* ---- change ---- */
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_change_begin(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t ctx;
+
+    ctx = ngx_http_stoa_ctx_literal(q);
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST, STOA_STMT_PASSWORD_BEGIN,
+                                    &ctx, 1);
+}
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_change_verify(ngx_http_stoa_ctx_t *q)
+{
+    stoa_err_e   err;
+    stoa_value_t email, stored;
+
+    email = ngx_http_stoa_flow_column(q, "email");
+    stored = ngx_http_stoa_flow_column(q, "hash");
+
+    if (email.data == NULL) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_NOT_FOUND);
+    }
+
+    if (stoa_common_own(ngx_http_stoa_body_value(q, "new_password"), email)) {
+        return ngx_http_stoa_password_own(q, "/newPassword");
+    }
+
+    err = ngx_http_stoa_throttle_check(q->gate,
+                                       ngx_http_stoa_account(q, email));
+    if (err != STOA_OK) {
+        return ngx_http_stoa_flow_fail(q, err);
+    }
+
+    q->resume = ngx_http_stoa_flow_resume;
+
+    return ngx_http_stoa_flow_wait(
+        q,
+        ngx_http_stoa_hash_run(q,
+                               ngx_http_stoa_body_value(q, "current_password"),
+                               stored, stored.len == 0));
+}
+
+/* A wrong one is a fault of that field: 401 would tell clients that their
+   token is bad, and they would try again with another. */
+static ngx_http_stoa_go_e
+ngx_http_stoa_change_hash(ngx_http_stoa_ctx_t *q)
+{
+    stoa_err_e err;
+    stoa_str_t account, none = stoa_null_string;
+
+    account = ngx_http_stoa_account(q, ngx_http_stoa_flow_column(q, "email"));
+
+    err = ngx_http_stoa_throttle_verdict(q->gate, account, q->hashing->matched);
+
+    if (err != STOA_OK) {
+        return ngx_http_stoa_flow_fail(q, err);
+    }
+
+    if (!q->hashing->matched) {
+        return ngx_http_stoa_flow_fault(q, "/currentPassword", "wrong",
+                                        "is not the account's password");
+    }
+
+    q->resume = ngx_http_stoa_flow_resume;
+
+    return ngx_http_stoa_flow_wait(
+        q,
+        ngx_http_stoa_hash_run(q, ngx_http_stoa_body_value(q, "new_password"),
+                               none, 0));
+}
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_change_store(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t values[4];
+
+    values[0] = ngx_http_stoa_ctx_literal(q);
+    values[1] = ngx_http_stoa_flow_column(q, "hash"); /* what was tried */
+    values[2] = stoa_str_z(q->hashing->made);
+    values[3] = ngx_http_stoa_user_agent(q);
+
+    return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_PASSWORD,
+                                    values, 4);
+}
+
+const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_reset[] = {
+    { "begin", ngx_http_stoa_reset_begin }, /* pg, waits */
+    { "hash", ngx_http_stoa_reset_hash },   /* thread, waits */
+    { "store", ngx_http_stoa_reset_store }, /* pg, waits */
+    { "reply", ngx_http_stoa_flow_answer }, /* step 3: also of {email} */
+    ngx_http_stoa_steps_end,
+};
+
+const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_password[] = {
+    { "begin", ngx_http_stoa_change_begin },   /* pg, waits */
+    { "verify", ngx_http_stoa_change_verify }, /* throttle; thread, waits */
+    { "hash", ngx_http_stoa_change_hash },     /* verdict; thread, waits */
+    { "store", ngx_http_stoa_change_store },   /* pg, waits */
+    { "reply", ngx_http_stoa_granted },        ngx_http_stoa_steps_end,
+};
