@@ -18,6 +18,7 @@ const stoa_alias_t stoa_api_aliases[] = {
     STOA_ALIAS(POST, "/auth/logout", "auth.logout"),
     STOA_ALIAS(POST, "/auth/forgot-password", "auth.forgot_password"),
     STOA_ALIAS(POST, "/auth/reset-password", "auth.reset_password"),
+    STOA_ALIAS(POST, "/auth/change-password", "auth.change_password"),
     STOA_ALIAS(GET, "/auth/check", "auth.check"),
     STOA_ALIAS(GET, "/auth/sessions", "auth.sessions"),
     STOA_ALIAS(DELETE, "/auth/sessions", "auth.sessions_end"),
