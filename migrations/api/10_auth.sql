@@ -515,7 +515,9 @@ begin
     if found then
         return row(200, json_build_object('user', app.user_json(v_user)),
             v_user.id, v_user.roles, v_user.token_epoch, v_session.id,
-            v_session.counter, v_session.expires_at, null, v_emit)::api.grant;
+            v_session.counter, v_session.expires_at, null, v_emit,
+            app.cookie_age(v_session.remember,
+                v_session.expires_at))::api.grant;
     end if;
 
     -- a token that was minted without a session gets one
