@@ -4,6 +4,8 @@
 create table app.users (
     id                 uuid not null,
     email              text not null,
+    email_verified_at  timestamptz, -- a link that was mailed to it was used
+    pending_email      text,        -- asked for; email as soon as proved
     password_hash      text not null,
     first_name         text not null,
     last_name          text not null,
@@ -19,6 +21,8 @@ create table app.users (
     updated_at         timestamptz not null,
     constraint users_pkey primary key (id),
     constraint users_email_check check (email = pg_catalog.lower(email)),
+    constraint users_pending_email_check check (
+        pending_email = pg_catalog.lower(pending_email)),
     constraint users_status_check check (
         status in ('active', 'limited', 'suspended', 'deleted')),
     constraint users_roles_check check (
@@ -56,12 +60,13 @@ create table app.one_time_tokens (
     token_hash bytea not null,
     user_id    uuid not null,
     purpose    text not null,
+    email      text not null, -- where it was mailed: what it proves
     created_at timestamptz not null,
     expires_at timestamptz not null,
     used_at    timestamptz,
     constraint one_time_tokens_pkey primary key (token_hash),
     constraint one_time_tokens_purpose_check check (
-        purpose in ('password_reset')),
+        purpose in ('password_reset', 'email_verify', 'email_change')),
     constraint one_time_tokens_user_fkey foreign key (user_id)
         references app.users (id)
 );
@@ -82,7 +87,8 @@ create table app.revocations (
 create index revocations_at_idx on app.revocations (at);
 create index revocations_expires_idx on app.revocations (expires_at);
 
--- reset mails that an address prefix asked for, by hour of the clock
+-- mails that were asked for, by address prefix, or by purpose and account,
+-- and by hour of the clock
 create table app.mail_budget (
     prefix text not null,
     hour   bigint not null,

@@ -182,6 +182,15 @@ ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q)
         return ngx_http_stoa_flow_end(q, ngx_http_stoa_reply_failure(q, body));
     }
 
+    if (ngx_http_stoa_flow_column(q, "sid").len == 0) {
+        /* an account that may not sign in yet */
+        return ngx_http_stoa_flow_end(q, ngx_http_stoa_reply_answer(q,
+                                                                    (ngx_int_t)
+                                                                        status,
+                                                                    body, none,
+                                                                    none));
+    }
+
     stoa_buf_init(&b, &q->mem, 1024 + body.len, 8192 + body.len);
 
     while (body.len > 0 && body.data[body.len - 1] != '}') {

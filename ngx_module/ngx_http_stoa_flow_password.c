@@ -6,7 +6,7 @@
 
 #include "ngx_http_stoa.h"
 
-#define NGX_HTTP_STOA_RESET_TOKEN 32 /* bytes before base64url */
+#define NGX_HTTP_STOA_MAIL_TOKEN 32 /* bytes before base64url */
 
 static ngx_http_stoa_go_e
 ngx_http_stoa_flow_fault(ngx_http_stoa_ctx_t *q, const char *pointer,
@@ -26,13 +26,41 @@ ngx_http_stoa_password_own(ngx_http_stoa_ctx_t *q, const char *pointer)
                                     "is the account's own address");
 }
 
+stoa_err_e
+ngx_http_stoa_token_hash(ngx_http_stoa_ctx_t *q)
+{
+    u_char raw[NGX_HTTP_STOA_MAIL_TOKEN + 1];
+    u_char sum[STOA_SHA256_LEN];
+
+    q->hash.len = 2 + 2 * sizeof(sum);
+    q->hash.data = ngx_pnalloc(q->r->pool, q->hash.len);
+
+    if (q->hash.data == NULL) {
+        return STOA_E_NO_MEMORY;
+    }
+
+    if (stoa_base64url_decode(raw, sizeof(raw),
+                              ngx_http_stoa_body_value(q, "token"))
+            != NGX_HTTP_STOA_MAIL_TOKEN
+        || !stoa_sha256(raw, NGX_HTTP_STOA_MAIL_TOKEN, sum))
+    {
+        ngx_memzero(sum, sizeof(sum)); /* no token has this sum */
+    }
+
+    q->hash.data[0] = '\\';
+    q->hash.data[1] = 'x';
+    stoa_hex_encode((char *) q->hash.data + 2, sum, sizeof(sum));
+    stoa_wipe(raw, sizeof(raw));
+
+    return STOA_OK;
+}
+
 /* ---- reset: {email} sends, {token,newPassword} consumes ---- */
 
 static ngx_http_stoa_go_e
 ngx_http_stoa_reset_begin(ngx_http_stoa_ctx_t *q)
 {
-    u_char       raw[NGX_HTTP_STOA_RESET_TOKEN + 1];
-    u_char       sum[STOA_SHA256_LEN];
+    stoa_err_e   err;
     stoa_value_t email, token, password, values[2];
 
     email = ngx_http_stoa_body_value(q, "email");
@@ -54,24 +82,10 @@ ngx_http_stoa_reset_begin(ngx_http_stoa_ctx_t *q)
             q, "", "required", "either email, or token and newPassword");
     }
 
-    q->hash.len = 2 + 2 * sizeof(sum);
-    q->hash.data = ngx_pnalloc(q->r->pool, q->hash.len);
-
-    if (q->hash.data == NULL) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
+    err = ngx_http_stoa_token_hash(q);
+    if (err != STOA_OK) {
+        return ngx_http_stoa_flow_fail(q, err);
     }
-
-    if (stoa_base64url_decode(raw, sizeof(raw), token)
-            != NGX_HTTP_STOA_RESET_TOKEN
-        || !stoa_sha256(raw, NGX_HTTP_STOA_RESET_TOKEN, sum))
-    {
-        ngx_memzero(sum, sizeof(sum)); /* no token has this sum */
-    }
-
-    q->hash.data[0] = '\\';
-    q->hash.data[1] = 'x';
-    stoa_hex_encode((char *) q->hash.data + 2, sum, sizeof(sum));
-    stoa_wipe(raw, sizeof(raw));
 
     return ngx_http_stoa_flow_query(q, STOA_POOL_FAST, STOA_STMT_RESET_BEGIN,
                                     &q->hash, 1);

@@ -142,6 +142,14 @@ worker_letter_ref(stoa_str_t id)
 }
 
 
+int64_t
+worker_letter_hours(const worker_letter_t *l)
+{
+    return worker_member_int(worker_member(l->mail, "data", STOA_JSON_OBJECT),
+                             "hours", 0);
+}
+
+
 static bool
 worker_letter_vars(worker_letter_work_t *w)
 {
@@ -178,7 +186,7 @@ worker_letter_vars(worker_letter_work_t *w)
         stoa_buf_str(&when, worker_member_text(w->data, "startsLocal"));
     }
 
-    stoa_buf_int(&hours, WORKER_RESET_HOURS);
+    stoa_buf_int(&hours, worker_letter_hours(l));
 
     return worker_letter_set_buf(w, "when", &when)
         && worker_letter_set_buf(w, "hours", &hours)

@@ -17,7 +17,7 @@ typedef struct {
     const stoa_json_t        *mail; /* the answer of task.mail_begin */
     const char               *from; /* MAIL_FROM */
     const char               *public_url;
-    const char               *token; /* of password_reset; else NULL */
+    const char               *token; /* of mails that carry one; else NULL */
     const char               *tag;   /* names this mail for ever: [0-9a-z.] */
     int64_t                   date_ms;
 
@@ -32,7 +32,7 @@ typedef struct {
 /* False: no memory.  True: look at .error. */
 bool worker_letter_build(worker_letter_t *l);
 
-/* The life of a link in password_reset. */
-#define WORKER_RESET_HOURS 2
+/* The life of the mail's token; 0: it carries none. */
+int64_t worker_letter_hours(const worker_letter_t *l);
 
 #endif /* WORKER_LETTER_H_INCLUDED */

@@ -11,8 +11,8 @@
  * Killed after "begun" or "built": nothing has happened.  After "sent": see
  * above.  After "done": the repeat finds the task done.
  *
- * A reset token is made here, just before the mail, so that no queue and no
- * table ever holds it; a repeat makes another one and both work once.
+ * A token is made here, just before the mail, so that no queue and no table
+ * ever holds it; a repeat makes another one and both work, until one is used.
  */
 
 #include "worker.h"
@@ -43,7 +43,6 @@ typedef struct {
     const char          *dir;
     int                  file_errno;
     char                 tag[48];
-    char                 user_id[40];
     char                 token_hash[2 + 2 * STOA_SHA256_LEN + 1];
 } worker_mail_t;
 
@@ -131,19 +130,13 @@ worker_mail_token(worker_task_t *t, worker_mail_t *m)
 {
     char          hex[2 * STOA_SHA256_LEN], *token;
     size_t        n;
-    stoa_str_t    user;
+    const char   *to;
     unsigned char secret[WORKER_MAIL_TOKEN], hash[STOA_SHA256_LEN];
 
-    static const char ttl[] = "7200"; /* WORKER_RESET_HOURS */
-
-    _Static_assert(WORKER_RESET_HOURS * 3600 == 7200, "ttl");
-
-    user = worker_member_text(worker_member(m->letter.mail, "data",
-                                            STOA_JSON_OBJECT),
-                              "userId");
+    to = worker_member_z(t->mem, m->letter.mail, "to");
     token = stoa_calloc(t->mem, stoa_base64url_len(sizeof(secret)) + 1);
 
-    if (token == NULL || user.len != 36 || !stoa_random(secret, sizeof(secret))
+    if (token == NULL || to == NULL || !stoa_random(secret, sizeof(secret))
         || !stoa_sha256(secret, sizeof(secret), hash))
     {
         return WORKER_FAIL;
@@ -154,12 +147,12 @@ worker_mail_token(worker_task_t *t, worker_mail_t *m)
     explicit_bzero(secret, sizeof(secret));
     m->letter.token = token;
 
-    memcpy(m->user_id, user.data, user.len);
     stoa_hex_encode(hex, hash, sizeof(hash));
     snprintf(m->token_hash, sizeof(m->token_hash), "\\x%.*s", (int) sizeof(hex),
              hex);
 
-    return worker_pg(t, WORKER_SQL_RESET_TOKEN, m->user_id, m->token_hash, ttl);
+    return worker_pg(t, WORKER_SQL_MAIL_TOKEN, t->id_z, t->payload_z, to,
+                     m->token_hash);
 }
 
 
@@ -186,9 +179,7 @@ worker_mail_prepare(worker_task_t *t)
         return WORKER_FAIL;
     }
 
-    if (stoa_str_eq_z(worker_member_text(m->letter.mail, "template"),
-                      "password_reset"))
-    {
+    if (worker_letter_hours(&m->letter) > 0) {
         return worker_mail_token(t, m);
     }
 

@@ -68,6 +68,9 @@ static const worker_template_row_t worker_template_rows[] = {
     { .name = "password_reset", .vars = { "name", "token", "hours" } },
     { .name = "password_changed", .vars = { "name" } },
     { .name = "welcome", .vars = { "name" } },
+    { .name = "verify_email", .vars = { "token", "hours" } },
+    { .name = "change_email", .vars = { "token", "hours" } },
+    { .name = "change_notice", .vars = { "name" } },
 };
 
 /* Variables of every template. */

@@ -32,6 +32,7 @@ return json_build_object(
         'status', u.status,
         'preferredLanguage', u.preferred_language,
         'timezone', u.timezone,
+        'emailVerified', u.email_verified_at is not null,
         'version', u.version,
         'createdAt', app.ts(u.created_at),
         'lastLoginAt', app.ts(u.last_login_at));
@@ -150,6 +151,7 @@ as $$
 declare
     v_user app.users;
     v_now timestamptz := app.now();
+    v_grant api.grant;
 begin
     insert into app.users (id, email, password_hash, first_name, last_name,
         preferred_language, last_login_at, created_at, updated_at)
@@ -170,10 +172,18 @@ begin
         (ctx).device, (ctx).ip, (ctx).request_id, (ctx).lang, null,
         null)::api.ctx, 'user.register', 'user', v_user.id::text,
         jsonb_build_object('roles', v_user.roles));
-    perform queue.enqueue('mail.send', jsonb_build_object(
-        'template', 'welcome', 'user_id', v_user.id));
+    perform app.verify_mail(v_user.id);
 
-    return app.session_open(ctx, v_user, false, user_agent, 201);
+    -- nobody signs in with what is not proved: no session, so no tokens
+    if app.setting('require_verified_email', 'off') = 'login' then
+        return row(201, json_build_object('user', app.user_json(v_user)),
+            null, null, null, null, null, null, null, app.wake())::api.grant;
+    end if;
+
+    v_grant := app.session_open(ctx, v_user, false, user_agent, 201);
+    v_grant.emit := app.wake();
+
+    return v_grant;
 end $$;
 
 -- No row: nobody has this address; the edge then hashes a decoy.
@@ -204,6 +214,28 @@ as $$
 declare
     v_user app.users;
 begin
+    -- told to whoever knows the password, and to nobody else
+    if app.setting('require_verified_email', 'off') = 'login' then
+        select u.* into v_user
+        from app.users u
+        where u.id = auth_login_finish.user_id and u.status in (
+            'active', 'limited') and u.password_hash = tried_hash
+            and u.email_verified_at is null;
+
+        if found then
+            if app.mail_may(ctx, v_user.id, 'email_verify') then
+                perform app.verify_mail(v_user.id);
+            end if;
+
+            perform app.audit(row(v_user.id, v_user.roles, null, null,
+                (ctx).ip, (ctx).request_id, (ctx).lang, null,
+                null)::api.ctx, 'auth.login_unverified', 'user',
+                v_user.id::text);
+
+            return app.grant_fail('EMAIL_NOT_VERIFIED', app.wake());
+        end if;
+    end if;
+
     update app.users u
     set last_login_at = app.now(),
         password_hash = coalesce(new_hash, u.password_hash)
@@ -341,6 +373,21 @@ as $$
     end
 $$;
 
+-- One more mail in this hour of the clock for whoever the key names.
+create or replace function app.mail_spend(key text, most int)
+returns boolean
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    with spent as (
+        insert into app.mail_budget as b (prefix, hour, n)
+        values (key, floor(date_part('epoch', app.now()) / 3600)::bigint, 1)
+        on conflict on constraint mail_budget_pkey do update set n = b.n + 1
+        where b.n < most
+        returning b.n)
+    select exists (select from spent)
+$$;
+
 -- Known and unknown addresses run the same statements and get the same bytes.
 -- Whoever asks, an account gets at most five of these mails in an hour, and
 -- what one address prefix asks for in an hour of the clock is at most thirty,
@@ -353,16 +400,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_user uuid;
-    v_send boolean;
+    v_send boolean := app.mail_spend(app.ip_prefix((ctx).ip), 30);
 begin
-    with spent as (
-        insert into app.mail_budget as b (prefix, hour, n)
-        values (app.ip_prefix((ctx).ip),
-            floor(date_part('epoch', app.now()) / 3600)::bigint, 1)
-        on conflict on constraint mail_budget_pkey do update set n = b.n + 1
-        where b.n < 30
-        returning b.n)
-    select u.id, exists (select from spent) and (
+    select u.id, v_send and (
         select count(*)
         from app.one_time_tokens t
         where t.user_id = u.id and t.purpose = 'password_reset'
@@ -407,10 +447,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_user uuid;
+    v_email text;
     v_emit json;
 begin
     -- the user's row first: the tokens of one user are used one by one
-    select t.user_id into v_user
+    select u.id, u.email into v_user, v_email
     from app.one_time_tokens t
     join app.users u on u.id = t.user_id
     where t.token_hash = token_sha256 and t.purpose = 'password_reset'
@@ -426,21 +467,25 @@ begin
     update app.one_time_tokens t
     set used_at = app.now()
     where t.token_hash = token_sha256 and t.used_at is null
-        and t.expires_at > app.now();
+        and t.expires_at > app.now() and t.email = v_email;
 
     if not found then
         return app.fault('/token', 'invalid', 'is not valid any more');
     end if;
 
-    -- a mail may have been sent twice: all its links die with the first
+    -- a mail may have been sent twice: all its links die with the first, and
+    -- so does a change of address that who knew the old password asked for
     update app.one_time_tokens t
     set used_at = app.now()
-    where t.user_id = v_user and t.purpose = 'password_reset'
+    where t.user_id = v_user
+        and t.purpose in ('password_reset', 'email_change')
         and t.used_at is null;
 
     update app.users u
-    set password_hash = hash, version = u.version + 1
+    set password_hash = hash, pending_email = null, version = u.version + 1
     where u.id = v_user;
+
+    perform app.email_proved(v_user);
 
     v_emit := app.epoch_bump(v_user, 'password reset');
 
@@ -527,19 +572,7 @@ begin
     return v_grant;
 end $$;
 
-create or replace function task.reset_token(user_id uuid, token_sha256 bytea,
-    ttl_s int)
-returns void
-language sql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-    insert into app.one_time_tokens (token_hash, user_id, purpose, created_at,
-        expires_at)
-    values (token_sha256, $1, 'password_reset', app.now(),
-        app.now() + make_interval(secs => ttl_s))
-    on conflict on constraint one_time_tokens_pkey do nothing
-$$;
+drop function if exists task.reset_token(uuid, bytea, int);
 
 
 -- ---- what edges load ----

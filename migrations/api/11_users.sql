@@ -92,9 +92,9 @@ as $$
 declare
     v_id uuid := app.uuid7();
 begin
-    insert into app.users (id, email, password_hash, first_name, last_name,
-        roles, created_at, updated_at)
-    values (v_id, app.email(user_add.email), user_add.hash,
+    insert into app.users (id, email, email_verified_at, password_hash,
+        first_name, last_name, roles, created_at, updated_at)
+    values (v_id, app.email(user_add.email), app.now(), user_add.hash,
         coalesce(nullif(user_add.first_name, ''),
             split_part(user_add.email, '@', 1)),
         coalesce(nullif(user_add.last_name, ''), ''),

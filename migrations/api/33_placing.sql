@@ -27,6 +27,8 @@ as $$
 declare
     v_now constant timestamptz := app.now();
     v_cap constant int := app.setting_s('hold_max_orders', 3);
+    v_proved constant boolean :=
+        app.setting('require_verified_email', 'off') <> 'off';
     v_provider text;
     v_url text;
     v_until timestamptz;
@@ -361,6 +363,16 @@ begin
                     v_rest := v_rest - v_room;
                 end loop;
             end if;
+        end if;
+
+        -- what costs money is for addresses that are known to be right
+        if v_proved and v_sub > v_disc and not exists (
+            select from app.users u
+            where u.id = v_actor and u.email_verified_at is not null)
+        then
+            return next app.refusal(ords[v_i], 'EMAIL_NOT_VERIFIED');
+            v_a := v_b;
+            continue;
         end if;
 
         -- nobody holds a whole event without paying

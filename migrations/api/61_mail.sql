@@ -17,6 +17,16 @@ as $$
     where e.id = event
 $$;
 
+-- The mails that carry a token: what it is for, and for how long.
+create or replace function app.mail_tokens()
+returns table (template text, purpose text, hours int)
+language sql immutable
+as $$
+    values ('password_reset', 'password_reset', 2),
+        ('verify_email', 'email_verify', 24),
+        ('change_email', 'email_change', 24)
+$$;
+
 -- Who gets it and what it says; read when it is sent, so a mail never speaks
 -- of a state that has passed.  null: it is void by now.
 create or replace function app.mail_build(payload jsonb)
@@ -33,14 +43,25 @@ declare
     v_tickets jsonb := '[]'::jsonb;
 begin
     case v_template
-    when 'welcome', 'password_reset', 'password_changed' then
+    when 'welcome', 'password_reset', 'password_changed', 'verify_email',
+        'change_email', 'change_notice'
+    then
         select u.* into v_user
         from app.users u
         where u.id = (payload->>'user_id')::uuid;
 
-        if v_template = 'password_reset' then
-            v_data := jsonb_build_object('userId', v_user.id);
+        if (v_template = 'verify_email'
+                and v_user.email_verified_at is not null)
+            or (v_template = 'change_email'
+                and v_user.pending_email is distinct from payload->>'to')
+        then
+            return null; -- proved or asked for anew since
         end if;
+
+        select jsonb_build_object('hours', m.hours) into v_data
+        from app.mail_tokens() m
+        where m.template = v_template;
+        v_data := coalesce(v_data, '{}');
 
     when 'order_paid', 'order_refunded', 'order_cancelled', 'refund_failed',
         'tickets_cancelled', 'event_cancelled'
@@ -144,9 +165,11 @@ begin
         'result', 'send',
         'template', v_template,
         'lang', v_user.preferred_language,
-        'to', v_user.email,
-        'toName', nullif(btrim(v_user.first_name || ' ' || v_user.last_name),
-            ''),
+        'to', coalesce(payload->>'to', v_user.email),
+        -- nobody's words reach an address that may be somebody else's
+        'toName', case when v_template not in ('verify_email', 'change_email')
+            then nullif(btrim(v_user.first_name || ' ' || v_user.last_name),
+                '') end,
         'data', v_data || jsonb_build_object('name', v_user.first_name),
         'tickets', v_tickets);
 end $$;
@@ -184,6 +207,41 @@ begin
     end if;
 
     return v_mail;
+end $$;
+
+-- The hash of the token that is on its way to this address.  A newer mail's
+-- token ends those of older ones; a mail that is sent twice has two that work.
+create or replace function task.mail_token(id bigint, payload jsonb,
+    email text, token_sha256 bytea)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_user uuid := (payload->>'user_id')::uuid;
+    v_purpose text;
+    v_hours int;
+begin
+    select m.purpose, m.hours into strict v_purpose, v_hours
+    from app.mail_tokens() m
+    where m.template = payload->>'template';
+
+    -- the user's row first, as whoever uses a token does
+    perform from app.users u where u.id = v_user for no key update;
+
+    update app.one_time_tokens t
+    set used_at = app.now()
+    where t.user_id = v_user and t.purpose = v_purpose and t.used_at is null
+        and t.created_at < (
+            select o.created_at from queue.outbox o
+            where o.id = mail_token.id);
+
+    insert into app.one_time_tokens (token_hash, user_id, purpose, email,
+        created_at, expires_at)
+    values (token_sha256, v_user, v_purpose, app.email(mail_token.email),
+        app.now(), app.now() + make_interval(hours => v_hours))
+    on conflict on constraint one_time_tokens_pkey do nothing;
 end $$;
 
 create or replace function task.mail_done(id bigint, payload jsonb,

@@ -32,14 +32,14 @@ typedef struct {
 /* ---- accounts ---- */
 
 static const stoa_answer_member_t stoa_answer_user[] = {
-    { "id", "uuid" },        { "email", "text" },
-    { "firstName", "text" }, { "lastName", "text" },
-    { "name", "text" },      { "phone", "text?" },
-    { "role", "text" },      { "roles", "text[]" },
-    { "status", "text" },    { "preferredLanguage", "text?" },
-    { "timezone", "text?" }, { "version", "int" },
-    { "createdAt", "time" }, { "lastLoginAt", "time?" },
-    STOA_ANSWER_END,
+    { "id", "uuid" },           { "email", "text" },
+    { "firstName", "text" },    { "lastName", "text" },
+    { "name", "text" },         { "phone", "text?" },
+    { "role", "text" },         { "roles", "text[]" },
+    { "status", "text" },       { "preferredLanguage", "text?" },
+    { "timezone", "text?" },    { "emailVerified", "bool" },
+    { "version", "int" },       { "createdAt", "time" },
+    { "lastLoginAt", "time?" }, STOA_ANSWER_END,
 };
 
 /* Oneself, and admins, are shown the members of User. */
@@ -53,6 +53,13 @@ static const stoa_answer_member_t stoa_answer_grant[] = {
     { "user", "User" },         { "accessToken", "text" },
     { "refreshToken", "text" }, { "tokenType", "text" },
     { "expiresIn", "int" },     STOA_ANSWER_END,
+};
+
+/* Without tokens where REQUIRE_VERIFIED_EMAIL is "login". */
+static const stoa_answer_member_t stoa_answer_registered[] = {
+    { "user", "User" },          { "accessToken?", "text" },
+    { "refreshToken?", "text" }, { "tokenType?", "text" },
+    { "expiresIn?", "int" },     STOA_ANSWER_END,
 };
 
 static const stoa_answer_member_t stoa_answer_refreshed[] = {
@@ -92,6 +99,12 @@ static const stoa_answer_member_t stoa_answer_nothing[] = {
 
 static const stoa_answer_member_t stoa_answer_reset[] = {
     { "reset?", "bool" }, /* absent: a mail was asked for */
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_verified[] = {
+    { "verified", "bool" },
+    { "changed", "bool" }, /* the account's address is a new one */
     STOA_ANSWER_END,
 };
 
@@ -481,6 +494,7 @@ static const stoa_answer_object_t stoa_answer_objects[] = {
     { "User", stoa_answer_user },
     { "Profile", stoa_answer_profile },
     { "Grant", stoa_answer_grant },
+    { "Registered", stoa_answer_registered },
     { "Refreshed", stoa_answer_refreshed },
     { "TokenCheck", stoa_answer_check },
     { "LoggedOut", stoa_answer_logged_out },
@@ -488,6 +502,7 @@ static const stoa_answer_object_t stoa_answer_objects[] = {
     { "SessionsEnded", stoa_answer_sessions_ended },
     { "Nothing", stoa_answer_nothing },
     { "PasswordReset", stoa_answer_reset },
+    { "EmailVerified", stoa_answer_verified },
     { "TicketType", stoa_answer_ticket_type },
     { "Event", stoa_answer_event },
     { "EventItem", stoa_answer_event_item },
@@ -532,13 +547,15 @@ static const stoa_answer_object_t stoa_answer_objects[] = {
 /* ---- the rows ---- */
 
 const stoa_answer_t stoa_api_answers[] = {
-    { "auth.register", "Grant", false },
+    { "auth.register", "Registered", false },
     { "auth.login", "Grant", false },
     { "auth.refresh", "Refreshed", false },
     { "auth.logout", "LoggedOut", false },
     { "auth.forgot_password", "Nothing", false },
     { "auth.reset_password", "PasswordReset", false },
     { "auth.change_password", "Grant", false },
+    { "auth.verify_email", "EmailVerified", false },
+    { "auth.resend_verification", "Nothing", false },
     { "auth.check", "TokenCheck", false },
     { "auth.sessions", "Session[]", false },
     { "auth.session_end", "SessionsEnded", false },
@@ -546,6 +563,7 @@ const stoa_answer_t stoa_api_answers[] = {
     { "users.me", "User", true },
     { "users.update", "User", false },
     { "users.replace", "User", false },
+    { "users.email", "Nothing", false },
     { "users.get", "Profile", true },
     { "events.list", "EventItem[]", true },
     { "events.create", "Event", false },

@@ -104,6 +104,16 @@ static const stoa_field_t stoa_auth_password_body[] = {
     stoa_end_field,
 };
 
+static const stoa_field_t stoa_auth_verify_body[] = {
+    { .name = "token",
+      .type = STOA_T_SECRET,
+      .flags = STOA_REQUIRED,
+      .min = 1,
+      .max = 200,
+      .summary = "The token of the mail" },
+    stoa_end_field,
+};
+
 const stoa_endpoint_t stoa_api_auth[] = {
     {
         .id = "auth.register",
@@ -133,7 +143,8 @@ const stoa_endpoint_t stoa_api_auth[] = {
         .body_kind = STOA_BODY_JSON,
         .body = stoa_auth_login_body,
         .status = 200,
-        .errors = { STOA_E_INVALID_CREDENTIALS, STOA_E_HASH_QUEUE_FULL },
+        .errors = { STOA_E_INVALID_CREDENTIALS, STOA_E_EMAIL_NOT_VERIFIED,
+                    STOA_E_HASH_QUEUE_FULL },
         .summary = "Sign in.",
         .tag = "auth",
     },
@@ -214,6 +225,36 @@ const stoa_endpoint_t stoa_api_auth[] = {
         .status = 200,
         .errors = { STOA_E_NOT_FOUND, STOA_E_CONFLICT, STOA_E_HASH_QUEUE_FULL },
         .summary = "Change one's own password; every other session ends.",
+        .tag = "auth",
+    },
+    {
+        .id = "auth.verify_email",
+        .method = STOA_POST,
+        .path = "/api/v1/auth/verify-email",
+        .who = STOA_PUBLIC,
+        .of = STOA_OF_NONE,
+        .rate = STOA_RATE_AUTH,
+        .pool = STOA_POOL_WRITE,
+        .flow = STOA_FLOW_AUTH_VERIFY,
+        .body_kind = STOA_BODY_JSON,
+        .body = stoa_auth_verify_body,
+        .status = 200,
+        .errors = { STOA_E_EMAIL_TAKEN },
+        .summary = "Consume the token that proves an address, or a new one.",
+        .tag = "auth",
+    },
+    {
+        .id = "auth.resend_verification",
+        .method = STOA_POST,
+        .path = "/api/v1/auth/resend-verification",
+        .who = STOA_MEMBER,
+        .of = STOA_OF_NONE,
+        .rate = STOA_RATE_WRITE,
+        .pool = STOA_POOL_WRITE,
+        .sql = "api.auth_resend($ctx)",
+        .body_kind = STOA_BODY_NONE,
+        .status = 200,
+        .summary = "Mail a link that proves one's address.",
         .tag = "auth",
     },
     {

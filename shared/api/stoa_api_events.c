@@ -567,7 +567,7 @@ const stoa_endpoint_t stoa_api_events[] = {
         .keyed = true,
         .errors = { STOA_E_NOT_FOUND, STOA_E_SOLD_OUT, STOA_E_NOT_ON_SALE,
                     STOA_E_ALREADY_REGISTERED, STOA_E_ORDER_LIMIT,
-                    STOA_E_TOO_MANY_HOLDS },
+                    STOA_E_TOO_MANY_HOLDS, STOA_E_EMAIL_NOT_VERIFIED },
         .summary = "Order one ticket of the default type; answers as POST "
                    "/orders does.",
         .tag = "events",

@@ -144,7 +144,8 @@ const stoa_endpoint_t stoa_api_orders[] = {
         .keyed = true,
         .errors = { STOA_E_SOLD_OUT, STOA_E_NOT_ON_SALE, STOA_E_ORDER_LIMIT,
                     STOA_E_PROMO_INVALID, STOA_E_PROMO_EXHAUSTED,
-                    STOA_E_TOO_MANY_HOLDS, STOA_E_NOT_FOUND },
+                    STOA_E_TOO_MANY_HOLDS, STOA_E_NOT_FOUND,
+                    STOA_E_EMAIL_NOT_VERIFIED },
         .summary = "Hold seats and say how to pay; free orders are complete "
                    "at once.",
         .tag = "orders",

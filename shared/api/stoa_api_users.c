@@ -35,6 +35,23 @@ static const stoa_field_t stoa_users_update_body[] = {
     stoa_end_field,
 };
 
+static const stoa_field_t stoa_users_email_body[] = {
+    { .name = "new_email",
+      .type = STOA_T_EMAIL,
+      .flags = STOA_REQUIRED,
+      .min = 3,
+      .max = 254,
+      .summary = "The address to be",
+      .example = "\"ada@stoa.example\"" },
+    { .name = "password",
+      .type = STOA_T_SECRET,
+      .flags = STOA_REQUIRED,
+      .min = 1,
+      .max = 128,
+      .summary = "The password" },
+    stoa_end_field,
+};
+
 /* clang-format off */
 #define STOA_USERS_UPDATE(row_id, verb)                                       \
     .id = row_id, .method = verb, .path = "/api/v1/users/me",                 \
@@ -65,6 +82,23 @@ const stoa_endpoint_t stoa_api_users[] = {
     },
     { STOA_USERS_UPDATE("users.update", STOA_PATCH) },
     { STOA_USERS_UPDATE("users.replace", STOA_PUT) },
+    {
+        .id = "users.email",
+        .method = STOA_POST,
+        .path = "/api/v1/users/me/email",
+        .who = STOA_MEMBER,
+        .of = STOA_OF_NONE,
+        .rate = STOA_RATE_WRITE,
+        .pool = STOA_POOL_WRITE,
+        .flow = STOA_FLOW_USER_EMAIL,
+        .body_kind = STOA_BODY_JSON,
+        .body = stoa_users_email_body,
+        .status = 200,
+        .errors = { STOA_E_INVALID_CREDENTIALS, STOA_E_HASH_QUEUE_FULL },
+        .summary = "Mail a link to a new address, which is one's own as soon "
+                   "as the link is used.",
+        .tag = "users",
+    },
     {
         .id = "users.get",
         .method = STOA_GET,

@@ -156,6 +156,35 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .write = true,
         },
     },
+    [STOA_STMT_VERIFY] = {
+        .flow = STOA_FLOW_AUTH_VERIFY,
+        .stmt = {
+            .name = "flow_verify",
+            .sql = STOA_STMT_ANSWER
+                   "api.auth_verify($1::api.ctx, $2::bytea) a",
+            .nparams = 2,
+            .write = true,
+        },
+    },
+    [STOA_STMT_EMAIL_BEGIN] = {
+        .flow = STOA_FLOW_USER_EMAIL,
+        .stmt = {
+            .name = "flow_email_begin",
+            .sql = "select a.email, a.hash from "
+                   "api.auth_password_begin($1::api.ctx) a",
+            .nparams = 1,
+        },
+    },
+    [STOA_STMT_USER_EMAIL] = {
+        .flow = STOA_FLOW_USER_EMAIL,
+        .stmt = {
+            .name = "flow_user_email",
+            .sql = STOA_STMT_ANSWER
+                   "api.users_email($1::api.ctx, $2::text, $3::text) a",
+            .nparams = 3,
+            .write = true,
+        },
+    },
     [STOA_STMT_DEVICE_PAIR] = {
         .flow = STOA_FLOW_DEVICE_PAIR,
         .stmt = {

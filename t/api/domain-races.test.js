@@ -438,7 +438,9 @@ race('I-38: twenty tabs refresh with one token', 'i38', async (db) => {
 race('I-39: one reset token, ten clients', 'i39', async (db) => {
   const token = crypto.randomBytes(32);
 
-  await db.q('select task.reset_token($1, $2, 600)', [db.people[4], token]);
+  await db.q(`select task.mail_token(null, jsonb_build_object('template',
+    'password_reset', 'user_id', u.id), u.email, $2) from app.users u
+    where u.id = $1`, [db.people[4], token]);
   const got = await db.all(10, (i) => [
     `select row_to_json(a) from api.auth_reset(${CTX}, $2, $3) a`,
     [null, token, `hash-${i}`]]);

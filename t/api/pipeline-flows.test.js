@@ -187,7 +187,9 @@ test('reset: sends, refuses mixtures, consumes once', async () => {
   }
 
   /* what the worker does right before it sends the mail */
-  await app.sql('select task.reset_token($1, $2, 3600)', [user.id, sum]);
+  await app.sql(`select task.mail_token(null, jsonb_build_object('template',
+    'password_reset', 'user_id', $1::uuid), $2, $3)`,
+  [user.id, user.email, sum]);
 
   const all = await app.barrier(6, () => ({
     method: 'POST', path: '/api/v1/auth/reset-password',

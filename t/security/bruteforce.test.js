@@ -159,8 +159,9 @@ test('mails on request: one waits at a time, five in an hour', async () => {
       [user.id]);
     answers.add((await forgot()).status);
     if (await waiting()) { /* what the worker does right before it sends */
-      await app.sql(`select task.reset_token($1, sha256($2::bytea), 3600)`,
-        [user.id, `token ${i}`]);
+      await app.sql(`select task.mail_token(null, jsonb_build_object(
+        'template', 'password_reset', 'user_id', $1::uuid), $2,
+        sha256($3::bytea))`, [user.id, user.email, `token ${i}`]);
     } else {
       assert.equal(i, 5, 'the sixth is not sent');
       break;
