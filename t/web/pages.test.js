@@ -53,6 +53,7 @@ const PAGES = [
   ['event', () => `/events/event/?id=${event.id}`, false],
   ['account', () => '/account/', false],
   ['reset', () => '/account/reset/#token=x', false],
+  ['verify', () => '/account/verify/#token=x', false],
   ['docs', () => '/docs/', false],
   ['mail', () => '/mail/', false],
   ['my tickets', () => '/events/tickets/', true],

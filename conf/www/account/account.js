@@ -1,6 +1,9 @@
 /*
+/*
  * Sign in, register, ask for a new password; and the signed-in view: one's
- * name, and the devices where one is signed in.
+ * name, the address with its confirmation and change, the password, and the
+ * devices where one is signed in.  "#forgot" asks for a new password whoever
+ * is signed in.
  */
 
 import { call, keep, signedIn, signOut } from "/kit/api.js";
@@ -94,6 +97,12 @@ function register(main) {
         }
         const { data } = await call("POST", "/auth/register",
             { open: true, body });
+        if (!data.accessToken) { /* not before the address is confirmed */
+            main.replaceChildren(el("div", { class: "card" },
+                el("h1", {}, t("register")),
+                note("good", t("error.EMAIL_NOT_VERIFIED"))));
+            return;
+        }
         keep(data);
         location.assign(next());
     }, [link(t("have.account"), () => signIn(main))]));
@@ -110,6 +119,45 @@ function forgot(main) {
             body: { email: fields.email.input.value.trim() } });
         slot.replaceChildren(note("good", t("forgot.sent")));
     }, [link(t("sign.in"), () => signIn(main))]));
+}
+
+/* The address: whether it is confirmed, and another one. */
+function address(me) {
+    const slot = el("div");
+    const resend = el("button", { type: "button", class: "second wide",
+        onclick: async () => {
+            resend.disabled = true;
+            try {
+                await call("POST", "/auth/resend-verification");
+                slot.replaceChildren(note("good", t("verify.sent")));
+            } catch (err) {
+                resend.disabled = false;
+                showError(err, slot);
+            }
+        } }, t("verify.send"));
+    const fields = {
+        newEmail: field("newEmail", t("email.new"), { type: "email",
+            required: true, autocomplete: "email", maxlength: 254 }),
+        password: field("password", t("password"), { type: "password",
+            required: true, autocomplete: "current-password",
+            maxlength: 128 }),
+    };
+    const node = form(t("email"), fields, t("email.change"), async (at) => {
+        await call("POST", "/users/me/email", { body: {
+            newEmail: fields.newEmail.input.value.trim(),
+            password: fields.password.input.value } });
+        fields.password.input.value = "";
+        at.replaceChildren(note("good", t("email.sent")));
+    });
+
+    node.querySelector("h1").replaceWith(el("h2", {}, t("email")),
+        el("p", {}, me.email, " ", me.emailVerified
+            ? tag("good", t("verified")) : tag("warn", t("unverified"))),
+        slot);
+    if (!me.emailVerified) {
+        slot.after(resend);
+    }
+    return node;
 }
 
 async function profile(main) {
@@ -141,7 +189,7 @@ async function profile(main) {
                     firstName: fields.firstName.input.value.trim(),
                     lastName: fields.lastName.input.value.trim() } }));
             slot.replaceChildren(note("good", t("saved")));
-        }, [el("p", { class: "soft" }, me.email)]),
+        }), address(me),
     form(t("password.change"), secrets, t("save"), async (slot) => {
         const got = await call("POST", "/auth/change-password", { body: {
             currentPassword: secrets.currentPassword.input.value,
@@ -229,6 +277,11 @@ function devices() {
 }
 
 start("account", async (main) => {
+    window.addEventListener("hashchange", () => location.reload());
+    if (location.hash === "#forgot") {
+        forgot(main);
+        return;
+    }
     if (!signedIn()) {
         signIn(main);
         return;

@@ -148,7 +148,9 @@ export async function call(method, path, options = {}) {
             };
         }
         const problem = (json && json.error) || {};
-        if (answer.status === 401 && token && !renewed) {
+        /* a wrong password says nothing about the token */
+        if (answer.status === 401 && token && !renewed
+            && problem.code !== "INVALID_CREDENTIALS") {
             renewed = true;
             token = await refreshed(true);
             if (token) {
