@@ -545,13 +545,12 @@ extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
     ngx_http_stoa_flow_auth_register[], ngx_http_stoa_flow_auth_login[],
     ngx_http_stoa_flow_auth_refresh[], ngx_http_stoa_flow_auth_logout[],
     ngx_http_stoa_flow_auth_reset[], ngx_http_stoa_flow_auth_password[],
-    ngx_http_stoa_flow_session_end[],
-    ngx_http_stoa_flow_device_pair[], ngx_http_stoa_flow_device_login[],
-    ngx_http_stoa_flow_ticket_svg[], ngx_http_stoa_flow_ticket_change[],
-    ngx_http_stoa_flow_event_register[], ngx_http_stoa_flow_pay_form[],
-    ngx_http_stoa_flow_errors[], ngx_http_stoa_flow_openapi[],
-    ngx_http_stoa_flow_jwks[], ngx_http_stoa_flow_auth_verify[],
-    ngx_http_stoa_flow_user_email[];
+    ngx_http_stoa_flow_session_end[], ngx_http_stoa_flow_device_pair[],
+    ngx_http_stoa_flow_device_login[], ngx_http_stoa_flow_ticket_svg[],
+    ngx_http_stoa_flow_ticket_change[], ngx_http_stoa_flow_event_register[],
+    ngx_http_stoa_flow_pay_form[], ngx_http_stoa_flow_errors[],
+    ngx_http_stoa_flow_openapi[], ngx_http_stoa_flow_jwks[],
+    ngx_http_stoa_flow_auth_verify[], ngx_http_stoa_flow_user_email[];
 
 /* q->hash: what tables know of the body's token; no token's when it is none. */
 stoa_err_e ngx_http_stoa_token_hash(ngx_http_stoa_ctx_t *q);

@@ -42,8 +42,8 @@ ngx_http_stoa_email_begin(ngx_http_stoa_ctx_t *q)
 
     ctx = ngx_http_stoa_ctx_literal(q);
 
-    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST, STOA_STMT_EMAIL_BEGIN, &ctx,
-                                    1);
+    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST, STOA_STMT_EMAIL_BEGIN,
+                                    &ctx, 1);
 }
 
 static ngx_http_stoa_go_e

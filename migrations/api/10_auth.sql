@@ -177,7 +177,8 @@ begin
     -- nobody signs in with what is not proved: no session, so no tokens
     if app.setting('require_verified_email', 'off') = 'login' then
         return row(201, json_build_object('user', app.user_json(v_user)),
-            null, null, null, null, null, null, null, app.wake())::api.grant;
+            null, null, null, null, null, null, null, app.wake(),
+            null)::api.grant;
     end if;
 
     v_grant := app.session_open(ctx, v_user, false, user_agent, 201);

@@ -45,6 +45,19 @@ async function unpaid() {
   return must(await app.order(world.buyer, event.types[0].id), 201, 202).data;
 }
 
+/* The token of a mail, as the worker stores it before it sends. */
+async function mailed(user, template) {
+  const token = crypto.randomBytes(32);
+
+  await app.sql(`select task.mail_token(null, jsonb_build_object('template',
+    $1::text, 'user_id', $2::uuid), $3, $4)`, [template, user.id, user.email,
+    crypto.createHash('sha256').update(token).digest()]);
+  return token.toString('base64url');
+}
+
+const unverified = (user) => app.sql(
+  'update app.users set email_verified_at = null where id = $1', [user.id]);
+
 /* What a row needs beside its sample: {token, of, params, path, body, ...}. */
 const RECIPES = {
   'auth.login': ({ user }) => ({
@@ -52,14 +65,21 @@ const RECIPES = {
   'auth.refresh': ({ user }) => ({ body: { refreshToken: user.refreshToken } }),
   'auth.logout': ({ user }) => ({ token: user.token, body: {} }),
   'auth.forgot_password': ({ user }) => ({ body: { email: user.email } }),
-  'auth.reset_password': async ({ user }) => {
-    const token = crypto.randomBytes(32);
-
-    await app.sql('select task.reset_token($1, $2, 3600)', [user.id,
-      crypto.createHash('sha256').update(token).digest()]);
-    return { body: { token: token.toString('base64url'),
-      newPassword: 'another good password' } };
+  'auth.reset_password': async ({ user }) => ({ body: {
+    token: await mailed(user, 'password_reset'),
+    newPassword: 'another good password' } }),
+  'auth.change_password': ({ user }) => ({ token: user.token, body: {
+    currentPassword: user.password, newPassword: 'another good password' } }),
+  'auth.verify_email': async ({ user }) => {
+    await unverified(user);
+    return { body: { token: await mailed(user, 'verify_email') } };
   },
+  'auth.resend_verification': async ({ user }) => {
+    await unverified(user);
+    return { token: user.token };
+  },
+  'users.email': ({ user }) => ({ token: user.token, body: {
+    newEmail: `new-${user.email}`, password: user.password } }),
   'events.publish': async () => ({ ...organizer(),
     of: (await app.event(world.organizer, { publish: false })).id }),
   'events.register': async ({ user }) => ({ token: user.token,

@@ -41,7 +41,8 @@ const faults = (res) => (res.error?.errors ?? [])
 async function resetToken(user) {
   const token = crypto.randomBytes(32);
 
-  await app.sql('select task.reset_token($1, $2, 3600)', [user.id,
+  await app.sql(`select task.mail_token(null, jsonb_build_object('template',
+    'password_reset', 'user_id', $1::uuid), $2, $3)`, [user.id, user.email,
     crypto.createHash('sha256').update(token).digest()]);
   return token.toString('base64url');
 }
