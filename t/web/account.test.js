@@ -71,7 +71,7 @@ test('N-19: the mailed link confirms; a new address is asked for',
     const email = `new-${user.email}`;
     const ask = async (password) => {
       await page.getByLabel('New e-mail').fill(email);
-      await page.getByLabel('Password').fill(password);
+      await page.getByLabel('Password', { exact: true }).fill(password);
       await page.getByRole('button', { name: 'Change e-mail' }).click();
     };
 

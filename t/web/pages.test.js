@@ -226,7 +226,7 @@ test('devices are ended one by one, all together, and by keyboard', async () => 
   assert.equal(await state(box), 401);
 
   await part.getByRole('button', { name: /^End: Firefox/ }).click();
-  await page.getByLabel('Password', { exact: true }).waitFor();
+  await page.getByRole('button', { name: 'Sign in' }).waitFor();
   assert.equal(await page.evaluate(() =>
     localStorage.getItem('stoa.refresh')), null);
   content(page);

@@ -190,7 +190,7 @@ async function profile(main) {
                     lastName: fields.lastName.input.value.trim() } }));
             slot.replaceChildren(note("good", t("saved")));
         }), address(me),
-    form(t("password.change"), secrets, t("save"), async (slot) => {
+    form(t("password.change"), secrets, t("password.change"), async (slot) => {
         const got = await call("POST", "/auth/change-password", { body: {
             currentPassword: secrets.currentPassword.input.value,
             newPassword: secrets.newPassword.input.value } });
