@@ -596,6 +596,14 @@ ngx_int_t ngx_http_stoa_cookie_clear(ngx_http_stoa_ctx_t *q);
 stoa_str_t   ngx_http_stoa_account(ngx_http_stoa_ctx_t *q, stoa_value_t email);
 stoa_value_t ngx_http_stoa_user_agent(ngx_http_stoa_ctx_t *q);
 ngx_http_stoa_go_e ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q);
+/* Steps of what the caller's own password allows: reads its hash; tries the
+   body's field; and the verdict of any try, INVALID_CREDENTIALS for a wrong
+   one, which the throttle of failures has counted. */
+ngx_http_stoa_go_e ngx_http_stoa_own_begin(ngx_http_stoa_ctx_t *q);
+ngx_http_stoa_go_e ngx_http_stoa_own_try(ngx_http_stoa_ctx_t *q,
+                                         const char          *field);
+stoa_err_e         ngx_http_stoa_password_verdict(ngx_http_stoa_ctx_t *q,
+                                                  stoa_value_t         email);
 ngx_http_stoa_go_e ngx_http_stoa_password_own(ngx_http_stoa_ctx_t *q,
                                               const char          *pointer);
 

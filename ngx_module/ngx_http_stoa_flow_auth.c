@@ -243,8 +243,8 @@ ngx_http_stoa_register_hash(ngx_http_stoa_ctx_t *q)
 {
     stoa_str_t none = stoa_null_string;
 
-    if (stoa_common_own(ngx_http_stoa_body_value(q, "password"),
-                        ngx_http_stoa_body_value(q, "email")))
+    if (stoa_str_ieq(ngx_http_stoa_body_value(q, "password"),
+                     ngx_http_stoa_body_value(q, "email")))
     {
         return ngx_http_stoa_password_own(q, "/password");
     }
@@ -310,17 +310,10 @@ static ngx_http_stoa_go_e
 ngx_http_stoa_login_finish(ngx_http_stoa_ctx_t *q)
 {
     stoa_err_e   err;
-    stoa_str_t   account;
     stoa_value_t values[6];
 
-    account = ngx_http_stoa_account(q, ngx_http_stoa_body_value(q, "email"));
-
-    err = ngx_http_stoa_throttle_verdict(q->gate, account, q->hashing->matched);
-
-    if (err == STOA_OK && !q->hashing->matched) {
-        err = STOA_E_INVALID_CREDENTIALS;
-    }
-
+    err = ngx_http_stoa_password_verdict(q,
+                                         ngx_http_stoa_body_value(q, "email"));
     if (err != STOA_OK) {
         return ngx_http_stoa_flow_fail(q, err);
     }

@@ -29,46 +29,10 @@ ngx_http_stoa_verify(ngx_http_stoa_ctx_t *q)
 
 /* ---- users/me/email ---- */
 
-static stoa_str_t
-ngx_http_stoa_own_account(ngx_http_stoa_ctx_t *q)
-{
-    return ngx_http_stoa_account(q, ngx_http_stoa_flow_column(q, "email"));
-}
-
 static ngx_http_stoa_go_e
-ngx_http_stoa_email_begin(ngx_http_stoa_ctx_t *q)
+ngx_http_stoa_email_try(ngx_http_stoa_ctx_t *q)
 {
-    stoa_value_t ctx;
-
-    ctx = ngx_http_stoa_ctx_literal(q);
-
-    return ngx_http_stoa_flow_query(q, STOA_POOL_FAST, STOA_STMT_EMAIL_BEGIN,
-                                    &ctx, 1);
-}
-
-static ngx_http_stoa_go_e
-ngx_http_stoa_email_hash(ngx_http_stoa_ctx_t *q)
-{
-    stoa_err_e   err;
-    stoa_value_t stored;
-
-    stored = ngx_http_stoa_flow_column(q, "hash");
-
-    if (stored.len == 0) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NOT_FOUND);
-    }
-
-    /* guesses here count with those at the sign-in */
-    err = ngx_http_stoa_throttle_check(q->gate, ngx_http_stoa_own_account(q));
-    if (err != STOA_OK) {
-        return ngx_http_stoa_flow_fail(q, err);
-    }
-
-    q->resume = ngx_http_stoa_flow_resume;
-
-    return ngx_http_stoa_flow_wait(
-        q, ngx_http_stoa_hash_run(q, ngx_http_stoa_body_value(q, "password"),
-                                  stored, 0));
+    return ngx_http_stoa_own_try(q, "password");
 }
 
 static ngx_http_stoa_go_e
@@ -77,13 +41,8 @@ ngx_http_stoa_email_ask(ngx_http_stoa_ctx_t *q)
     stoa_err_e   err;
     stoa_value_t values[3];
 
-    err = ngx_http_stoa_throttle_verdict(q->gate, ngx_http_stoa_own_account(q),
-                                         q->hashing->matched);
-
-    if (err == STOA_OK && !q->hashing->matched) {
-        err = STOA_E_INVALID_CREDENTIALS;
-    }
-
+    err = ngx_http_stoa_password_verdict(q,
+                                         ngx_http_stoa_flow_column(q, "email"));
     if (err != STOA_OK) {
         return ngx_http_stoa_flow_fail(q, err);
     }
@@ -103,8 +62,8 @@ const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_verify[] = {
 };
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_user_email[] = {
-    { "begin", ngx_http_stoa_email_begin }, /* pg, waits */
-    { "hash", ngx_http_stoa_email_hash },   /* throttle; thread, waits */
-    { "ask", ngx_http_stoa_email_ask },     /* verdict; pg, waits */
+    { "begin", ngx_http_stoa_own_begin }, /* pg, waits */
+    { "hash", ngx_http_stoa_email_try },  /* throttle; thread, waits */
+    { "ask", ngx_http_stoa_email_ask },   /* verdict; pg, waits */
     { "reply", ngx_http_stoa_flow_answer }, ngx_http_stoa_steps_end,
 };

@@ -103,8 +103,8 @@ ngx_http_stoa_reset_hash(ngx_http_stoa_ctx_t *q)
                                         "is unknown, used or too old");
     }
 
-    if (stoa_common_own(ngx_http_stoa_body_value(q, "new_password"),
-                        ngx_http_stoa_flow_column(q, "email")))
+    if (stoa_str_ieq(ngx_http_stoa_body_value(q, "new_password"),
+                     ngx_http_stoa_flow_column(q, "email")))
     {
         return ngx_http_stoa_password_own(q, "/newPassword");
     }
@@ -130,10 +130,10 @@ ngx_http_stoa_reset_store(ngx_http_stoa_ctx_t *q)
                                     3);
 }
 
-/* ---- change ---- */
+/* ---- the caller's own password ---- */
 
-static ngx_http_stoa_go_e
-ngx_http_stoa_change_begin(ngx_http_stoa_ctx_t *q)
+ngx_http_stoa_go_e
+ngx_http_stoa_own_begin(ngx_http_stoa_ctx_t *q)
 {
     stoa_value_t ctx;
 
@@ -143,8 +143,8 @@ ngx_http_stoa_change_begin(ngx_http_stoa_ctx_t *q)
                                     &ctx, 1);
 }
 
-static ngx_http_stoa_go_e
-ngx_http_stoa_change_verify(ngx_http_stoa_ctx_t *q)
+ngx_http_stoa_go_e
+ngx_http_stoa_own_try(ngx_http_stoa_ctx_t *q, const char *field)
 {
     stoa_err_e   err;
     stoa_value_t email, stored;
@@ -152,14 +152,11 @@ ngx_http_stoa_change_verify(ngx_http_stoa_ctx_t *q)
     email = ngx_http_stoa_flow_column(q, "email");
     stored = ngx_http_stoa_flow_column(q, "hash");
 
-    if (email.data == NULL) {
+    if (stored.len == 0) {
         return ngx_http_stoa_flow_fail(q, STOA_E_NOT_FOUND);
     }
 
-    if (stoa_common_own(ngx_http_stoa_body_value(q, "new_password"), email)) {
-        return ngx_http_stoa_password_own(q, "/newPassword");
-    }
-
+    /* guesses here count with those at the sign-in */
     err = ngx_http_stoa_throttle_check(q->gate,
                                        ngx_http_stoa_account(q, email));
     if (err != STOA_OK) {
@@ -169,10 +166,37 @@ ngx_http_stoa_change_verify(ngx_http_stoa_ctx_t *q)
     q->resume = ngx_http_stoa_flow_resume;
 
     return ngx_http_stoa_flow_wait(
-        q,
-        ngx_http_stoa_hash_run(q,
-                               ngx_http_stoa_body_value(q, "current_password"),
-                               stored, stored.len == 0));
+        q, ngx_http_stoa_hash_run(q, ngx_http_stoa_body_value(q, field), stored,
+                                  0));
+}
+
+stoa_err_e
+ngx_http_stoa_password_verdict(ngx_http_stoa_ctx_t *q, stoa_value_t email)
+{
+    stoa_err_e err;
+
+    err = ngx_http_stoa_throttle_verdict(q->gate,
+                                         ngx_http_stoa_account(q, email),
+                                         q->hashing->matched);
+
+    return err == STOA_OK && !q->hashing->matched ? STOA_E_INVALID_CREDENTIALS
+                                                  : err;
+}
+
+/* ---- change ---- */
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_change_verify(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t email;
+
+    email = ngx_http_stoa_flow_column(q, "email");
+
+    if (stoa_str_ieq(ngx_http_stoa_body_value(q, "new_password"), email)) {
+        return ngx_http_stoa_password_own(q, "/newPassword");
+    }
+
+    return ngx_http_stoa_own_try(q, "current_password");
 }
 
 /* A wrong one is a fault of that field: 401 would tell clients that their
@@ -181,19 +205,18 @@ static ngx_http_stoa_go_e
 ngx_http_stoa_change_hash(ngx_http_stoa_ctx_t *q)
 {
     stoa_err_e err;
-    stoa_str_t account, none = stoa_null_string;
+    stoa_str_t none = stoa_null_string;
 
-    account = ngx_http_stoa_account(q, ngx_http_stoa_flow_column(q, "email"));
+    err = ngx_http_stoa_password_verdict(q,
+                                         ngx_http_stoa_flow_column(q, "email"));
 
-    err = ngx_http_stoa_throttle_verdict(q->gate, account, q->hashing->matched);
+    if (err == STOA_E_INVALID_CREDENTIALS) {
+        return ngx_http_stoa_flow_fault(q, "/currentPassword", "wrong",
+                                        "is not the account's password");
+    }
 
     if (err != STOA_OK) {
         return ngx_http_stoa_flow_fail(q, err);
-    }
-
-    if (!q->hashing->matched) {
-        return ngx_http_stoa_flow_fault(q, "/currentPassword", "wrong",
-                                        "is not the account's password");
     }
 
     q->resume = ngx_http_stoa_flow_resume;
@@ -227,7 +250,7 @@ const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_reset[] = {
 };
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_password[] = {
-    { "begin", ngx_http_stoa_change_begin },   /* pg, waits */
+    { "begin", ngx_http_stoa_own_begin },      /* pg, waits */
     { "verify", ngx_http_stoa_change_verify }, /* throttle; thread, waits */
     { "hash", ngx_http_stoa_change_hash },     /* verdict; thread, waits */
     { "store", ngx_http_stoa_change_store },   /* pg, waits */

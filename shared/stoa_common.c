@@ -5,6 +5,7 @@
  */
 
 #include "stoa_common.h"
+#include "stoa_str.h"
 
 #define STOA_COMMON_MIN 8
 #define STOA_COMMON_MAX 32
@@ -12,13 +13,6 @@
 static const char stoa_common[] =
 #include "stoa_common.def"
     ;
-
-
-static char
-stoa_common_lower(unsigned char c)
-{
-    return (char) (c >= 'A' && c <= 'Z' ? c | 0x20 : c);
-}
 
 
 /* As memcmp(): the line at p against word, of which neither is cut. */
@@ -51,7 +45,7 @@ stoa_common_password(stoa_str_t password)
     }
 
     for (i = 0; i < password.len; i++) {
-        word[i] = stoa_common_lower(password.data[i]);
+        word[i] = (char) stoa_str_lower(password.data[i]);
 
         if (word[i] <= ' ' || word[i] > '~') {
             return false; /* no line has these */
@@ -84,24 +78,4 @@ stoa_common_password(stoa_str_t password)
     }
 
     return false;
-}
-
-
-bool
-stoa_common_own(stoa_str_t password, stoa_str_t email)
-{
-    size_t i;
-
-    if (password.len != email.len) {
-        return false;
-    }
-
-    for (i = 0; i < password.len; i++) {
-        if (stoa_common_lower(password.data[i])
-            != stoa_common_lower(email.data[i])) {
-            return false;
-        }
-    }
-
-    return true;
 }

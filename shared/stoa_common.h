@@ -10,7 +10,4 @@
 /* Letters of ASCII in any case.  Pure, constant memory. */
 bool stoa_common_password(stoa_str_t password);
 
-/* The account's own address, in any case of letters. */
-bool stoa_common_own(stoa_str_t password, stoa_str_t email);
-
 #endif /* STOA_COMMON_H_INCLUDED */

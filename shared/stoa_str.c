@@ -22,29 +22,29 @@ stoa_str_eq_z(stoa_str_t a, const char *z)
 }
 
 
-static unsigned char
-stoa_str_lower(unsigned char c)
+bool
+stoa_str_ieq(stoa_str_t a, stoa_str_t b)
 {
-    return (unsigned char) (c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+    size_t i;
+
+    if (a.len != b.len) {
+        return false;
+    }
+
+    for (i = 0; i < a.len; i++) {
+        if (stoa_str_lower(a.data[i]) != stoa_str_lower(b.data[i])) {
+            return false;
+        }
+    }
+
+    return true;
 }
 
 
 bool
 stoa_str_ieq_z(stoa_str_t a, const char *z)
 {
-    size_t i;
-
-    if (a.len != strlen(z)) {
-        return false;
-    }
-
-    for (i = 0; i < a.len; i++) {
-        if (stoa_str_lower(a.data[i]) != stoa_str_lower((unsigned char) z[i])) {
-            return false;
-        }
-    }
-
-    return true;
+    return stoa_str_ieq(a, stoa_str_z(z));
 }
 
 

@@ -21,7 +21,15 @@ stoa_str_eq(stoa_str_t a, stoa_str_t b)
     return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
 
+/* ASCII, whatever the locale */
+static inline unsigned char
+stoa_str_lower(unsigned char c)
+{
+    return (unsigned char) (c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+}
+
 bool stoa_str_eq_z(stoa_str_t a, const char *z);
+bool stoa_str_ieq(stoa_str_t a, stoa_str_t b);    /* ASCII case ignored */
 bool stoa_str_ieq_z(stoa_str_t a, const char *z); /* ASCII case ignored */
 
 /* Constant time in the content; the lengths may show. */

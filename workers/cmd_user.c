@@ -73,7 +73,7 @@ cmd_user_password(cmd_t *c, const cmd_user_t *u, char *out, size_t size,
     }
 
     if (stoa_common_password(*password)
-        || stoa_common_own(*password, stoa_str_z(u->email)))
+        || stoa_str_ieq(*password, stoa_str_z(u->email)))
     {
         cmd_say(c, "the password is one of the most common ones, or the "
                    "account's own address");

@@ -237,6 +237,16 @@ as $$
     where was->k is distinct from is_now->k
 $$;
 
+-- The same request, by somebody whom it only now turned out to be.
+create or replace function app.ctx_as(ctx api.ctx, who uuid, roles text[],
+    session uuid default null, device uuid default null)
+returns api.ctx
+language sql immutable
+as $$
+    select row(who, roles, session, device, (ctx).ip, (ctx).request_id,
+        (ctx).lang, null, null)::api.ctx
+$$;
+
 -- Who acts when a worker does.
 create or replace function app.ctx_task(name text)
 returns api.ctx

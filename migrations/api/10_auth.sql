@@ -168,9 +168,8 @@ begin
         return app.grant_fail('EMAIL_TAKEN');
     end if;
 
-    perform app.audit(row(v_user.id, (ctx).roles, (ctx).session,
-        (ctx).device, (ctx).ip, (ctx).request_id, (ctx).lang, null,
-        null)::api.ctx, 'user.register', 'user', v_user.id::text,
+    perform app.audit(app.ctx_as(ctx, v_user.id, (ctx).roles, (ctx).session,
+            (ctx).device), 'user.register', 'user', v_user.id::text,
         jsonb_build_object('roles', v_user.roles));
     perform app.verify_mail(v_user.id);
 
@@ -228,10 +227,8 @@ begin
                 perform app.verify_mail(v_user.id);
             end if;
 
-            perform app.audit(row(v_user.id, v_user.roles, null, null,
-                (ctx).ip, (ctx).request_id, (ctx).lang, null,
-                null)::api.ctx, 'auth.login_unverified', 'user',
-                v_user.id::text);
+            perform app.audit(app.ctx_as(ctx, v_user.id, v_user.roles),
+                'auth.login_unverified', 'user', v_user.id::text);
 
             return app.grant_fail('EMAIL_NOT_VERIFIED', app.wake());
         end if;
@@ -248,9 +245,8 @@ begin
         return app.grant_fail('INVALID_CREDENTIALS');
     end if;
 
-    perform app.audit(row(v_user.id, v_user.roles, (ctx).session,
-        (ctx).device, (ctx).ip, (ctx).request_id, (ctx).lang, null,
-        null)::api.ctx, 'auth.login', 'user', v_user.id::text);
+    perform app.audit(app.ctx_as(ctx, v_user.id, v_user.roles, (ctx).session,
+            (ctx).device), 'auth.login', 'user', v_user.id::text);
 
     return app.session_open(ctx, v_user, coalesce(remember, false),
         user_agent, 200);
@@ -317,16 +313,14 @@ begin
 
     else
         v_emit := app.sessions_revoke(array[sid], 'refresh token reused');
-        perform app.audit(row(v_user.id, v_user.roles, sid, null, (ctx).ip,
-            (ctx).request_id, (ctx).lang, null, null)::api.ctx,
+        perform app.audit(app.ctx_as(ctx, v_user.id, v_user.roles, sid),
             'auth.refresh_reused', 'session', sid::text,
             jsonb_build_object('presented', auth_refresh.counter,
                 'current', v_session.counter));
         return app.grant_fail('REFRESH_INVALID', v_emit);
     end if;
 
-    perform app.audit(row(v_user.id, v_user.roles, sid, null, (ctx).ip,
-        (ctx).request_id, (ctx).lang, null, null)::api.ctx,
+    perform app.audit(app.ctx_as(ctx, v_user.id, v_user.roles, sid),
         'auth.refresh', 'session', sid::text,
         jsonb_build_object('refresh', v_how));
 
@@ -490,9 +484,8 @@ begin
 
     v_emit := app.epoch_bump(v_user, 'password reset');
 
-    perform app.audit(row(v_user, null, null, null, (ctx).ip,
-        (ctx).request_id, (ctx).lang, null, null)::api.ctx,
-        'auth.reset', 'user', v_user::text);
+    perform app.audit(app.ctx_as(ctx, v_user, null), 'auth.reset', 'user',
+        v_user::text);
     perform queue.enqueue('mail.send', jsonb_build_object(
         'template', 'password_changed', 'user_id', v_user));
 

@@ -190,8 +190,7 @@ begin
     end if;
 
     perform app.email_proved(v_user.id);
-    perform app.audit(row(v_user.id, v_user.roles, (ctx).session, null,
-        (ctx).ip, (ctx).request_id, (ctx).lang, null, null)::api.ctx,
+    perform app.audit(app.ctx_as(ctx, v_user.id, v_user.roles, (ctx).session),
         case when v_change then 'user.email_changed'
             else 'user.email_verified' end, 'user', v_user.id::text);
 

@@ -166,15 +166,6 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .write = true,
         },
     },
-    [STOA_STMT_EMAIL_BEGIN] = {
-        .flow = STOA_FLOW_USER_EMAIL,
-        .stmt = {
-            .name = "flow_email_begin",
-            .sql = "select a.email, a.hash from "
-                   "api.auth_password_begin($1::api.ctx) a",
-            .nparams = 1,
-        },
-    },
     [STOA_STMT_USER_EMAIL] = {
         .flow = STOA_FLOW_USER_EMAIL,
         .stmt = {
