@@ -63,6 +63,13 @@ typedef enum {
     NGX_HTTP_STOA_CACHE_WAIT /* behind the flight of another request */
 } ngx_http_stoa_cache_status_e;
 
+/* AUTH_COOKIE_MODE, in the order of its words. */
+typedef enum {
+    NGX_HTTP_STOA_COOKIES_OFF = 0,
+    NGX_HTTP_STOA_COOKIES_REFRESH,
+    NGX_HTTP_STOA_COOKIES_BOTH
+} ngx_http_stoa_cookies_e;
+
 /* Where a directive stands, for what can be judged only later. */
 typedef struct {
     ngx_str_t  name;
@@ -103,6 +110,8 @@ typedef struct {
                                          differ from ours */
     stoa_pg_stmt_t        stmts[STOA_STMT_COUNT]; /* with slots */
     stoa_str_t            throttle_secret;
+    stoa_str_t            csrf_secret;
+    ngx_uint_t            cookies;   /* ngx_http_stoa_cookies_e */
     uint16_t             *row_index; /* by address of the row: index + 1 */
     ngx_uint_t            row_mask;
     ngx_uint_t            used;   /* some location has rows or gates */
@@ -114,6 +123,8 @@ typedef struct {
     ngx_uint_t            login_set;
     ngx_http_stoa_place_t used_at; /* the first that needs settings */
 } ngx_http_stoa_main_conf_t;
+
+typedef struct ngx_http_stoa_identity_s ngx_http_stoa_identity_t;
 
 typedef struct {
     ngx_flag_t   api;   /* stoa_api on: this location is served from rows */
@@ -127,6 +138,8 @@ typedef struct {
     ngx_flag_t   errors;     /* problem bodies also for core errors */
     ngx_array_t *cors;       /* allowed origins, NULL none */
     ngx_flag_t   security_headers;
+    ngx_str_t    login; /* where pages send visitors to sign in; or empty */
+    ngx_http_stoa_identity_t *identity; /* headers for the backend, or NULL */
 
     /* of this location or one around it, NULL when a server or http has it */
     ngx_http_stoa_place_t *auth_at, *rate_at;
@@ -178,8 +191,11 @@ typedef struct {
     ngx_uint_t                   row; /* index in api->rows when ep is set */
     ngx_http_stoa_limit_status_e limit_status;
     ngx_http_stoa_cache_status_e cache_status;
-    stoa_err_e auth; /* verdict on the token, when has_token */
-    unsigned   has_token : 1;
+    stoa_err_e auth;          /* verdict on the token, when has_token */
+    stoa_str_t token;         /* the access token as it came */
+    unsigned   has_token : 1; /* something came that should be one */
+    unsigned   by_cookie : 1; /* it came as a cookie */
+    unsigned   cross     : 1; /* a cookie was left aside: not our page's */
     unsigned   checked   : 1; /* PREACCESS has run */
     unsigned   logged    : 1;
     uint64_t   start_us; /* monotonic */
@@ -542,15 +558,16 @@ typedef struct {
     }
 
 extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
-    ngx_http_stoa_flow_auth_register[], ngx_http_stoa_flow_auth_login[],
-    ngx_http_stoa_flow_auth_refresh[], ngx_http_stoa_flow_auth_logout[],
-    ngx_http_stoa_flow_auth_reset[], ngx_http_stoa_flow_auth_password[],
-    ngx_http_stoa_flow_session_end[], ngx_http_stoa_flow_device_pair[],
-    ngx_http_stoa_flow_device_login[], ngx_http_stoa_flow_ticket_svg[],
-    ngx_http_stoa_flow_ticket_change[], ngx_http_stoa_flow_event_register[],
-    ngx_http_stoa_flow_pay_form[], ngx_http_stoa_flow_errors[],
-    ngx_http_stoa_flow_openapi[], ngx_http_stoa_flow_jwks[],
-    ngx_http_stoa_flow_auth_verify[], ngx_http_stoa_flow_user_email[];
+    ngx_http_stoa_flow_auth_csrf[], ngx_http_stoa_flow_auth_register[],
+    ngx_http_stoa_flow_auth_login[], ngx_http_stoa_flow_auth_refresh[],
+    ngx_http_stoa_flow_auth_logout[], ngx_http_stoa_flow_auth_reset[],
+    ngx_http_stoa_flow_auth_password[], ngx_http_stoa_flow_session_end[],
+    ngx_http_stoa_flow_device_pair[], ngx_http_stoa_flow_device_login[],
+    ngx_http_stoa_flow_ticket_svg[], ngx_http_stoa_flow_ticket_change[],
+    ngx_http_stoa_flow_event_register[], ngx_http_stoa_flow_pay_form[],
+    ngx_http_stoa_flow_errors[], ngx_http_stoa_flow_openapi[],
+    ngx_http_stoa_flow_jwks[], ngx_http_stoa_flow_auth_verify[],
+    ngx_http_stoa_flow_user_email[];
 
 /* q->hash: what tables know of the body's token; no token's when it is none. */
 stoa_err_e ngx_http_stoa_token_hash(ngx_http_stoa_ctx_t *q);
@@ -582,15 +599,35 @@ stoa_value_t       ngx_http_stoa_flow_column(ngx_http_stoa_ctx_t *q,
 /* Rests until q->resume(); what hash and the like return into a flow. */
 ngx_int_t ngx_http_stoa_flow_resume(ngx_http_stoa_ctx_t *q, stoa_err_e err);
 
-/* cookie: the refresh token as one, where the setting wants it. */
+/* cookie: tokens as such, where AUTH_COOKIE_MODE wants it. */
+typedef enum {
+    NGX_HTTP_STOA_COOKIE_REFRESH = 0,
+    NGX_HTTP_STOA_COOKIE_ACCESS,
+    NGX_HTTP_STOA_COOKIE_CSRF
+} ngx_http_stoa_cookie_e;
+
 ngx_uint_t ngx_http_stoa_cookie_on(ngx_http_request_t *r);
+/* A cookie's value, empty when it did not come; NGX_DECLINED: two differ. */
+ngx_int_t ngx_http_stoa_cookie_read(ngx_http_request_t    *r,
+                                    ngx_http_stoa_cookie_e which,
+                                    stoa_str_t            *value);
+/* The access token of a browser; NGX_DECLINED: one that may not be used. */
+ngx_int_t ngx_http_stoa_cookie_access(ngx_http_request_t *r, stoa_str_t *token);
 /* What a refresh goes by: the body's token or the cookie's; or the refusal. */
 stoa_err_e ngx_http_stoa_cookie_token(ngx_http_stoa_ctx_t *q,
                                       stoa_value_t        *token);
 /* max_age empty: until the browser is closed. */
-ngx_int_t ngx_http_stoa_cookie_set(ngx_http_stoa_ctx_t *q, stoa_str_t value,
-                                   stoa_str_t max_age);
-ngx_int_t ngx_http_stoa_cookie_clear(ngx_http_stoa_ctx_t *q);
+ngx_int_t ngx_http_stoa_cookie_set(ngx_http_request_t    *r,
+                                   ngx_http_stoa_cookie_e which,
+                                   stoa_str_t value, stoa_str_t max_age);
+/* Those that the setting wants of a grant; max_age is the session's. */
+ngx_int_t  ngx_http_stoa_cookie_grant(ngx_http_request_t *r, stoa_str_t access,
+                                      stoa_str_t refresh, stoa_str_t max_age);
+ngx_int_t  ngx_http_stoa_cookie_clear(ngx_http_request_t *r);
+stoa_err_e ngx_http_stoa_cookie_csrf(ngx_http_request_t *r, stoa_buf_t *token);
+
+/* identity: PRECONTENT of locations before other software. */
+ngx_int_t ngx_http_stoa_identity(ngx_http_request_t *r);
 
 /* What the flows of accounts share. */
 stoa_str_t   ngx_http_stoa_account(ngx_http_stoa_ctx_t *q, stoa_value_t email);

@@ -253,15 +253,16 @@ ngx_http_stoa_conf_roles(ngx_conf_t *cf, u_char *p, u_char *last,
 }
 
 
-/* stoa_auth off | optional | required [role=a,b]; */
+/* stoa_auth off | optional | required [role=a,b] [login=/path]; */
 char *
 ngx_http_stoa_conf_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     static const char *const  words[] = { "off", "optional", "required", NULL };
-    static const char *const  params[] = { "role=" };
+    static const char *const  params[] = { "role=", "login=" };
     ngx_http_stoa_loc_conf_t *lcf = conf;
     ngx_command_t             word = *cmd;
-    ngx_str_t                *value = cf->args->elts;
+    ngx_str_t                *value = cf->args->elts, *v;
+    ngx_uint_t                i;
     char                     *rv;
 
     word.offset = offsetof(ngx_http_stoa_loc_conf_t, auth);
@@ -282,25 +283,60 @@ ngx_http_stoa_conf_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    if (cf->args->nelts == 2) {
-        return NGX_CONF_OK;
+    for (i = 2; i < cf->args->nelts; i++) {
+        v = &value[i];
+
+        if (ngx_strcmp(v->data, "role=") == 0) {
+            return "has an empty \"role=\", it must be like "
+                   "role=admin,organizer";
+        }
+
+        if (ngx_strncmp(v->data, "role=", 5) == 0) {
+
+            if (lcf->auth == 0) {
+                return "off has no \"role\"";
+            }
+
+            if (lcf->roles != 0) {
+                return "has \"role\" twice";
+            }
+
+            rv = ngx_http_stoa_conf_roles(cf, v->data + 5, v->data + v->len,
+                                          &lcf->roles);
+            if (rv != NGX_CONF_OK) {
+                return rv;
+            }
+
+            continue;
+        }
+
+        if (ngx_strncmp(v->data, "login=", 6) != 0) {
+            return ngx_http_stoa_conf_unknown(cf, "parameter", v, params, 2);
+        }
+
+        if (lcf->auth != 2) {
+            return "has \"login\", which is for \"required\" only";
+        }
+
+        if (lcf->login.len != 0) {
+            return "has \"login\" twice";
+        }
+
+        lcf->login.data = v->data + 6;
+        lcf->login.len = v->len - 6;
+
+        /* another host's page would be told what was asked for */
+
+        if (lcf->login.len == 0 || lcf->login.data[0] != '/'
+            || lcf->login.data[1] == '/' || lcf->login.data[1] == '\\'
+            || ngx_strlchr(lcf->login.data, v->data + v->len, '?') != NULL)
+        {
+            return "has a \"login\" that is no path, it must be like "
+                   "login=/account/";
+        }
     }
 
-    if (value[2].len == 5 && ngx_strncmp(value[2].data, "role=", 5) == 0) {
-        return "has an empty \"role=\", it must be like role=admin,organizer";
-    }
-
-    if (value[2].len < 6 || ngx_strncmp(value[2].data, "role=", 5) != 0) {
-        return ngx_http_stoa_conf_unknown(cf, "parameter", &value[2], params,
-                                          1);
-    }
-
-    if (lcf->auth == 0) {
-        return "off has no \"role\"";
-    }
-
-    return ngx_http_stoa_conf_roles(cf, value[2].data + 5,
-                                    value[2].data + value[2].len, &lcf->roles);
+    return NGX_CONF_OK;
 }
 
 

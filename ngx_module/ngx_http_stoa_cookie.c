@@ -1,7 +1,7 @@
 /*
- * The refresh token as a cookie: how it is read, set and cleared, and who may
- * speak by it.  "__Host-" makes browsers refuse one that a neighbor domain or
- * a plain connection sets; no script reads it.
+ * Tokens as cookies: how they are read, set and cleared, and who may speak by
+ * them.  "__Host-" makes browsers refuse one that a neighbor domain or a
+ * plain connection sets; no script reads it.
  *
  * Browsers send a cookie whoever wrote the page.  So what authenticates by it
  * alone must show that the page was ours: by Sec-Fetch-Site, by an Origin
@@ -11,23 +11,28 @@
  */
 
 #include "ngx_http_stoa.h"
+#include "stoa_hmac.h"
 
-#define NGX_HTTP_STOA_COOKIE_MAX 256 /* of the header that sets it */
+#define NGX_HTTP_STOA_CSRF_BYTES 16   /* random, and as many of its MAC */
+#define NGX_HTTP_STOA_COOKIE_MAX 4096 /* what browsers take of one */
 
-static ngx_int_t  ngx_http_stoa_cookie_read(ngx_http_request_t *r,
-                                            stoa_str_t         *value);
 static ngx_uint_t ngx_http_stoa_cookie_trusted(ngx_http_request_t *r);
-static ngx_int_t  ngx_http_stoa_cookie_scan(stoa_str_t  header,
-                                            stoa_str_t *value);
+static ngx_uint_t ngx_http_stoa_cookie_csrf_ok(ngx_http_request_t *r,
+                                               stoa_str_t          token);
+static ngx_int_t  ngx_http_stoa_cookie_scan(stoa_str_t       header,
+                                            const ngx_str_t *name,
+                                            stoa_str_t      *value);
 
-static const ngx_str_t ngx_http_stoa_cookie_name = ngx_string(
-    "__Host-stoa_refresh");
+static const ngx_str_t ngx_http_stoa_cookie_names[] = {
+    [NGX_HTTP_STOA_COOKIE_REFRESH] = ngx_string("__Host-stoa_refresh"),
+    [NGX_HTTP_STOA_COOKIE_ACCESS] = ngx_string("__Host-stoa_access"),
+    [NGX_HTTP_STOA_COOKIE_CSRF] = ngx_string("__Host-stoa_csrf"),
+};
 
 ngx_uint_t
 ngx_http_stoa_cookie_on(ngx_http_request_t *r)
 {
-    return ngx_strcmp(ngx_http_stoa_mcf(r)->conf.auth_cookie_mode, "refresh")
-        == 0;
+    return ngx_http_stoa_mcf(r)->cookies != NGX_HTTP_STOA_COOKIES_OFF;
 }
 
 /*
@@ -43,7 +48,9 @@ ngx_http_stoa_cookie_token(ngx_http_stoa_ctx_t *q, stoa_value_t *token)
     *token = ngx_http_stoa_body_value(q, "refresh_token");
 
     if (ngx_http_stoa_cookie_on(q->r)
-        && ngx_http_stoa_cookie_read(q->r, &cookie) != NGX_OK)
+        && ngx_http_stoa_cookie_read(q->r, NGX_HTTP_STOA_COOKIE_REFRESH,
+                                     &cookie)
+               != NGX_OK)
     {
         return STOA_E_BAD_REQUEST;
     }
@@ -71,16 +78,70 @@ ngx_http_stoa_cookie_token(ngx_http_stoa_ctx_t *q, stoa_value_t *token)
     return ngx_http_stoa_cookie_trusted(q->r) ? STOA_OK : STOA_E_CROSS_SITE;
 }
 
+/*
+ * The access token of a browser, in mode "both".  Whatever another site's
+ * page could have caused comes without one: a write that no page of ours
+ * shows to have made, and a read that is not a visitor following a link.
+ * NGX_DECLINED: there was one, but it does not count.
+ */
 ngx_int_t
-ngx_http_stoa_cookie_set(ngx_http_stoa_ctx_t *q, stoa_str_t value,
-                         stoa_str_t max_age)
+ngx_http_stoa_cookie_access(ngx_http_request_t *r, stoa_str_t *token)
 {
-    stoa_buf_t b;
+    stoa_str_t site, mode, value;
 
-    stoa_buf_init(&b, &q->mem, NGX_HTTP_STOA_COOKIE_MAX,
-                  NGX_HTTP_STOA_COOKIE_MAX);
-    stoa_buf_put(&b, ngx_http_stoa_cookie_name.data,
-                 ngx_http_stoa_cookie_name.len);
+    *token = (stoa_str_t) stoa_null_string;
+
+    if (ngx_http_stoa_process.mcf->cookies != NGX_HTTP_STOA_COOKIES_BOTH) {
+        return NGX_OK;
+    }
+
+    if (ngx_http_stoa_cookie_read(r, NGX_HTTP_STOA_COOKIE_ACCESS, &value)
+        != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
+    if (value.len == 0) {
+        return NGX_OK;
+    }
+
+    /* a socket can be opened from any page, and is read by who opened it */
+
+    if ((r->method & (NGX_HTTP_GET | NGX_HTTP_HEAD | NGX_HTTP_OPTIONS)) == 0
+        || r->headers_in.upgrade != NULL)
+    {
+        if (!ngx_http_stoa_cookie_trusted(r)) {
+            return NGX_DECLINED;
+        }
+
+        *token = value;
+        return NGX_OK;
+    }
+
+    site = ngx_http_stoa_header_in(r, "sec-fetch-site");
+    mode = ngx_http_stoa_header_in(r, "sec-fetch-mode");
+
+    if ((stoa_str_eq_z(site, "cross-site") || stoa_str_eq_z(site, "same-site"))
+        && !stoa_str_eq_z(mode, "navigate") && !ngx_http_stoa_cookie_trusted(r))
+    {
+        return NGX_DECLINED;
+    }
+
+    *token = value;
+
+    return NGX_OK;
+}
+
+ngx_int_t
+ngx_http_stoa_cookie_set(ngx_http_request_t *r, ngx_http_stoa_cookie_e which,
+                         stoa_str_t value, stoa_str_t max_age)
+{
+    stoa_mem_t       mem;
+    stoa_buf_t       b;
+    const ngx_str_t *name = &ngx_http_stoa_cookie_names[which];
+
+    ngx_http_stoa_mem_init(&mem, r->pool);
+    stoa_buf_init(&b, &mem, 256, NGX_HTTP_STOA_COOKIE_MAX);
+    stoa_buf_put(&b, name->data, name->len);
     stoa_buf_char(&b, '=');
     stoa_buf_str(&b, value);
 
@@ -91,21 +152,97 @@ ngx_http_stoa_cookie_set(ngx_http_stoa_ctx_t *q, stoa_str_t value,
 
     stoa_buf_z(&b, "; Path=/; HttpOnly; Secure; SameSite=Lax");
 
-    return b.failed
-             ? NGX_ERROR
-             : ngx_http_stoa_header(q->r, "Set-Cookie", stoa_buf_view(&b));
+    return b.failed ? NGX_ERROR
+                    : ngx_http_stoa_header(r, "Set-Cookie", stoa_buf_view(&b));
+}
+
+/* Those of a grant.  The access token's ends with the token: a browser that
+   still sent it would be refused where it is not even needed. */
+ngx_int_t
+ngx_http_stoa_cookie_grant(ngx_http_request_t *r, stoa_str_t access,
+                           stoa_str_t refresh, stoa_str_t max_age)
+{
+    u_char                     text[NGX_INT_T_LEN];
+    stoa_str_t                 ttl;
+    ngx_http_stoa_main_conf_t *mcf = ngx_http_stoa_mcf(r);
+
+    if (mcf->cookies == NGX_HTTP_STOA_COOKIES_OFF) {
+        return NGX_OK;
+    }
+
+    if (ngx_http_stoa_cookie_set(r, NGX_HTTP_STOA_COOKIE_REFRESH, refresh,
+                                 max_age)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (mcf->cookies != NGX_HTTP_STOA_COOKIES_BOTH) {
+        return NGX_OK;
+    }
+
+    ttl.data = text;
+    ttl.len = (size_t) (ngx_sprintf(text, "%i",
+                                    (ngx_int_t) mcf->conf.access_ttl)
+                        - text);
+
+    return ngx_http_stoa_cookie_set(r, NGX_HTTP_STOA_COOKIE_ACCESS, access,
+                                    ttl);
 }
 
 ngx_int_t
-ngx_http_stoa_cookie_clear(ngx_http_stoa_ctx_t *q)
+ngx_http_stoa_cookie_clear(ngx_http_request_t *r)
 {
-    return ngx_http_stoa_cookie_set(q, (stoa_str_t) stoa_null_string,
-                                    (stoa_str_t) stoa_string("0"));
+    stoa_str_t now = stoa_string("0"), none = stoa_null_string;
+
+    if (ngx_http_stoa_cookie_set(r, NGX_HTTP_STOA_COOKIE_REFRESH, none, now)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_stoa_mcf(r)->cookies == NGX_HTTP_STOA_COOKIES_BOTH
+             ? ngx_http_stoa_cookie_set(r, NGX_HTTP_STOA_COOKIE_ACCESS, none,
+                                        now)
+             : NGX_OK;
 }
 
-/* Its value, empty when it did not come; NGX_DECLINED: two that differ. */
-static ngx_int_t
-ngx_http_stoa_cookie_read(ngx_http_request_t *r, stoa_str_t *value)
+/*
+ * A token for the header X-CSRF-Token, for clients whose browser says nothing
+ * of where a request comes from: the same value is set as a cookie that no
+ * neighbor can plant, and is made here, so that neither alone nor a guess of
+ * both is good (OWASP: signed double-submit cookie).
+ */
+stoa_err_e
+ngx_http_stoa_cookie_csrf(ngx_http_request_t *r, stoa_buf_t *token)
+{
+    u_char     bytes[NGX_HTTP_STOA_CSRF_BYTES + 32];
+    stoa_str_t secret = ngx_http_stoa_mcf(r)->csrf_secret;
+
+    if (!stoa_random(bytes, NGX_HTTP_STOA_CSRF_BYTES)
+        || !stoa_hmac_sha256(secret, bytes, NGX_HTTP_STOA_CSRF_BYTES,
+                             bytes + NGX_HTTP_STOA_CSRF_BYTES))
+    {
+        return STOA_E_INTERNAL;
+    }
+
+    stoa_buf_base64url(token, bytes, 2 * NGX_HTTP_STOA_CSRF_BYTES);
+
+    if (token->failed
+        || ngx_http_stoa_cookie_set(r, NGX_HTTP_STOA_COOKIE_CSRF,
+                                    stoa_buf_view(token),
+                                    (stoa_str_t) stoa_null_string)
+               != NGX_OK)
+    {
+        return STOA_E_NO_MEMORY;
+    }
+
+    return STOA_OK;
+}
+
+ngx_int_t
+ngx_http_stoa_cookie_read(ngx_http_request_t *r, ngx_http_stoa_cookie_e which,
+                          stoa_str_t *value)
 {
     ngx_uint_t       i;
     stoa_str_t       header;
@@ -128,7 +265,11 @@ ngx_http_stoa_cookie_read(ngx_http_request_t *r, stoa_str_t *value)
             header.data = h[i].value.data;
             header.len = h[i].value.len;
 
-            if (ngx_http_stoa_cookie_scan(header, value) != NGX_OK) {
+            if (ngx_http_stoa_cookie_scan(header,
+                                          &ngx_http_stoa_cookie_names[which],
+                                          value)
+                != NGX_OK)
+            {
                 return NGX_DECLINED;
             }
         }
@@ -137,11 +278,18 @@ ngx_http_stoa_cookie_read(ngx_http_request_t *r, stoa_str_t *value)
     return NGX_OK;
 }
 
-/* Whether the request shows that a page of ours, or an allowed one, sent it. */
+/* Whether the request shows that a page of ours, or an allowed one, sent it.
+   A token that is given must be right, whatever else speaks for it. */
 static ngx_uint_t
 ngx_http_stoa_cookie_trusted(ngx_http_request_t *r)
 {
-    stoa_str_t own, origin;
+    stoa_str_t own, origin, csrf;
+
+    csrf = ngx_http_stoa_header_in(r, "x-csrf-token");
+
+    if (csrf.len != 0) {
+        return ngx_http_stoa_cookie_csrf_ok(r, csrf);
+    }
 
     /* what browsers say of themselves: no page can set or change it */
 
@@ -164,15 +312,38 @@ ngx_http_stoa_cookie_trusted(ngx_http_request_t *r)
     return ngx_http_stoa_cors_allowed(r, &origin) == NGX_OK;
 }
 
+static ngx_uint_t
+ngx_http_stoa_cookie_csrf_ok(ngx_http_request_t *r, stoa_str_t token)
+{
+    u_char     bytes[2 * NGX_HTTP_STOA_CSRF_BYTES], mac[32];
+    stoa_str_t cookie, sent, made;
+
+    if (ngx_http_stoa_cookie_read(r, NGX_HTTP_STOA_COOKIE_CSRF, &cookie)
+            != NGX_OK
+        || !stoa_str_same_secret(token, cookie)
+        || stoa_base64url_decode(bytes, sizeof(bytes), token) != sizeof(bytes)
+        || !stoa_hmac_sha256(ngx_http_stoa_mcf(r)->csrf_secret, bytes,
+                             NGX_HTTP_STOA_CSRF_BYTES, mac))
+    {
+        return 0;
+    }
+
+    sent.data = bytes + NGX_HTTP_STOA_CSRF_BYTES;
+    sent.len = NGX_HTTP_STOA_CSRF_BYTES;
+    made.data = mac;
+    made.len = NGX_HTTP_STOA_CSRF_BYTES;
+
+    return stoa_str_same_secret(sent, made);
+}
+
 /* One header's "a=1; b=2"; *value is what was found before, or empty. */
 static ngx_int_t
-ngx_http_stoa_cookie_scan(stoa_str_t header, stoa_str_t *value)
+ngx_http_stoa_cookie_scan(stoa_str_t header, const ngx_str_t *name,
+                          stoa_str_t *value)
 {
-    u_char          *p, *last, *end;
-    stoa_str_t       found;
-    const ngx_str_t *name;
+    u_char    *p, *last, *end;
+    stoa_str_t found;
 
-    name = &ngx_http_stoa_cookie_name;
     p = header.data;
     last = p + header.len;
 

@@ -69,6 +69,35 @@ ngx_http_stoa_auth_check(ngx_http_stoa_ctx_t *q)
                                                              none, none));
 }
 
+static ngx_http_stoa_go_e
+ngx_http_stoa_auth_csrf(ngx_http_stoa_ctx_t *q)
+{
+    stoa_buf_t token, b;
+    stoa_str_t none = stoa_null_string;
+    stoa_err_e err;
+
+    stoa_buf_init(&token, &q->mem, 64, 64);
+    err = ngx_http_stoa_cookie_csrf(q->r, &token);
+
+    if (err != STOA_OK) {
+        return ngx_http_stoa_flow_fail(q, err);
+    }
+
+    stoa_buf_init(&b, &q->mem, 96, 96);
+    stoa_buf_z(&b, "{\"csrfToken\":\"");
+    stoa_buf_str(&b, stoa_buf_view(&token));
+    stoa_buf_z(&b, "\"}");
+
+    if (b.failed) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
+    }
+
+    return ngx_http_stoa_flow_end(q,
+                                  ngx_http_stoa_reply_answer(q, NGX_HTTP_OK,
+                                                             stoa_buf_view(&b),
+                                                             none, none));
+}
+
 /* The account's name as the throttle knows it. */
 stoa_str_t
 ngx_http_stoa_account(ngx_http_stoa_ctx_t *q, stoa_value_t email)
@@ -107,11 +136,11 @@ ngx_http_stoa_user_agent(ngx_http_stoa_ctx_t *q)
 
 /* The access token and, with sid, the refresh token of a grant. */
 static stoa_err_e
-ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b, stoa_buf_t *refresh)
+ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
 {
     int64_t                    n;
     stoa_err_e                 err;
-    stoa_buf_t                 token;
+    stoa_buf_t                 token, refresh;
     stoa_claims_t              claims;
     ngx_http_stoa_main_conf_t *mcf;
 
@@ -143,20 +172,29 @@ ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b, stoa_buf_t *refresh)
     stoa_buf_str(b, stoa_buf_view(&token));
     stoa_buf_z(b, "\",\"refreshToken\":\"");
 
-    stoa_buf_init(refresh, &q->mem, STOA_REFRESH_LEN, STOA_REFRESH_LEN);
+    stoa_buf_init(&refresh, &q->mem, STOA_REFRESH_LEN, STOA_REFRESH_LEN);
 
     if (!stoa_str_int(ngx_http_stoa_flow_column(q, "counter"), 0, INT64_MAX, &n)
         || !stoa_refresh_make(mcf->refresh_secret, &claims.sid, (uint64_t) n,
-                              refresh))
+                              &refresh))
     {
         return STOA_E_INTERNAL;
     }
 
-    stoa_buf_str(b, stoa_buf_view(refresh));
+    stoa_buf_str(b, stoa_buf_view(&refresh));
     stoa_buf_z(b, "\",\"tokenType\":\"Bearer\",\"expiresIn\":");
     stoa_buf_int(b, mcf->conf.access_ttl);
 
-    return b->failed ? STOA_E_NO_MEMORY : STOA_OK;
+    if (b->failed
+        || ngx_http_stoa_cookie_grant(q->r, stoa_buf_view(&token),
+                                      stoa_buf_view(&refresh),
+                                      ngx_http_stoa_flow_column(q, "max_age"))
+               != NGX_OK)
+    {
+        return STOA_E_NO_MEMORY;
+    }
+
+    return STOA_OK;
 }
 
 /* The last step of what ends with api.grant: its body and the tokens. */
@@ -164,7 +202,7 @@ ngx_http_stoa_go_e
 ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q)
 {
     int64_t    status;
-    stoa_buf_t b, refresh;
+    stoa_buf_t b;
     stoa_str_t body, none = stoa_null_string;
     stoa_err_e err;
 
@@ -213,19 +251,14 @@ ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q)
         stoa_buf_char(&b, '{');
     }
 
-    err = ngx_http_stoa_tokens(q, &b, &refresh);
+    err = ngx_http_stoa_tokens(q, &b);
     if (err != STOA_OK) {
         return ngx_http_stoa_flow_fail(q, err);
     }
 
     stoa_buf_char(&b, '}');
 
-    if (b.failed
-        || (ngx_http_stoa_cookie_on(q->r)
-            && ngx_http_stoa_cookie_set(q, stoa_buf_view(&refresh),
-                                        ngx_http_stoa_flow_column(q, "max_age"))
-                   != NGX_OK))
-    {
+    if (b.failed) {
         return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
     }
 
@@ -416,7 +449,7 @@ ngx_http_stoa_session_over(ngx_http_stoa_ctx_t *q)
         && (named.data == NULL
             || (stoa_uuid_parse(named, &id)
                 && ngx_memcmp(&id, &q->gate->claims.sid, sizeof(id)) == 0))
-        && ngx_http_stoa_cookie_clear(q) != NGX_OK)
+        && ngx_http_stoa_cookie_clear(q->r) != NGX_OK)
     {
         return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
     }
@@ -440,6 +473,11 @@ ngx_http_stoa_session_end(ngx_http_stoa_ctx_t *q)
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[] = {
     { "reply", ngx_http_stoa_auth_check },
+    ngx_http_stoa_steps_end,
+};
+
+const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_csrf[] = {
+    { "reply", ngx_http_stoa_auth_csrf },
     ngx_http_stoa_steps_end,
 };
 

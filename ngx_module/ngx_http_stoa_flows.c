@@ -21,6 +21,7 @@ static ngx_int_t ngx_http_stoa_flow_go(ngx_http_stoa_ctx_t *q);
 
 static const ngx_http_stoa_step_t *const ngx_http_stoa_flows[] = {
     [STOA_FLOW_AUTH_CHECK] = ngx_http_stoa_flow_auth_check,
+    [STOA_FLOW_AUTH_CSRF] = ngx_http_stoa_flow_auth_csrf,
     [STOA_FLOW_AUTH_REGISTER] = ngx_http_stoa_flow_auth_register,
     [STOA_FLOW_AUTH_LOGIN] = ngx_http_stoa_flow_auth_login,
     [STOA_FLOW_AUTH_REFRESH] = ngx_http_stoa_flow_auth_refresh,

@@ -179,7 +179,7 @@ ngx_http_stoa_gate_user_limit(ngx_http_stoa_gate_t *gate, ngx_uint_t cls)
 
 /* The token of "Authorization: Bearer"; another scheme is an empty one. */
 static stoa_str_t
-ngx_http_stoa_gate_token(ngx_http_request_t *r)
+ngx_http_stoa_gate_bearer(ngx_http_request_t *r)
 {
     ngx_table_elt_t *h = r->headers_in.authorization;
     stoa_str_t       token = stoa_null_string;
@@ -208,6 +208,45 @@ ngx_http_stoa_gate_token(ngx_http_request_t *r)
 }
 
 
+/* The header wins: who sends one has chosen it, a cookie comes by itself. */
+static void
+ngx_http_stoa_gate_token(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
+{
+    if (r->headers_in.authorization != NULL) {
+        gate->has_token = 1;
+        gate->token = ngx_http_stoa_gate_bearer(r);
+        return;
+    }
+
+    if (ngx_http_stoa_cookie_access(r, &gate->token) != NGX_OK) {
+        gate->cross = 1;
+    }
+
+    gate->has_token = gate->token.len != 0;
+    gate->by_cookie = gate->has_token;
+}
+
+
+static stoa_err_e
+ngx_http_stoa_gate_nobody(const ngx_http_stoa_gate_t *gate)
+{
+    return gate->cross ? STOA_E_CROSS_SITE : STOA_E_UNAUTHENTICATED;
+}
+
+
+/* A browser cannot leave out a cookie that ended: where nobody has to be
+   signed in, it is as if it had not come. */
+static void
+ngx_http_stoa_gate_forgive(ngx_http_stoa_gate_t *gate)
+{
+    if (gate->by_cookie) {
+        gate->auth = STOA_OK;
+        gate->has_token = 0;
+        gate->token.len = 0;
+    }
+}
+
+
 static stoa_err_e
 ngx_http_stoa_gate_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 {
@@ -219,8 +258,7 @@ ngx_http_stoa_gate_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
         gate->auth = STOA_E_STARTING;
 
     } else {
-        gate->auth = ngx_http_stoa_auth_verify(r, gate,
-                                               ngx_http_stoa_gate_token(r));
+        gate->auth = ngx_http_stoa_auth_verify(r, gate, gate->token);
     }
 
     /* since the gate was entered: one reading of the clock less */
@@ -358,6 +396,10 @@ ngx_http_stoa_gate_rows(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
         {
             return STOA_E_RATE_LIMITED;
         }
+
+        if (ep->who & STOA_PUBLIC) {
+            ngx_http_stoa_gate_forgive(gate);
+        }
     }
 
     if (gate->auth != STOA_OK) {
@@ -365,7 +407,8 @@ ngx_http_stoa_gate_rows(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     }
 
     if (!gate->authenticated) {
-        return (ep->who & STOA_PUBLIC) ? STOA_OK : STOA_E_UNAUTHENTICATED;
+        return (ep->who & STOA_PUBLIC) ? STOA_OK
+                                       : ngx_http_stoa_gate_nobody(gate);
     }
 
     return ngx_http_stoa_gate_user_limit(gate, cls);
@@ -377,6 +420,8 @@ static stoa_err_e
 ngx_http_stoa_gate_other(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                          ngx_http_stoa_loc_conf_t *lcf)
 {
+    stoa_err_e err;
+
     if (gate->checked) {
         return STOA_OK;
     }
@@ -397,9 +442,15 @@ ngx_http_stoa_gate_other(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     /* a bad token is refused in ACCESS, where "satisfy any" can overrule */
 
     if (ngx_http_stoa_gate_verify(r, gate) != STOA_OK) {
-        return gate->auth != STOA_E_STARTING && lcf->rate != STOA_RATE_AUTH
-                 ? ngx_http_stoa_gate_address_limit(gate, lcf->rate)
-                 : STOA_OK;
+        err = gate->auth != STOA_E_STARTING && lcf->rate != STOA_RATE_AUTH
+                ? ngx_http_stoa_gate_address_limit(gate, lcf->rate)
+                : STOA_OK;
+
+        if (lcf->auth == 1 /* optional */) {
+            ngx_http_stoa_gate_forgive(gate);
+        }
+
+        return err;
     }
 
     return ngx_http_stoa_gate_user_limit(gate, lcf->rate);
@@ -435,7 +486,9 @@ ngx_http_stoa_preaccess(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    gate->has_token = r->headers_in.authorization != NULL;
+    if (!gate->checked) {
+        ngx_http_stoa_gate_token(r, gate);
+    }
 
     err = lcf->api ? ngx_http_stoa_gate_rows(r, gate, lcf)
                    : ngx_http_stoa_gate_other(r, gate, lcf);
@@ -451,6 +504,56 @@ ngx_http_stoa_preaccess(ngx_http_request_t *r)
     }
 
     return ngx_http_stoa_reply_refuse(r, err);
+}
+
+
+/* A visitor who opens a page is led to the sign-in; programs are refused. */
+static ngx_int_t
+ngx_http_stoa_gate_refuse(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf,
+                          stoa_err_e err)
+{
+    size_t     len;
+    u_char    *p;
+    stoa_str_t mode, to;
+
+    mode = ngx_http_stoa_header_in(r, "sec-fetch-mode");
+
+    if (lcf->login.len == 0 || err == STOA_E_STARTING
+        || (r->method & (NGX_HTTP_GET | NGX_HTTP_HEAD)) == 0
+        || r->headers_in.upgrade != NULL
+        || (mode.len != 0 && !stoa_str_eq_z(mode, "navigate"))
+        || ngx_http_stoa_accepts(ngx_http_stoa_header_in(r, "accept"),
+                                 "text/html")
+               != 2)
+    {
+        return ngx_http_stoa_reply_refuse(r, err);
+    }
+
+    len = lcf->login.len + sizeof("?next=") - 1 + r->unparsed_uri.len
+        + 2
+              * ngx_escape_uri(NULL, r->unparsed_uri.data, r->unparsed_uri.len,
+                               NGX_ESCAPE_URI_COMPONENT);
+
+    to.data = ngx_pnalloc(r->pool, len);
+    if (to.data == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    to.len = len;
+    p = ngx_cpymem(to.data, lcf->login.data, lcf->login.len);
+    p = ngx_cpymem(p, "?next=", sizeof("?next=") - 1);
+    ngx_escape_uri(p, r->unparsed_uri.data, r->unparsed_uri.len,
+                   NGX_ESCAPE_URI_COMPONENT);
+
+    if (ngx_http_stoa_header(r, "Location", to) != NGX_OK
+        || ngx_http_stoa_header(r, "Cache-Control",
+                                (stoa_str_t) stoa_string("no-store"))
+               != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return NGX_HTTP_MOVED_TEMPORARILY;
 }
 
 
@@ -488,12 +591,13 @@ ngx_http_stoa_access(ngx_http_request_t *r)
     }
 
     if (gate->has_token && gate->auth != STOA_OK) {
-        return ngx_http_stoa_reply_refuse(r, gate->auth);
+        return ngx_http_stoa_gate_refuse(r, lcf, gate->auth);
     }
 
     if (!gate->authenticated) {
         return lcf->auth == 2
-                 ? ngx_http_stoa_reply_refuse(r, STOA_E_UNAUTHENTICATED)
+                 ? ngx_http_stoa_gate_refuse(r, lcf,
+                                             ngx_http_stoa_gate_nobody(gate))
                  : NGX_DECLINED;
     }
 

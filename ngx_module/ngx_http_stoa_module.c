@@ -56,8 +56,13 @@ static ngx_command_t ngx_http_stoa_commands[] = {
 
     { ngx_string("stoa_auth"),
       NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
-          | NGX_CONF_TAKE12,
+          | NGX_CONF_TAKE123,
       ngx_http_stoa_conf_auth, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
+
+    { ngx_string("stoa_identity"),
+      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
+          | NGX_CONF_1MORE,
+      ngx_http_stoa_conf_identity, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
 
     { ngx_string("stoa_limit_apply"),
       NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
@@ -191,6 +196,7 @@ ngx_http_stoa_create_loc_conf(ngx_conf_t *cf)
     lcf->errors = NGX_CONF_UNSET;
     lcf->security_headers = NGX_CONF_UNSET;
     lcf->cors = NGX_CONF_UNSET_PTR;
+    lcf->identity = NGX_CONF_UNSET_PTR;
 
     return lcf;
 }
@@ -218,6 +224,7 @@ ngx_http_stoa_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     if (conf->auth == NGX_CONF_UNSET_UINT) {
         conf->roles = prev->roles;
+        conf->login = prev->login;
         conf->auth_at = prev->auth_at;
     }
 
@@ -231,6 +238,7 @@ ngx_http_stoa_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->envelope, prev->envelope, 0);
     ngx_conf_merge_uint_value(conf->if_match, prev->if_match, 0);
     ngx_conf_merge_ptr_value(conf->cors, prev->cors, NULL);
+    ngx_conf_merge_ptr_value(conf->identity, prev->identity, NULL);
 
     /* not set anywhere: on where rows are served */
 
@@ -296,6 +304,9 @@ ngx_http_stoa_postconfiguration(ngx_conf_t *cf)
             != NGX_OK
         || ngx_http_stoa_handler_add(cf, NGX_HTTP_ACCESS_PHASE,
                                      ngx_http_stoa_access)
+               != NGX_OK
+        || ngx_http_stoa_handler_add(cf, NGX_HTTP_PRECONTENT_PHASE,
+                                     ngx_http_stoa_identity)
                != NGX_OK
         || ngx_http_stoa_handler_add(cf, NGX_HTTP_LOG_PHASE,
                                      ngx_http_stoa_metric_log)

@@ -242,7 +242,8 @@ ngx_http_stoa_setup_webhooks(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
 static ngx_int_t
 ngx_http_stoa_setup_secrets(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
 {
-    ngx_pool_cleanup_t *cln;
+    static const char *const modes[] = { "off", "refresh", "both" };
+    ngx_pool_cleanup_t      *cln;
 
     cln = ngx_pool_cleanup_add(cf->pool, 0);
     if (cln == NULL) {
@@ -268,9 +269,15 @@ ngx_http_stoa_setup_secrets(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
                != NGX_OK
         || ngx_http_stoa_setup_derive(cf, mcf, "throttle",
                                       &mcf->throttle_secret)
+               != NGX_OK
+        || ngx_http_stoa_setup_derive(cf, mcf, "csrf", &mcf->csrf_secret)
                != NGX_OK)
     {
         return NGX_ERROR;
+    }
+
+    while (ngx_strcmp(mcf->conf.auth_cookie_mode, modes[mcf->cookies]) != 0) {
+        mcf->cookies++; /* one of them, stoa_conf has seen to it */
     }
 
     return NGX_OK;

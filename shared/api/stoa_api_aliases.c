@@ -22,6 +22,7 @@ const stoa_alias_t stoa_api_aliases[] = {
     STOA_ALIAS(POST, "/auth/verify-email", "auth.verify_email"),
     STOA_ALIAS(POST, "/auth/resend-verification", "auth.resend_verification"),
     STOA_ALIAS(GET, "/auth/check", "auth.check"),
+    STOA_ALIAS(GET, "/auth/csrf", "auth.csrf"),
     STOA_ALIAS(GET, "/auth/sessions", "auth.sessions"),
     STOA_ALIAS(DELETE, "/auth/sessions", "auth.sessions_end"),
     STOA_ALIAS(DELETE, "/auth/sessions/:id", "auth.session_end"),

@@ -70,6 +70,11 @@ static const stoa_answer_member_t stoa_answer_refreshed[] = {
 };
 
 /* Of a person: userId and sessionId; of a device: deviceId and eventId. */
+static const stoa_answer_member_t stoa_answer_csrf[] = {
+    { "csrfToken", "text" },
+    STOA_ANSWER_END,
+};
+
 static const stoa_answer_member_t stoa_answer_check[] = {
     { "userId?", "uuid" },  { "sessionId?", "uuid" }, { "deviceId?", "uuid" },
     { "eventId?", "uuid" }, { "roles", "text[]" },    { "expiresAt", "time" },
@@ -497,6 +502,7 @@ static const stoa_answer_object_t stoa_answer_objects[] = {
     { "Registered", stoa_answer_registered },
     { "Refreshed", stoa_answer_refreshed },
     { "TokenCheck", stoa_answer_check },
+    { "CsrfToken", stoa_answer_csrf },
     { "LoggedOut", stoa_answer_logged_out },
     { "Session", stoa_answer_session },
     { "SessionsEnded", stoa_answer_sessions_ended },
@@ -557,6 +563,7 @@ const stoa_answer_t stoa_api_answers[] = {
     { "auth.verify_email", "EmailVerified", false },
     { "auth.resend_verification", "Nothing", false },
     { "auth.check", "TokenCheck", false },
+    { "auth.csrf", "CsrfToken", false },
     { "auth.sessions", "Session[]", false },
     { "auth.session_end", "SessionsEnded", false },
     { "auth.sessions_end", "SessionsEnded", false },

@@ -270,5 +270,20 @@ const stoa_endpoint_t stoa_api_auth[] = {
         .summary = "Say whose token this is.",
         .tag = "auth",
     },
+    {
+        .id = "auth.csrf",
+        .method = STOA_GET,
+        .path = "/api/v1/auth/csrf",
+        .who = STOA_PUBLIC,
+        .of = STOA_OF_NONE,
+        .rate = STOA_RATE_READ,
+        .flow = STOA_FLOW_AUTH_CSRF,
+        .body_kind = STOA_BODY_NONE,
+        .status = 200,
+        .summary = "A token for the header X-CSRF-Token, for pages that are "
+                   "signed in by cookie in a browser that sends no "
+                   "Sec-Fetch-Site and no Origin.",
+        .tag = "auth",
+    },
     { .id = NULL },
 };

@@ -44,6 +44,9 @@ stoa_api_errors(const stoa_endpoint_t *ep, stoa_err_e out[STOA_E_COUNT])
     stoa_api_errors_mark(marks, STOA_E_TOKEN_REVOKED, true);
     stoa_api_errors_mark(marks, STOA_E_FORBIDDEN,
                          (ep->who & STOA_PUBLIC) == 0 || owned);
+    /* a cookie came where one has to be signed in, and not from our page */
+    stoa_api_errors_mark(marks, STOA_E_CROSS_SITE,
+                         (ep->who & STOA_PUBLIC) == 0);
     stoa_api_errors_mark(marks, STOA_E_NOT_FOUND, params || ep->development);
     stoa_api_errors_mark(marks, STOA_E_NOT_ACCEPTABLE,
                          ep->media != STOA_MEDIA_BYTES);

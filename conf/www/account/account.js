@@ -6,7 +6,7 @@
  * is signed in.
  */
 
-import { call, keep, signedIn, signOut } from "/kit/api.js";
+import { call, keep, renew, signedIn, signOut } from "/kit/api.js";
 import { start, t, el, note, tag, when, field, showError, param, explain }
     from "/kit/page.js";
 
@@ -15,6 +15,22 @@ function next() {
     const to = param("next") || "/events/";
 
     return /^\/(?![/\\])/.test(to) ? to : "/events/";
+}
+
+/*
+ * A page behind a gate sent its visitor here because the cookie had ended,
+ * which a new one mends; not twice within 10 seconds, if it does not.
+ */
+async function goOn() {
+    const mark = `stoa.next ${next()}`;
+    const last = Number(sessionStorage.getItem(mark) || 0);
+
+    if (!param("next") || Date.now() - last < 10000 || !await renew()) {
+        return false;
+    }
+    sessionStorage.setItem(mark, String(Date.now()));
+    location.replace(next());
+    return true;
 }
 
 function form(title, fields, button, send, extra = []) {
@@ -284,6 +300,9 @@ start("account", async (main) => {
     }
     if (!signedIn()) {
         signIn(main);
+        return;
+    }
+    if (await goOn()) {
         return;
     }
     try {

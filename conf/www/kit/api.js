@@ -50,7 +50,8 @@ function pause(ms) {
     return new Promise((done) => setTimeout(done, ms));
 }
 
-async function once(method, path, { body, token, headers }) {
+/* Cookies are set by the rows of sign-in, and used where no token is. */
+async function once(method, path, { body, token, headers, cookies }) {
     const h = { Accept: "application/json", ...headers };
 
     if (token) {
@@ -67,7 +68,8 @@ async function once(method, path, { body, token, headers }) {
         headers: h,
         body: body === undefined ? undefined : JSON.stringify(body),
         cache: "no-store",
-        credentials: "omit",
+        credentials: cookies ?? path.startsWith("/auth/")
+            ? "same-origin" : "omit",
     });
     const text = await answer.text();
     let json = null;
@@ -88,8 +90,12 @@ async function refreshed(force) {
         if (!force && access !== null && Date.now() < accessUntil) {
             return access;
         }
-        const { answer, json } = await once("POST", "/auth/refresh",
-            { body: { refreshToken: stored } });
+        const body = { refreshToken: stored };
+        let { answer, json } = await once("POST", "/auth/refresh", { body });
+        if (answer.status === 400) { /* the cookie is another sign-in's */
+            ({ answer, json } = await once("POST", "/auth/refresh",
+                { body, cookies: false }));
+        }
         if (answer.ok && json) {
             keep(json.data);
             return access;
@@ -169,6 +175,11 @@ export async function call(method, path, options = {}) {
         }
         throw new ApiError(answer.status, problem);
     }
+}
+
+/* New tokens, and cookies where the server gives them; whether it worked. */
+export async function renew() {
+    return await refreshed(true) !== null;
 }
 
 /* A protected file (QR, PDF) as an object URL; the caller revokes it. */
