@@ -21,6 +21,7 @@
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/ec.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
 #include <openssl/pem.h>
@@ -214,6 +215,7 @@ stoa_jwt_add_pem(stoa_jwt_key_t *key, stoa_str_t pem, const char **why)
     }
 
     BIO_free(bio);
+    ERR_clear_error(); /* nginx would take it for one of a TLS connection */
 
     if (key->pkey == NULL) {
         *why = key->sign ? "the PEM holds no private key"
@@ -500,6 +502,7 @@ stoa_jwt_public(stoa_jwt_keys_t *keys, stoa_jwt_key_t *key, stoa_str_t data,
                 stoa_str_t sig)
 {
     unsigned char der[80];
+    bool          good;
     int           len;
 
     if (key->alg == STOA_ALG_ES256) {
@@ -516,9 +519,17 @@ stoa_jwt_public(stoa_jwt_keys_t *keys, stoa_jwt_key_t *key, stoa_str_t data,
         return false;
     }
 
-    return stoa_jwt_begin(keys, key, false)
+    good = stoa_jwt_begin(keys, key, false)
         && EVP_DigestVerify(keys->md, sig.data, sig.len, data.data, data.len)
                == 1;
+
+    if (!good) {
+        /* what stays in the thread's queue, nginx finds at the next TLS
+           connection and logs as its own alert */
+        ERR_clear_error();
+    }
+
+    return good;
 }
 
 
@@ -671,6 +682,7 @@ stoa_jwt_signature(stoa_jwt_keys_t *keys, stoa_str_t data,
     if (!stoa_jwt_begin(keys, key, true)
         || EVP_DigestSign(keys->md, out, &len, data.data, data.len) != 1)
     {
+        ERR_clear_error();
         return 0;
     }
 

@@ -15,6 +15,7 @@
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/param_build.h>
 
@@ -274,6 +275,7 @@ stoa_jwks_add(stoa_jwt_keys_t *keys, stoa_str_t json, const char **why)
 
     while (stoa_json_each(list, &at, &value)) {
         *why = stoa_jwk_add(keys, value);
+        ERR_clear_error();
 
         if (*why != NULL) {
             return STOA_E_INTERNAL;

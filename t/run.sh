@@ -236,6 +236,19 @@ part_security()
     node_part security 2 $(files t/security)
 }
 
+# the same over TLS, after a reload, and over HTTP/2, while others ask
+# shellcheck disable=SC2046
+part_tls()
+{
+    STOA_TRANSPORT=tls STOA_RELOADED=1 node_part tls 2 $(files t/security)
+}
+
+# shellcheck disable=SC2046
+part_h2()
+{
+    STOA_TRANSPORT=h2 STOA_LOADED=1 node_part h2 2 $(files t/security)
+}
+
 # shellcheck disable=SC2046
 part_mutants()
 {
@@ -444,7 +457,7 @@ test)
     trap 'exit 1' INT TERM HUP
     start_cluster
     run_parts lint api units sql harness derived invariants security \
-        workers mutants fuzz api4 asan web
+        tls h2 workers mutants fuzz api4 asan web
     # alone: what these measure is order under a full machine of their own
     run_parts faults smoke ;;
 asan)

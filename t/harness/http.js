@@ -4,7 +4,9 @@
  */
 
 import http from 'node:http';
+import https from 'node:https';
 import net from 'node:net';
+import { TRANSPORT, ownSession, sendH2, tlsConnected } from './transport.js';
 
 /* body: object (JSON), string or Buffer (as is).  Header names as given. */
 function prepare(base, { method = 'GET', path, token, body, headers = {} }) {
@@ -45,6 +47,11 @@ function collect(res, request) {
   });
 }
 
+function answerH2({ status, headers, raw }, request) {
+  return answer({ statusCode: status, headers,
+    rawHeaders: Object.entries(headers).flat(2) }, raw, request);
+}
+
 /*
  * {status, headers, raw, text, body, data, meta, error}: body is the parsed
  * JSON (or undefined), the last three are the envelope's members.
@@ -67,9 +74,22 @@ function answer(res, raw, request) {
 
 export function send(base, agent, spec) {
   const { data, options } = prepare(base, spec);
+  const secure = base.secure && !spec.plain;
 
+  if (secure && TRANSPORT === 'h2') {
+    /* nginx ends a connection on which it threw much away: not ours */
+    const alone = data?.length > 65536;
+    const sent = alone
+      ? ownSession(base).then((own) => sendH2(base, options, data, spec, own)
+        .finally(() => own.destroy()))
+      : sendH2(base, options, data, spec);
+
+    if (sent) return sent.then((res) => answerH2(res, spec));
+  }
   return new Promise((done, failed) => {
-    const req = http.request({ ...options, agent }, (res) =>
+    const req = (secure ? https : http).request(secure
+      ? { ...options, port: base.secure.port, agent: base.secure.agent }
+      : { ...options, agent }, (res) =>
       collect(res, spec).then(done, failed));
 
     req.setTimeout(spec.timeout ?? 60000, () =>
@@ -81,6 +101,7 @@ export function send(base, agent, spec) {
 }
 
 function connected(base) {
+  if (base.secure) return tlsConnected(base);
   return new Promise((done, failed) => {
     const socket = net.connect({ host: base.host, port: base.port }, () => {
       socket.removeListener('error', failed);
@@ -99,6 +120,9 @@ function connected(base) {
 export async function barrier(base, n, fn) {
   const specs = await Promise.all(
     Array.from({ length: n }, (_, i) => fn(i)));
+
+  if (base.secure && TRANSPORT === 'h2') return barrierH2(base, specs);
+
   const sockets = await Promise.all(specs.map(() => connected(base)));
 
   return Promise.all(specs.map((spec, i) => {
@@ -118,6 +142,21 @@ export async function barrier(base, n, fn) {
       req.end(data);
     });
   }));
+}
+
+async function barrierH2(base, specs) {
+  const sessions = await Promise.all(specs.map(() => ownSession(base)));
+
+  try {
+    return await Promise.all(specs.map((spec, i) => {
+      const { data, options } = prepare(base, spec);
+
+      return sendH2(base, options, data, spec, sessions[i])
+        .then((res) => answerH2(res, spec));
+    }));
+  } finally {
+    for (const one of sessions) one.destroy();
+  }
 }
 
 /*

@@ -21,6 +21,9 @@ import {
   BUILD, IS_ASAN, Proc, ROOT, SLOW, givePort, run, sleep, takePort, tempDir,
   until,
 } from './proc.js';
+import {
+  LOADED, RELOADED, TRANSPORT, certificate, closeSession, startLoad, tlsAgent,
+} from './transport.js';
 import { Validator, checkEnvelope } from './validate.js';
 
 export { BUILD, IS_ASAN, ROOT, SECRETS, SLOW, Proc, run, sleep, until };
@@ -39,6 +42,7 @@ let booted = 0;
  * nginxEnv      environment of nginx
  * cluster       "own": a PostgreSQL that the test may stop; or its options
  * validate      false: responses are not held against openapi.json
+ * alone         no load beside it, whatever STOA_LOADED says
  * allowLog      expressions for lines of [alert] that the test provokes
  */
 export async function boot(options = {}) {
@@ -82,6 +86,12 @@ class App extends Fixtures {
     this.port = await takePort();
     this.url = `http://127.0.0.1:${this.port}`;
     this.base = { host: '127.0.0.1', port: this.port };
+    if (TRANSPORT !== 'h1') {
+      const files = certificate(path.join(this.dir, 'run'));
+
+      this.base.secure = { ...files, port: await takePort() };
+      this.base.secure.agent = tlsAgent(this.base.secure);
+    }
     this.redisSocket = path.join(this.dir, 'run', 'redis.sock');
     this.conf = {
       ...testConf({
@@ -103,6 +113,8 @@ class App extends Fixtures {
       change: this.options.nginx, env: this.options.nginxEnv,
     });
     await Promise.all([this.nginx.start(), this.settingsStored()]);
+    if (RELOADED) await this.nginx.reload();
+    if (LOADED && !this.options.alone) this.endLoad = startLoad(this.base);
   }
 
   /*
@@ -298,6 +310,9 @@ class App extends Fixtures {
 
     const problems = [];
 
+    this.endLoad?.();
+    closeSession(this.base);
+    this.base.secure?.agent.destroy();
     this.agent.destroy();
     await this.stopParts(problems);
     this.readLogs(problems);
@@ -327,6 +342,7 @@ class App extends Fixtures {
       await this.cluster?.destroy();
     }
     if (this.port) givePort(this.port);
+    if (this.base?.secure) givePort(this.base.secure.port);
   }
 
   async stopOne(part, problems) {

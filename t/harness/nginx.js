@@ -11,6 +11,7 @@ import path from 'node:path';
 import {
   BUILD, IS_ASAN, IS_ROOT, Proc, ROOT, run, sleep, until,
 } from './proc.js';
+import { listener } from './transport.js';
 
 const TEMPLATE = process.env.STOA_NGINX_TEMPLATE
   ?? path.join(ROOT, 'conf/dev/nginx.conf.in');
@@ -47,6 +48,14 @@ export function renderNginx(values, change = {}) {
   return `${change.main ?? ''}\n${text}`;
 }
 
+/* TLS beside what is there, when the transport is that. */
+function secured(app, change) {
+  return app.base.secure
+    ? { ...change, server: `${listener(app.base.secure)}
+        ${change?.server ?? ''}` }
+    : change;
+}
+
 export class Nginx {
   constructor(app, { workers, change, env }) {
     this.app = app;
@@ -73,7 +82,7 @@ export class Nginx {
       MODULE: this.static
         ? '' : path.join(BUILD, 'ngx_http_stoa_module.so'),
       WORKERS: workers,
-    }, change));
+    }, secured(this.app, change)));
   }
 
   args(...more) {
