@@ -19,6 +19,7 @@ import { takePort } from '../harness/proc.js';
 import {
   CONNECTIONS, cpuOfServer, drain, inTurns, measured, median, ratio, rssKiB, wrk,
 } from './measure.js';
+import { ACCOUNT_ROWS, verifyKeys } from './accounts.js';
 import { admitScript, orderScript } from './single.js';
 import { makeTickets, makeFiller } from './tickets.js';
 
@@ -64,7 +65,7 @@ class Bench {
         durable: true,
         settings: 'shared_buffers = 512MB\nautovacuum_naptime = 60s\n',
       },
-      conf: { ACCESS_TTL: '24h' },
+      conf: { ACCESS_TTL: '24h', JWT_VERIFY_KEYS: verifyKeys },
       nginx: { replace: [[/access_log [^;]*;/, 'access_log off;']] },
     });
     await this.releaseClock();
@@ -259,6 +260,7 @@ const ROWS = {
       };
     },
   },
+  ...ACCOUNT_ROWS,
   row: {
     title: 'GET /events/:id with token over return 200',
     must: 1.75, stretch: 1.45,
@@ -421,6 +423,8 @@ const ROWS = {
 };
 
 function verdict(row, got) {
+  if (row.must === undefined) return 'reported';
+
   const reached = (bar) => row.higher ? got.ratio >= bar : got.ratio <= bar;
 
   return reached(row.stretch) ? 'stretch' : reached(row.must) ? 'must'
@@ -440,8 +444,8 @@ function print(results) {
       : x.toFixed(2);
 
     console.log(`| ${row.title} | ${n(got.stoa)} ${got.unit} | ${n(got.peer)} `
-      + `${got.unit} | **${got.ratio.toFixed(2)}** | ${row.must} | `
-      + `${row.stretch} | ${verdict(row, got)} |`);
+      + `${got.unit} | **${got.ratio.toFixed(2)}** | ${row.must ?? ''} | `
+      + `${row.stretch ?? ''} | ${verdict(row, got)} |`);
   }
 }
 
