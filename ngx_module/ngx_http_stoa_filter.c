@@ -313,6 +313,8 @@ ngx_http_stoa_page_error(ngx_http_request_t *r)
         return STOA_E_URI_TOO_LONG;
     case NGX_HTTP_UNSUPPORTED_MEDIA_TYPE:
         return STOA_E_UNSUPPORTED_MEDIA_TYPE;
+    case NGX_HTTP_MISDIRECTED_REQUEST:
+        return STOA_E_MISDIRECTED;
     case NGX_HTTP_TOO_MANY_REQUESTS:
         return STOA_E_RATE_LIMITED;
     case NGX_HTTP_REQUEST_HEADER_TOO_LARGE:
