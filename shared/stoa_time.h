@@ -22,7 +22,8 @@ void stoa_time_print(int64_t ms, char out[24]);
 bool stoa_time_parse(stoa_str_t s, int64_t *ms);
 
 #ifdef STOA_TEST
-/* Maps the first 8 bytes of a file as the offset (int64_t, ms). */
+/* Maps the first 8 bytes of a file as the offset (int64_t, ms); the next 8,
+   if it has them, as the time at which the clock stands (0: it runs). */
 bool stoa_time_test_file(const char *path);
 #endif
 

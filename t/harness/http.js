@@ -115,7 +115,8 @@ function connected(base) {
 
 /*
  * All connections are open before the first byte of the first request is
- * written; then all requests leave in one turn of the loop.
+ * written; then all requests leave in one turn of the loop.  A request may
+ * name a base of its own.
  */
 export async function barrier(base, n, fn) {
   const specs = await Promise.all(
@@ -123,10 +124,11 @@ export async function barrier(base, n, fn) {
 
   if (base.secure && TRANSPORT === 'h2') return barrierH2(base, specs);
 
-  const sockets = await Promise.all(specs.map(() => connected(base)));
+  const sockets = await Promise.all(specs.map((spec) =>
+    connected(spec.base ?? base)));
 
   return Promise.all(specs.map((spec, i) => {
-    const { data, options } = prepare(base, spec);
+    const { data, options } = prepare(spec.base ?? base, spec);
 
     return new Promise((done, failed) => {
       /* no agent at all: "agent: false" would make one that connects anew */
@@ -145,13 +147,15 @@ export async function barrier(base, n, fn) {
 }
 
 async function barrierH2(base, specs) {
-  const sessions = await Promise.all(specs.map(() => ownSession(base)));
+  const sessions = await Promise.all(specs.map((spec) =>
+    ownSession(spec.base ?? base)));
 
   try {
     return await Promise.all(specs.map((spec, i) => {
-      const { data, options } = prepare(base, spec);
+      const at = spec.base ?? base;
+      const { data, options } = prepare(at, spec);
 
-      return sendH2(base, options, data, spec, sessions[i])
+      return sendH2(at, options, data, spec, sessions[i])
         .then((res) => answerH2(res, spec));
     }));
   } finally {

@@ -36,6 +36,7 @@ let booted = 0;
 /*
  * workers       processes of stoa work; 0: none is started
  * nginxWorkers  worker_processes; STOA_NGINX_WORKERS overrides the default 1
+ * nodes         edges beside each other, each with a zone of its own; 1
  * conf          settings of stoa.conf; null removes one
  * env           environment of the workers (STOA_CRASH, ...)
  * nginx         changes of the configuration, see nginx.js
@@ -73,8 +74,12 @@ class App extends Fixtures {
     for (const name of ['run', 'log', 'mail', 'redis', 'nginx']) {
       fs.mkdirSync(path.join(this.dir, name));
     }
-    this.clock = { ms: 0, advance: (ms) => this.moveClock(ms) };
-    this.writeClockFile(0);
+    this.clock = {
+      ms: 0, at: 0, advance: (ms) => this.moveClock(ms),
+      freeze: () => this.standClock(Date.now()),
+      thaw: () => this.standClock(0),
+    };
+    this.writeClockFile();
   }
 
   async start() {
@@ -86,12 +91,7 @@ class App extends Fixtures {
     this.port = await takePort();
     this.url = `http://127.0.0.1:${this.port}`;
     this.base = { host: '127.0.0.1', port: this.port };
-    if (TRANSPORT !== 'h1') {
-      const files = certificate(path.join(this.dir, 'run'));
-
-      this.base.secure = { ...files, port: await takePort() };
-      this.base.secure.agent = tlsAgent(this.base.secure);
-    }
+    await this.secure(this);
     this.redisSocket = path.join(this.dir, 'run', 'redis.sock');
     this.conf = {
       ...testConf({
@@ -108,13 +108,49 @@ class App extends Fixtures {
     this.pool.on('error', () => {}); /* the server may be stopped by tests */
 
     if (this.workers > 0) await this.startWorkers();
-    this.nginx = new Nginx(this, {
+    this.nginx = this.makeEdge(this);
+    this.nodes = [this];
+    for (let i = 1; i < (this.options.nodes ?? 1); i++) {
+      this.nodes.push(await this.makeNode(i));
+    }
+    await Promise.all([...this.nodes.map((node) => node.nginx.start()),
+      this.settingsStored()]);
+    if (RELOADED) {
+      await Promise.all(this.nodes.map((node) => node.nginx.reload()));
+    }
+    if (LOADED && !this.options.alone) this.endLoad = startLoad(this.base);
+  }
+
+  /* TLS beside the plain port, when that is how requests travel. */
+  async secure({ dir, base }) {
+    if (TRANSPORT === 'h1') return;
+    base.secure = { ...certificate(path.join(dir, 'run')),
+      port: await takePort() };
+    base.secure.agent = tlsAgent(base.secure);
+  }
+
+  makeEdge(place) {
+    return new Nginx(place, {
       workers: this.nginxWorkers,
       change: this.options.nginx, env: this.options.nginxEnv,
     });
-    await Promise.all([this.nginx.start(), this.settingsStored()]);
-    if (RELOADED) await this.nginx.reload();
-    if (LOADED && !this.options.alone) this.endLoad = startLoad(this.base);
+  }
+
+  /* A further edge: a folder, a port and shared memory of its own; database,
+     Redis, workers and clock are those of all. */
+  async makeNode(number) {
+    const node = { dir: path.join(this.dir, `node${number + 1}`) };
+
+    for (const name of ['run', 'log', 'nginx', 'mail']) {
+      fs.mkdirSync(path.join(node.dir, name), { recursive: true });
+    }
+    fs.copyFileSync(this.confFile, path.join(node.dir, 'stoa.conf'));
+    node.port = await takePort();
+    node.url = `http://127.0.0.1:${node.port}`;
+    node.base = { host: '127.0.0.1', port: node.port };
+    await this.secure(node);
+    node.nginx = this.makeEdge(node);
+    return node;
   }
 
   /*
@@ -140,6 +176,11 @@ class App extends Fixtures {
     await this.redisProc.ready(() => fs.existsSync(this.redisSocket),
       'redis to listen');
     this.redis ??= this.redisClient();
+    if (!this.clock.ms && !this.clock.at) return;
+    await until(async () => {
+      await this.tellRedis();
+      return true;
+    }, { what: 'the client of redis to be connected' });
   }
 
   redisClient() {
@@ -183,17 +224,26 @@ class App extends Fixtures {
 
   /* ---- asking ---- */
 
-  /* A request whose answer is checked; spec: {token, body, headers, ...} */
+  /* A request whose answer is checked; spec: {token, body, headers, node, ...},
+     node being the number of the edge that is asked, from 0 on */
   async api(method, urlPath, spec = {}) {
-    const res = await send(this.base, this.agent,
+    const res = await send(this.baseOf(spec), this.agent,
       { ...spec, method, path: urlPath });
 
     return this.checked(res);
   }
 
-  /* n requests that leave together; fn(i) gives {method, path, ...}. */
+  baseOf({ node = 0, base }) {
+    return base ?? (node ? this.nodes[node].base : this.base);
+  }
+
+  /* n requests that leave together; fn(i) gives {method, path, node, ...}. */
   async barrier(n, fn) {
-    const all = await barrier(this.base, n, fn);
+    const all = await barrier(this.base, n, async (i) => {
+      const spec = await fn(i);
+
+      return { ...spec, base: this.baseOf(spec) };
+    });
 
     return Promise.all(all.map((res) => this.checked(res)));
   }
@@ -250,15 +300,16 @@ class App extends Fixtures {
 
   /* ---- clock and mail ---- */
 
-  writeClockFile(ms) {
+  writeClockFile() {
     const file = path.join(this.dir, 'clock');
-    const bytes = Buffer.alloc(8);
+    const bytes = Buffer.alloc(16);
 
-    bytes.writeBigInt64LE(BigInt(ms));
+    bytes.writeBigInt64LE(BigInt(this.clock.ms));
+    bytes.writeBigInt64LE(BigInt(this.clock.at), 8);
     /* in place: the servers have it mapped */
     const fd = fs.openSync(file, fs.existsSync(file) ? 'r+' : 'w');
 
-    fs.writeSync(fd, bytes, 0, 8, 0);
+    fs.writeSync(fd, bytes, 0, 16, 0);
     fs.closeSync(fd);
     fs.chmodSync(file, 0o644);
   }
@@ -266,12 +317,30 @@ class App extends Fixtures {
   /* Moves the clocks of PostgreSQL, C and Lua together. */
   async moveClock(ms) {
     this.clock.ms += ms;
-    this.writeClockFile(this.clock.ms);
-    await this.redis.set(`${this.conf.REDIS_PREFIX ?? 'stoa:'}clock`,
-      String(this.clock.ms));
+    this.writeClockFile();
+    await this.tellRedis();
     await this.sql(
       `update app.test_clock set shift = make_interval(secs => $1 / 1000.0)`,
       [this.clock.ms]);
+  }
+
+  /* Lets the clocks of C and of the limits' scripts stand; PostgreSQL's and
+     that of the queues run on. */
+  async standClock(at) {
+    this.clock.at = at;
+    this.writeClockFile();
+    await this.tellRedis();
+  }
+
+  async tellRedis() {
+    const prefix = this.conf.REDIS_PREFIX ?? 'stoa:';
+
+    await this.redis.set(`${prefix}clock`, String(this.clock.ms));
+    if (this.clock.at) {
+      await this.redis.set(`${prefix}clock_at`, String(this.clock.at));
+    } else {
+      await this.redis.del(`${prefix}clock_at`);
+    }
   }
 
   /* Mails written so far, oldest first, parsed. */
@@ -311,8 +380,10 @@ class App extends Fixtures {
     const problems = [];
 
     this.endLoad?.();
-    closeSession(this.base);
-    this.base.secure?.agent.destroy();
+    for (const { base } of this.nodes ?? []) {
+      closeSession(base);
+      base.secure?.agent.destroy();
+    }
     this.agent.destroy();
     await this.stopParts(problems);
     this.readLogs(problems);
@@ -329,7 +400,9 @@ class App extends Fixtures {
     if (this.cluster?.alive() && this.pool) {
       await this.noOpenTransaction().catch((e) => problems.push(e.message));
     }
-    await this.stopOne(this.nginx, problems);
+    for (const node of this.nodes ?? [this]) {
+      await this.stopOne(node.nginx, problems);
+    }
     await this.stopOne(this.worker, problems);
     for (const client of this.clients ?? []) {
       await client.end().catch(() => {});
@@ -341,8 +414,10 @@ class App extends Fixtures {
     if (this.options.cluster || this.cluster?.private && this.options.last) {
       await this.cluster?.destroy();
     }
-    if (this.port) givePort(this.port);
-    if (this.base?.secure) givePort(this.base.secure.port);
+    for (const { port, base } of this.nodes ?? [this]) {
+      if (port) givePort(port);
+      if (base?.secure) givePort(base.secure.port);
+    }
   }
 
   async stopOne(part, problems) {
@@ -368,7 +443,12 @@ class App extends Fixtures {
   }
 
   readLogs(problems) {
-    const dir = path.join(this.dir, 'log');
+    for (const { dir } of this.nodes ?? [this]) {
+      this.readLogsOf(path.join(dir, 'log'), problems);
+    }
+  }
+
+  readLogsOf(dir, problems) {
     const allowed = this.options.allowLog ?? [];
 
     for (const name of fs.readdirSync(dir)) {

@@ -16,17 +16,18 @@ import { listener } from './transport.js';
 const TEMPLATE = process.env.STOA_NGINX_TEMPLATE
   ?? path.join(ROOT, 'conf/dev/nginx.conf.in');
 
+const fill = (text, values) => Object.entries(values).reduce(
+  (all, [name, value]) => all.replaceAll(`@${name}@`, String(value)), text);
+
 /*
  * change: {main, http, server: text put at the top of that block,
  *          replace: [[string or RegExp, string], ...],
  *          profile: "production" takes conf/dev/nginx-production.conf.in}
  */
 export function renderNginx(values, change = {}) {
-  let text = fs.readFileSync(change.template ?? TEMPLATE, 'utf8');
+  let text = fill(fs.readFileSync(change.template ?? TEMPLATE, 'utf8'),
+    values);
 
-  for (const [name, value] of Object.entries(values)) {
-    text = text.replaceAll(`@${name}@`, String(value));
-  }
   for (const [from, to] of change.replace ?? []) {
     const next = text.replaceAll(from instanceof RegExp && !from.global
       ? new RegExp(from.source, from.flags + 'g') : from, to);
@@ -45,7 +46,8 @@ export function renderNginx(values, change = {}) {
     text = text.replace(/^\s*server\s*\{/m, (m) => `${m}\n${change.server}`);
   }
   if (IS_ROOT && !/^user /m.test(text)) text = `user root;\n${text}`;
-  return `${change.main ?? ''}\n${text}`;
+  /* in what a test adds, too: each node has values of its own */
+  return fill(`${change.main ?? ''}\n${text}`, values);
 }
 
 /* TLS beside what is there, when the transport is that. */
@@ -56,6 +58,7 @@ function secured(app, change) {
     : change;
 }
 
+/* app: the application, or one of its nodes: {dir, port} */
 export class Nginx {
   constructor(app, { workers, change, env }) {
     this.app = app;

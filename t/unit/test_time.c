@@ -150,7 +150,7 @@ static void
 time_offset(void **state)
 {
     char    path[] = "/tmp/stoa-unit-clock-XXXXXX";
-    int64_t offset = 0, now;
+    int64_t offset = 0, stands, now;
     int     fd = mkstemp(path);
 
     assert_true(fd >= 0);
@@ -167,6 +167,19 @@ time_offset(void **state)
     offset = 0;
     assert_int_equal(pwrite(fd, &offset, 8, 0), 8);
     assert_false(stoa_time_test_file("/nowhere/at/all"));
+
+    stands = 1700000000123;
+    assert_int_equal(pwrite(fd, &stands, 8, 8), 8);
+    assert_true(stoa_time_test_file(path));
+    assert_true(stoa_time_ms() == stands);
+    offset = 77;
+    assert_int_equal(pwrite(fd, &offset, 8, 0), 8);
+    assert_true(stoa_time_ms() == stands + 77);
+    stands = 0;
+    offset = 0;
+    assert_int_equal(pwrite(fd, &stands, 8, 8), 8);
+    assert_int_equal(pwrite(fd, &offset, 8, 0), 8);
+    assert_true(stoa_time_ms() >= now);
     assert_int_equal(close(fd), 0);
     assert_int_equal(unlink(path), 0);
 }
