@@ -37,16 +37,74 @@ typedef struct ngx_http_stoa_ctx_s ngx_http_stoa_ctx_t;
 
 /* ---- configuration ---- */
 
-/* rate requests per period_ms, exactly; burst of them at once. */
+/* Where a directive stands, for what can be judged only later. */
+typedef struct {
+    ngx_str_t  name;
+    ngx_str_t  file;
+    ngx_uint_t line;
+} ngx_http_stoa_place_t;
+
+/* What a limit counts by: a part of a key (ngx_http_stoa_limit_key.c). */
+typedef struct ngx_http_stoa_key_s ngx_http_stoa_key_t;
+
+#define NGX_HTTP_STOA_KEY_PARTS 4  /* "user+route" has two */
+#define NGX_HTTP_STOA_KEYS      4  /* "user|addr" has two */
+#define NGX_HTTP_STOA_APPLIED   8  /* policies of one location */
+#define NGX_HTTP_STOA_POLICIES  48 /* of the instance */
+
+/*
+ * A limit: rate requests per period_ms, exactly, burst of them at once; and
+ * with a quota so many in each window of quota_ms, which a key's first request
+ * opens.  One of a class of rows or a policy by name.
+ */
 typedef struct {
     ngx_str_t  name; /* "read", on the wire too */
     ngx_uint_t rate; /* 0: off */
     ngx_uint_t period_ms;
-    ngx_uint_t rate_milli; /* the same, rounded: per 1000 s */
     ngx_uint_t burst;
+    ngx_uint_t quota; /* 0: none */
+    ngx_uint_t quota_ms;
+    ngx_uint_t cost;       /* of a request; a class's stands in the row */
+    ngx_int_t  cost_index; /* of a variable, or NGX_ERROR */
     ngx_flag_t dry_run;
-    u_char     tag[8]; /* class, kind, rate: part of every key */
+    ngx_flag_t cluster; /* counted in Redis for all nodes */
+    ngx_flag_t failure; /* only answers with a status of .statuses */
+    ngx_uint_t log_level;
+    ngx_msec_t timeout;     /* of Redis */
+    uint64_t   statuses[4]; /* bits of 400..599 */
+    ngx_str_t  key_text;    /* as it was configured */
+    /* alternatives, the first that is known counts; each ends with NULL */
+    const ngx_http_stoa_key_t
+                         *key[NGX_HTTP_STOA_KEYS][NGX_HTTP_STOA_KEY_PARTS + 1];
+    ngx_uint_t            nkeys;
+    ngx_uint_t            verified; /* some part needs the token */
+    ngx_uint_t            shared;   /* many clients may have one key */
+    ngx_str_t             policy;   /* of RateLimit-Policy */
+    u_char                tag[8];   /* name and kind, of every key */
+    ngx_uint_t            cell;     /* of its counters in the zone */
+    ngx_uint_t            defined;
+    ngx_http_stoa_place_t at;
 } ngx_http_stoa_limit_t;
+
+/* What a limit said to this request; filled by ngx_http_stoa_limit.c. */
+typedef struct {
+    ngx_http_stoa_limit_t *limit;
+    uint64_t               key[2];
+    ngx_uint_t             cost;
+    ngx_uint_t             remaining; /* of burst */
+    ngx_uint_t             reset;     /* s until it is whole, or the next try */
+    ngx_uint_t             left;      /* of quota */
+    ngx_uint_t             renew;     /* s until the next window */
+    ngx_uint_t             retry;     /* s, of what is over; 0: not told */
+    uint64_t               window; /* it was charged in the one that ends then,
+                                      ms */
+    uint32_t busy; /* it was charged in this busy period of its place */
+    unsigned over_burst : 1;
+    unsigned over_quota : 1;
+    unsigned charged    : 1;
+    unsigned remote     : 1; /* in Redis */
+    unsigned said       : 1; /* in the log */
+} ngx_http_stoa_take_t;
 
 /* What a limit said last, for $stoa_limit_status. */
 typedef enum {
@@ -70,13 +128,6 @@ typedef enum {
     NGX_HTTP_STOA_COOKIES_BOTH
 } ngx_http_stoa_cookies_e;
 
-/* Where a directive stands, for what can be judged only later. */
-typedef struct {
-    ngx_str_t  name;
-    ngx_str_t  file;
-    ngx_uint_t line;
-} ngx_http_stoa_place_t;
-
 typedef struct {
     ngx_str_t             settings_path; /* stoa_settings */
     stoa_conf_t           conf;
@@ -91,6 +142,9 @@ typedef struct {
     ngx_msec_t            hash_wait; /* who waited longer is refused */
     ngx_http_stoa_limit_t limit_user[STOA_RATE_COUNT]; /* per class */
     ngx_http_stoa_limit_t limit_addr[STOA_RATE_COUNT];
+    ngx_array_t          *policies; /* of ngx_http_stoa_limit_t *, by name */
+    ngx_array_t          *applied;  /* of ngx_http_stoa_applied_t */
+    u_char                limit_key[16]; /* of hashes; the same on all nodes */
     const stoa_api_t     *api;
     stoa_route_t         *route;
     stoa_bound_row_t     *bound;  /* [api->nrows] */
@@ -136,7 +190,9 @@ typedef struct {
     ngx_uint_t   envelope;   /* 0 full, 1 avenrae, 2 bare */
     ngx_uint_t   if_match;   /* 0 optional, 1 required by rows that have it */
     ngx_flag_t   errors;     /* problem bodies also for core errors */
-    ngx_array_t *cors;       /* allowed origins, NULL none */
+    ngx_array_t *limits;     /* policies: ngx_http_stoa_limit_t *, or NULL */
+    ngx_uint_t   limit_headers; /* 0 draft, 1 legacy, 2 off */
+    ngx_array_t *cors;          /* allowed origins, NULL none */
     ngx_flag_t   security_headers;
     ngx_str_t    login; /* where pages send visitors to sign in; or empty */
     ngx_http_stoa_identity_t *identity; /* headers for the backend, or NULL */
@@ -175,29 +231,34 @@ extern ngx_http_stoa_process_t ngx_http_stoa_process;
 /* The gates' verdict: a cleanup record in the main request's pool, found by
    its handler, because r->ctx is zeroed by internal redirects. */
 typedef struct {
-    stoa_match_t                 match;  /* row by method; valid when routed */
-    const stoa_endpoint_t       *ep;     /* NULL: not a row's location */
-    ngx_uint_t                   routed; /* 1 found, 0 not a row's path */
-    stoa_claims_t                claims;
-    ngx_uint_t                   authenticated; /* claims are valid */
-    stoa_err_e                   refused;       /* set when a gate answered */
-    ngx_http_stoa_limit_t       *limit; /* that refused, or the last counted */
-    ngx_uint_t                   limit_remaining;
-    ngx_uint_t                   retry_after; /* seconds */
-    ngx_uint_t                   reset_after;
-    u_char                       request_id[36];
-    u_char                       addr_prefix[40]; /* v4 /32, v6 /64, text */
-    size_t                       addr_prefix_len;
-    ngx_uint_t                   row; /* index in api->rows when ep is set */
-    ngx_http_stoa_limit_status_e limit_status;
-    ngx_http_stoa_cache_status_e cache_status;
-    stoa_err_e auth;          /* verdict on the token, when has_token */
-    stoa_str_t token;         /* the access token as it came */
-    unsigned   has_token : 1; /* something came that should be one */
-    unsigned   by_cookie : 1; /* it came as a cookie */
-    unsigned   cross     : 1; /* a cookie was left aside: not our page's */
-    unsigned   checked   : 1; /* PREACCESS has run */
-    unsigned   logged    : 1;
+    stoa_match_t           match;  /* row by method; valid when routed */
+    const stoa_endpoint_t *ep;     /* NULL: not a row's location */
+    ngx_uint_t             routed; /* 1 found, 0 not a row's path */
+    stoa_claims_t          claims;
+    ngx_uint_t             authenticated; /* claims are valid */
+    stoa_err_e             refused;       /* set when a gate answered */
+    ngx_http_stoa_limit_t *limit;         /* that refused, or the tightest */
+    ngx_array_t            takes; /* of ngx_http_stoa_take_t; .pool is set */
+    struct ngx_http_stoa_cluster_s *cluster; /* limits counted in Redis */
+    ngx_uint_t                      limit_remaining;
+    ngx_uint_t                      retry_after; /* seconds */
+    ngx_uint_t                      reset_after;
+    u_char                          request_id[36];
+    u_char                          addr_prefix[40]; /* v4 /32, v6 /64, text */
+    size_t                          addr_prefix_len;
+    ngx_uint_t                      row; /* index in api->rows when ep is set */
+    ngx_http_stoa_limit_status_e    limit_status;
+    ngx_http_stoa_cache_status_e    cache_status;
+    stoa_err_e auth; /* verdict on the token, when has_token */
+    stoa_str_t token;          /* the access token as it came */
+    unsigned   has_token  : 1; /* something came that should be one */
+    unsigned   by_cookie  : 1; /* it came as a cookie */
+    unsigned   cross      : 1; /* a cookie was left aside: not our page's */
+    unsigned   checked    : 1; /* PREACCESS has run */
+    unsigned   verified   : 1; /* the token was looked at */
+    unsigned   settled    : 1; /* what is not charged was given back */
+    unsigned   after_told : 1; /* Retry-After is among the headers */
+    unsigned   logged     : 1;
     uint64_t   start_us; /* monotonic */
     uint32_t   auth_us;
     u_char *(*log_handler)(ngx_http_request_t *r, ngx_http_request_t *sr,
@@ -299,12 +360,6 @@ ngx_int_t ngx_http_stoa_access(ngx_http_request_t *r);
 stoa_err_e ngx_http_stoa_auth_verify(ngx_http_request_t   *r,
                                      ngx_http_stoa_gate_t *gate,
                                      stoa_str_t            token);
-
-/* Exact GCRA in the zone; OK or RATE_LIMITED (fills limit_* of gate).
-   cost 0 looks only. */
-stoa_err_e ngx_http_stoa_rate_take(ngx_http_stoa_gate_t  *gate,
-                                   ngx_http_stoa_limit_t *limit, stoa_str_t key,
-                                   ngx_uint_t cost);
 
 /* Failures of (account, prefix) (decision 24): OK or RATE_LIMITED. */
 stoa_err_e ngx_http_stoa_throttle_check(ngx_http_stoa_gate_t *gate,
@@ -656,13 +711,13 @@ ngx_int_t ngx_http_stoa_header(ngx_http_request_t *r, const char *name,
                                stoa_str_t value);
 /* The envelope around a problem, or the problem bare. */
 void ngx_http_stoa_problem(stoa_buf_t *b, ngx_http_stoa_ctx_t *q,
-                           stoa_str_t request_id, stoa_err_e err,
+                           ngx_http_stoa_gate_t *gate, stoa_err_e err,
                            ngx_uint_t bare);
 /* The status line of what nginx has none for. */
 void ngx_http_stoa_reason(ngx_http_request_t *r, ngx_int_t status);
 /* at, or the time of now. */
 void ngx_http_stoa_timestamp(stoa_buf_t *b, stoa_str_t at);
-/* What an error brings: Allow, Retry-After, WWW-Authenticate, RateLimit. */
+/* What an error brings: Allow, Retry-After, WWW-Authenticate. */
 ngx_int_t ngx_http_stoa_problem_headers(ngx_http_request_t   *r,
                                         ngx_http_stoa_gate_t *gate,
                                         stoa_err_e            err);

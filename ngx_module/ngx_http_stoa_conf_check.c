@@ -191,12 +191,12 @@ ngx_http_stoa_conf_check(ngx_conf_t *cf, ngx_http_stoa_loc_conf_t *conf)
     }
 
     if (conf->content == ngx_http_stoa_handler && conf->rate_at != NULL
-        && conf->rate != STOA_RATE_NONE)
+        && conf->rate != 0 && conf->rate != STOA_RATE_NONE)
     {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"stoa_limit_apply\" is not for the \"stoa_api on\" of "
-                      "%V:%ui, whose rows name their classes; there it can "
-                      "only be \"off\" in %V:%ui",
+                      "a class in \"stoa_limit_apply\" is not for the "
+                      "\"stoa_api on\" of %V:%ui, whose rows name theirs; "
+                      "there it can be limits by name, or \"off\" in %V:%ui",
                       &at->file, at->line, &conf->rate_at->file,
                       conf->rate_at->line);
         return NGX_CONF_ERROR;

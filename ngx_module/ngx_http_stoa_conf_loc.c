@@ -340,36 +340,6 @@ ngx_http_stoa_conf_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* stoa_limit_apply class | off; */
-char *
-ngx_http_stoa_conf_limit_apply(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    static const char *const  words[] = { "auth", "read", "write", "scan",
-                                          "off" };
-    ngx_http_stoa_loc_conf_t *lcf = conf;
-    ngx_str_t                *value = cf->args->elts;
-    ngx_uint_t                i;
-
-    if (lcf->rate != NGX_CONF_UNSET_UINT) {
-        return "is duplicate";
-    }
-
-    for (i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        if (ngx_strcmp(value[1].data, words[i]) == 0) {
-            lcf->rate = STOA_RATE_AUTH + i;
-            ngx_http_stoa_conf_use(cf, cmd);
-
-            return ngx_http_stoa_conf_noted(cf, cmd, &lcf->rate_at) == NGX_OK
-                     ? NGX_CONF_OK
-                     : NGX_CONF_ERROR;
-        }
-    }
-
-    return ngx_http_stoa_conf_unknown(cf, "limit class", &value[1], words,
-                                      sizeof(words) / sizeof(words[0]));
-}
-
-
 /*
  * An origin as browsers write it: scheme and host in lower case, a port only
  * when it is not the scheme's own.  Anything else would never be met.

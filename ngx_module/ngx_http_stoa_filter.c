@@ -8,7 +8,7 @@
  * the operator is left alone.
  */
 
-#include "ngx_http_stoa.h"
+#include "ngx_http_stoa_limit.h"
 
 /* Lives with the request; found by a cleanup's handler like the gate. */
 typedef struct {
@@ -112,7 +112,8 @@ ngx_http_stoa_header_filter(ngx_http_request_t *r)
     if (gate == NULL) {
 
         if (lcf->api != 1 && lcf->errors != 1 && lcf->security_headers != 1
-            && lcf->cors == NULL && lcf->auth == 0 && lcf->rate == 0)
+            && lcf->cors == NULL && lcf->auth == 0 && lcf->rate == 0
+            && lcf->limits == NULL)
         {
             return ngx_http_stoa_next_header_filter(r);
         }
@@ -132,6 +133,10 @@ ngx_http_stoa_header_filter(ngx_http_request_t *r)
         if (ngx_http_stoa_page(r, gate, lcf) != NGX_OK) {
             return NGX_ERROR;
         }
+    }
+
+    if (ngx_http_stoa_limit_filter(r, gate, lcf) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     /* also where an error_page led out of a location that has a gate */
@@ -203,7 +208,6 @@ ngx_http_stoa_page(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     ngx_buf_t            *buf;
     stoa_mem_t            mem;
     stoa_buf_t            b;
-    stoa_str_t            id;
     stoa_err_e            err;
     ngx_uint_t            bare;
     ngx_http_cleanup_t   *cln;
@@ -232,11 +236,9 @@ ngx_http_stoa_page(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                                  "application/problem+json")
                == 2;
 
-    id.data = gate->request_id;
-    id.len = sizeof(gate->request_id);
     ngx_http_stoa_mem_init(&mem, r->pool);
     stoa_buf_init(&b, &mem, 512, 4096);
-    ngx_http_stoa_problem(&b, NULL, id, err, bare);
+    ngx_http_stoa_problem(&b, NULL, gate, err, bare);
 
     buf = ngx_calloc_buf(r->pool);
 
@@ -473,7 +475,8 @@ ngx_http_stoa_cors(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf)
         r, "Access-Control-Expose-Headers",
         (stoa_str_t) stoa_string(
             "ETag, Idempotent-Replayed, Link, Location, RateLimit, "
-            "RateLimit-Policy, Retry-After, X-Request-Id"));
+            "RateLimit-Policy, Retry-After, X-RateLimit-Limit, "
+            "X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id"));
 }
 
 /* The request came by an alias: name the canonical path. */

@@ -10,10 +10,12 @@
  *
  * The anonymous classes of addresses count what comes without a token, what
  * leads nowhere and what brings a bad token; whoever is signed in is counted
- * by user, so that a hall behind one address is not one visitor.
+ * by user, so that a hall behind one address is not one visitor.  Policies by
+ * name count by their keys, those that need the token after it was verified;
+ * what Redis counts comes last, with the request parked (limit.h).
  */
 
-#include "ngx_http_stoa_zone.h"
+#include "ngx_http_stoa_limit.h"
 
 static void
 ngx_http_stoa_gate_cleanup(void *data)
@@ -126,6 +128,7 @@ ngx_http_stoa_gate(ngx_http_request_t *r, ngx_uint_t create)
     stoa_uuid_print(&id, (char *) gate->request_id);
     ngx_http_stoa_gate_address(r->connection, gate);
 
+    gate->takes.pool = r->pool;
     gate->start_us = ngx_http_stoa_mono_us();
 
     if (r->log_handler != NULL) {
@@ -141,39 +144,117 @@ ngx_http_stoa_gate(ngx_http_request_t *r, ngx_uint_t create)
 
 /* ---- the parts of PREACCESS ---- */
 
-static stoa_err_e
-ngx_http_stoa_gate_address_limit(ngx_http_stoa_gate_t *gate, ngx_uint_t cls)
-{
-    stoa_str_t key;
+/* Of the limits of one location, those that one step counts. */
+typedef enum {
+    NGX_HTTP_STOA_STEP_EARLY = 1, /* policies whose keys need no token */
+    NGX_HTTP_STOA_STEP_LATE = 2,  /* the others */
+    NGX_HTTP_STOA_STEP_ADDR = 4,  /* the class by address */
+    NGX_HTTP_STOA_STEP_USER = 8   /* the class by user */
+} ngx_http_stoa_step_e;
 
-    if (cls == 0 || cls >= STOA_RATE_NONE) {
-        return STOA_OK;
+
+static ngx_uint_t
+ngx_http_stoa_gate_cost(ngx_http_request_t          *r,
+                        const ngx_http_stoa_limit_t *limit)
+{
+    ngx_http_variable_value_t *v;
+    ngx_int_t                  n;
+
+    if (limit->cost_index == NGX_ERROR) {
+        return limit->cost;
     }
 
-    key.data = gate->addr_prefix;
-    key.len = gate->addr_prefix_len;
+    v = ngx_http_get_indexed_variable(r, (ngx_uint_t) limit->cost_index);
 
-    return ngx_http_stoa_rate_take(gate,
-                                   &ngx_http_stoa_process.mcf->limit_addr[cls],
-                                   key, 1);
+    if (v == NULL || v->not_found || v->len == 0) {
+        return 1;
+    }
+
+    n = ngx_atoi(v->data, v->len);
+
+    return n != NGX_ERROR ? (ngx_uint_t) n : 1;
+}
+
+
+/* Makes a limit one of those that the step counts. */
+static ngx_int_t
+ngx_http_stoa_gate_meet(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
+                        ngx_http_stoa_limit_t *limit, ngx_uint_t cost)
+{
+    ngx_http_stoa_take_t *take;
+    uint64_t              key[2];
+
+    if (limit->rate == 0 || ngx_http_stoa_taken(gate, limit)) {
+        return NGX_OK;
+    }
+
+    if (limit->cluster) {
+        return ngx_http_stoa_cluster_add(r, gate, limit, cost);
+    }
+
+    if (ngx_http_stoa_key_hash(r, gate, limit, key) != NGX_OK) {
+        return NGX_OK;
+    }
+
+    take = ngx_http_stoa_take_push(gate, limit);
+    if (take == NULL) {
+        return NGX_ERROR;
+    }
+
+    take->key[0] = key[0];
+    take->key[1] = key[1];
+    take->cost = cost;
+
+    return NGX_OK;
 }
 
 
 static stoa_err_e
-ngx_http_stoa_gate_user_limit(ngx_http_stoa_gate_t *gate, ngx_uint_t cls)
+ngx_http_stoa_gate_count(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
+                         ngx_uint_t cls, ngx_uint_t steps)
 {
-    stoa_str_t key;
+    ngx_http_stoa_main_conf_t *mcf = ngx_http_stoa_process.mcf;
+    ngx_http_stoa_loc_conf_t  *lcf = ngx_http_stoa_lcf(r);
+    ngx_http_stoa_limit_t    **policy;
+    ngx_uint_t                 i, from, cost;
+    ngx_int_t                  rc = NGX_OK;
 
-    if (cls == 0 || cls >= STOA_RATE_NONE) {
-        return STOA_OK;
+    from = gate->takes.nelts;
+
+    if (cls != 0 && cls < STOA_RATE_NONE) {
+        cost = gate->ep != NULL && gate->ep->cost != 0 ? gate->ep->cost : 1;
+
+        if (steps & NGX_HTTP_STOA_STEP_ADDR) {
+            rc = ngx_http_stoa_gate_meet(r, gate, &mcf->limit_addr[cls], cost);
+
+        } else if (steps & NGX_HTTP_STOA_STEP_USER) {
+            rc = ngx_http_stoa_gate_meet(r, gate, &mcf->limit_user[cls], cost);
+        }
     }
 
-    key.data = gate->claims.sub.b;
-    key.len = sizeof(gate->claims.sub.b);
+    if (lcf->limits != NULL) {
+        policy = lcf->limits->elts;
 
-    return ngx_http_stoa_rate_take(gate,
-                                   &ngx_http_stoa_process.mcf->limit_user[cls],
-                                   key, 1);
+        for (i = 0; rc == NGX_OK && i < lcf->limits->nelts; i++) {
+            if (steps
+                & (policy[i]->verified ? NGX_HTTP_STOA_STEP_LATE
+                                       : NGX_HTTP_STOA_STEP_EARLY))
+            {
+                rc =
+                    ngx_http_stoa_gate_meet(r, gate, policy[i],
+                                            ngx_http_stoa_gate_cost(r,
+                                                                    policy[i]));
+            }
+        }
+    }
+
+    if (rc != NGX_OK) {
+        return STOA_E_INTERNAL;
+    }
+
+    return ngx_http_stoa_limit_take((ngx_http_stoa_take_t *) gate->takes.elts
+                                        + from,
+                                    gate->takes.nelts - from, 0);
 }
 
 
@@ -250,9 +331,11 @@ ngx_http_stoa_gate_forgive(ngx_http_stoa_gate_t *gate)
 static stoa_err_e
 ngx_http_stoa_gate_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 {
-    if (!gate->has_token) {
-        return STOA_OK;
+    if (!gate->has_token || gate->verified) {
+        return gate->auth;
     }
+
+    gate->verified = 1;
 
     if (!ngx_http_stoa_revoke_loaded()) {
         gate->auth = STOA_E_STARTING;
@@ -353,7 +436,8 @@ ngx_http_stoa_gate_rows(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                         ngx_http_stoa_loc_conf_t *lcf)
 {
     const stoa_endpoint_t *ep;
-    ngx_uint_t             again, cls, spent;
+    ngx_uint_t             again, cls, steps, late;
+    stoa_err_e             err;
 
     again = gate->checked;
     gate->checked = 1;
@@ -362,23 +446,36 @@ ngx_http_stoa_gate_rows(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
 
     ep = gate->ep;
     cls = ep != NULL ? ep->rate : STOA_RATE_READ;
-    spent = 0;
-
-    if (again || lcf->rate == STOA_RATE_NONE) {
-        cls = STOA_RATE_NONE;
-    }
 
     if (r->method == NGX_HTTP_OPTIONS) {
         /* a browser's question before each call is not a call */
         return gate->routed ? STOA_OK : STOA_E_NOT_FOUND;
     }
 
-    if (!gate->has_token || cls == STOA_RATE_AUTH || ep == NULL) {
-        spent = 1;
+    /* what leads nowhere counts by address, whoever sends it */
+    late = gate->has_token && ep != NULL ? NGX_HTTP_STOA_STEP_LATE : 0;
+    steps = NGX_HTTP_STOA_STEP_EARLY
+          | (late == 0 ? NGX_HTTP_STOA_STEP_LATE : 0);
 
-        if (ngx_http_stoa_gate_address_limit(gate, cls) != STOA_OK) {
-            return STOA_E_RATE_LIMITED;
-        }
+    if (cls == STOA_RATE_NONE || lcf->rate == STOA_RATE_NONE
+        || gate->limit_status == NGX_HTTP_STOA_LIMIT_REJECTED)
+    {
+        cls = STOA_RATE_NONE;
+        steps = 0;
+        late = 0;
+    }
+
+    if (again) {
+        cls = STOA_RATE_NONE; /* a redirect; policies know by themselves */
+    }
+
+    if (!gate->has_token || cls == STOA_RATE_AUTH || ep == NULL) {
+        steps |= NGX_HTTP_STOA_STEP_ADDR;
+    }
+
+    err = ngx_http_stoa_gate_count(r, gate, cls, steps);
+    if (err != STOA_OK) {
+        return err;
     }
 
     if (!gate->routed) {
@@ -389,15 +486,23 @@ ngx_http_stoa_gate_rows(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
         return STOA_E_METHOD_NOT_ALLOWED;
     }
 
-    if (!again && ngx_http_stoa_gate_verify(r, gate) != STOA_OK) {
+    if (gate->has_token) {
+        if (ngx_http_stoa_gate_verify(r, gate) == STOA_OK) {
+            late |= NGX_HTTP_STOA_STEP_USER;
 
-        if (!spent && gate->auth != STOA_E_STARTING
-            && ngx_http_stoa_gate_address_limit(gate, cls) != STOA_OK)
-        {
-            return STOA_E_RATE_LIMITED;
+        } else if (gate->auth == STOA_E_STARTING) {
+            late = 0;
+
+        } else if ((steps & NGX_HTTP_STOA_STEP_ADDR) == 0) {
+            late |= NGX_HTTP_STOA_STEP_ADDR;
         }
 
-        if (ep->who & STOA_PUBLIC) {
+        err = ngx_http_stoa_gate_count(r, gate, cls, late);
+        if (err != STOA_OK) {
+            return err;
+        }
+
+        if ((ep->who & STOA_PUBLIC) && gate->auth != STOA_OK) {
             ngx_http_stoa_gate_forgive(gate);
         }
     }
@@ -411,7 +516,7 @@ ngx_http_stoa_gate_rows(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                                        : ngx_http_stoa_gate_nobody(gate);
     }
 
-    return ngx_http_stoa_gate_user_limit(gate, cls);
+    return STOA_OK;
 }
 
 
@@ -420,40 +525,87 @@ static stoa_err_e
 ngx_http_stoa_gate_other(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                          ngx_http_stoa_loc_conf_t *lcf)
 {
+    ngx_uint_t cls, steps, late;
     stoa_err_e err;
 
-    if (gate->checked) {
-        return STOA_OK;
-    }
-
+    cls = gate->checked ? STOA_RATE_NONE : lcf->rate;
     gate->checked = 1;
 
-    if (!gate->has_token || lcf->auth == 0 || lcf->rate == STOA_RATE_AUTH) {
+    late = gate->has_token && lcf->auth != 0 ? NGX_HTTP_STOA_STEP_LATE : 0;
+    steps = NGX_HTTP_STOA_STEP_EARLY
+          | (late == 0 ? NGX_HTTP_STOA_STEP_LATE : 0);
 
-        if (ngx_http_stoa_gate_address_limit(gate, lcf->rate) != STOA_OK) {
-            return STOA_E_RATE_LIMITED;
-        }
+    if (lcf->rate == STOA_RATE_NONE
+        || gate->limit_status == NGX_HTTP_STOA_LIMIT_REJECTED)
+    {
+        cls = STOA_RATE_NONE;
+        steps = 0;
+        late = 0;
     }
 
-    if (lcf->auth == 0 || !gate->has_token) {
-        return STOA_OK;
+    if (!gate->has_token || lcf->auth == 0 || cls == STOA_RATE_AUTH) {
+        steps |= NGX_HTTP_STOA_STEP_ADDR;
+    }
+
+    err = ngx_http_stoa_gate_count(r, gate, cls, steps);
+
+    if (err != STOA_OK || lcf->auth == 0 || !gate->has_token) {
+        return err;
     }
 
     /* a bad token is refused in ACCESS, where "satisfy any" can overrule */
 
-    if (ngx_http_stoa_gate_verify(r, gate) != STOA_OK) {
-        err = gate->auth != STOA_E_STARTING && lcf->rate != STOA_RATE_AUTH
-                ? ngx_http_stoa_gate_address_limit(gate, lcf->rate)
-                : STOA_OK;
+    if (ngx_http_stoa_gate_verify(r, gate) == STOA_OK) {
+        late |= NGX_HTTP_STOA_STEP_USER;
 
-        if (lcf->auth == 1 /* optional */) {
-            ngx_http_stoa_gate_forgive(gate);
-        }
+    } else if (gate->auth == STOA_E_STARTING) {
+        late = 0;
 
-        return err;
+    } else if ((steps & NGX_HTTP_STOA_STEP_ADDR) == 0) {
+        late |= NGX_HTTP_STOA_STEP_ADDR;
     }
 
-    return ngx_http_stoa_gate_user_limit(gate, lcf->rate);
+    err = ngx_http_stoa_gate_count(r, gate, cls, late);
+
+    if (lcf->auth == 1 /* optional */ && gate->auth != STOA_OK) {
+        ngx_http_stoa_gate_forgive(gate);
+    }
+
+    return err;
+}
+
+
+/* NGX_AGAIN: parked until Redis has counted, else *err is the verdict. */
+static ngx_int_t
+ngx_http_stoa_gate_verdict(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
+                           ngx_http_stoa_loc_conf_t *lcf, stoa_err_e *err)
+{
+    ngx_int_t rc;
+
+    rc = ngx_http_stoa_cluster_answered(r, gate, err);
+
+    if (rc == NGX_DECLINED) {
+        if (!gate->verified) {
+            ngx_http_stoa_gate_token(r, gate);
+        }
+
+        *err = lcf->api ? ngx_http_stoa_gate_rows(r, gate, lcf)
+                        : ngx_http_stoa_gate_other(r, gate, lcf);
+
+        if (*err == STOA_E_RATE_LIMITED || gate->cluster == NULL) {
+            rc = NGX_OK;
+
+        } else {
+            rc = ngx_http_stoa_cluster_take(r, gate, err);
+        }
+    }
+
+    if (rc == NGX_OK) {
+        ngx_http_stoa_limit_sum_up(gate);
+        ngx_http_stoa_limit_log(r, gate);
+    }
+
+    return rc;
 }
 
 
@@ -463,6 +615,7 @@ ngx_http_stoa_preaccess(ngx_http_request_t *r)
     ngx_http_stoa_loc_conf_t *lcf;
     ngx_http_stoa_gate_t     *gate;
     stoa_err_e                err;
+    ngx_int_t                 rc;
 
     if (r != r->main) {
         return NGX_DECLINED;
@@ -470,7 +623,7 @@ ngx_http_stoa_preaccess(ngx_http_request_t *r)
 
     lcf = ngx_http_stoa_lcf(r);
 
-    if (!lcf->api && lcf->auth == 0
+    if (!lcf->api && lcf->auth == 0 && lcf->limits == NULL
         && (lcf->rate == 0 || lcf->rate == STOA_RATE_NONE))
     {
         if (lcf->errors == 1) {
@@ -486,24 +639,12 @@ ngx_http_stoa_preaccess(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (!gate->checked) {
-        ngx_http_stoa_gate_token(r, gate);
+    rc = ngx_http_stoa_gate_verdict(r, gate, lcf, &err);
+    if (rc != NGX_OK) {
+        return rc;
     }
 
-    err = lcf->api ? ngx_http_stoa_gate_rows(r, gate, lcf)
-                   : ngx_http_stoa_gate_other(r, gate, lcf);
-
-    if (err == STOA_OK) {
-        return NGX_DECLINED;
-    }
-
-    if (err == STOA_E_RATE_LIMITED) {
-        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                      "stoa: limit \"%V\" is exceeded, retry after %ui s",
-                      &gate->limit->name, gate->retry_after);
-    }
-
-    return ngx_http_stoa_reply_refuse(r, err);
+    return err == STOA_OK ? NGX_DECLINED : ngx_http_stoa_reply_refuse(r, err);
 }
 
 

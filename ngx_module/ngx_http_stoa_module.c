@@ -4,7 +4,7 @@
  * ngx_http_stoa_process.c.
  */
 
-#include "ngx_http_stoa_conf.h"
+#include "ngx_http_stoa_limit.h"
 
 static ngx_int_t ngx_http_stoa_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_stoa_postconfiguration(ngx_conf_t *cf);
@@ -17,6 +17,8 @@ static ngx_int_t ngx_http_stoa_init_module(ngx_cycle_t *cycle);
 static const char *const ngx_http_stoa_cases[] = { "camel", "snake", NULL };
 static const char *const ngx_http_stoa_envelopes[] = { "full", "avenrae",
                                                        "bare", NULL };
+static const char *const ngx_http_stoa_limit_headers[] = { "draft", "legacy",
+                                                           "off", NULL };
 static const char *const ngx_http_stoa_if_matches[] = { "optional", "required",
                                                         NULL };
 
@@ -66,8 +68,15 @@ static ngx_command_t ngx_http_stoa_commands[] = {
 
     { ngx_string("stoa_limit_apply"),
       NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
-          | NGX_CONF_TAKE1,
+          | NGX_CONF_1MORE,
       ngx_http_stoa_conf_limit_apply, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
+
+    { ngx_string("stoa_limit_headers"),
+      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
+          | NGX_CONF_TAKE1,
+      ngx_http_stoa_conf_word, NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_stoa_loc_conf_t, limit_headers),
+      (void *) (uintptr_t) ngx_http_stoa_limit_headers },
 
     { ngx_string("stoa_json_case"),
       NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
@@ -190,6 +199,7 @@ ngx_http_stoa_create_loc_conf(ngx_conf_t *cf)
     lcf->api = NGX_CONF_UNSET;
     lcf->auth = NGX_CONF_UNSET_UINT;
     lcf->rate = NGX_CONF_UNSET_UINT;
+    lcf->limit_headers = NGX_CONF_UNSET_UINT;
     lcf->case_snake = NGX_CONF_UNSET_UINT;
     lcf->envelope = NGX_CONF_UNSET_UINT;
     lcf->if_match = NGX_CONF_UNSET_UINT;
@@ -228,12 +238,15 @@ ngx_http_stoa_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->auth_at = prev->auth_at;
     }
 
+    /* an inner list takes the place of an outer one */
     if (conf->rate == NGX_CONF_UNSET_UINT) {
         conf->rate_at = prev->rate_at;
+        conf->limits = prev->limits;
     }
 
     ngx_conf_merge_uint_value(conf->auth, prev->auth, 0);
     ngx_conf_merge_uint_value(conf->rate, prev->rate, 0);
+    ngx_conf_merge_uint_value(conf->limit_headers, prev->limit_headers, 0);
     ngx_conf_merge_uint_value(conf->case_snake, prev->case_snake, 0);
     ngx_conf_merge_uint_value(conf->envelope, prev->envelope, 0);
     ngx_conf_merge_uint_value(conf->if_match, prev->if_match, 0);
@@ -348,6 +361,8 @@ ngx_http_stoa_init_module(ngx_cycle_t *cycle)
     if (ngx_test_config) {
         ngx_http_stoa_setup_sum(cycle, mcf);
     }
+
+    ngx_http_stoa_limit_init(cycle, mcf);
 
     ngx_http_stoa_reply_filter_init();
 

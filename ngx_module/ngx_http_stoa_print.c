@@ -5,7 +5,7 @@
  * input.
  */
 
-#include "ngx_http_stoa_zone.h"
+#include "ngx_http_stoa_limit.h"
 
 static const char *const ngx_http_stoa_phases[NGX_HTTP_STOA_PHASE_COUNT] = {
     [NGX_HTTP_STOA_PHASE_AUTH] = "auth",
@@ -198,6 +198,31 @@ ngx_http_stoa_print_cells(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
 
 
 static void
+ngx_http_stoa_print_limit(void *data, ngx_http_stoa_limit_t *limit)
+{
+    const ngx_http_stoa_limit_cell_t *cell;
+    stoa_buf_t                       *b = data;
+    ngx_uint_t                        i;
+
+    static const char *const verdicts[] = { "passed", "refused",
+                                            "would_refuse" };
+
+    cell = &ngx_http_stoa_shared()->limits[limit->cell];
+
+    const ngx_atomic_t *const counts[] = { &cell->passed, &cell->refused,
+                                           &cell->would };
+
+    for (i = 0; i < 3; i++) {
+        stoa_buf_printf(b,
+                        "stoa_limit_verdicts_total{limit=\"%s\",key=\"%s\","
+                        "verdict=\"%s\"} %lu\n",
+                        (const char *) cell->name, (const char *) cell->key,
+                        verdicts[i], (unsigned long) *counts[i]);
+    }
+}
+
+
+static void
 ngx_http_stoa_print_totals(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
 {
     static const struct {
@@ -347,6 +372,10 @@ ngx_http_stoa_print_edge(stoa_buf_t *b)
     }
 
     ngx_http_stoa_print_cells(b, sh);
+    ngx_http_stoa_family(b, "stoa_limit_verdicts_total", "counter",
+                         "What limits said; would_refuse: in dry run");
+    ngx_http_stoa_limit_each(ngx_http_stoa_process.mcf, b,
+                             ngx_http_stoa_print_limit);
     ngx_http_stoa_print_hashes(b, sh);
     ngx_http_stoa_print_totals(b, sh);
     ngx_http_stoa_print_times(b, sh);

@@ -4,7 +4,7 @@
  * ngx_http_stoa_reply.c and the filter do.
  */
 
-#include "ngx_http_stoa.h"
+#include "ngx_http_stoa_limit.h"
 
 #define NGX_HTTP_STOA_TYPE "/api/v1/errors#"
 
@@ -12,13 +12,13 @@ static void      ngx_http_stoa_problem_faults(stoa_buf_t          *b,
                                               const stoa_faults_t *faults);
 static ngx_int_t ngx_http_stoa_problem_after(ngx_http_request_t   *r,
                                              ngx_http_stoa_gate_t *gate);
-static ngx_int_t ngx_http_stoa_problem_limit(ngx_http_request_t   *r,
-                                             ngx_http_stoa_gate_t *gate);
 
 void
 ngx_http_stoa_problem(stoa_buf_t *b, ngx_http_stoa_ctx_t *q,
-                      stoa_str_t request_id, stoa_err_e err, ngx_uint_t bare)
+                      ngx_http_stoa_gate_t *gate, stoa_err_e err,
+                      ngx_uint_t bare)
 {
+    const char           *type;
     const stoa_err_row_t *row;
 
     row = stoa_err_row(err);
@@ -28,8 +28,10 @@ ngx_http_stoa_problem(stoa_buf_t *b, ngx_http_stoa_ctx_t *q,
                       "\"error\":");
     }
 
-    stoa_buf_z(b, "{\"type\":\"" NGX_HTTP_STOA_TYPE);
-    stoa_buf_z(b, row->code);
+    type = stoa_err_type(err);
+    stoa_buf_z(b, "{\"type\":\"");
+    stoa_buf_z(b, type != NULL ? type : NGX_HTTP_STOA_TYPE);
+    stoa_buf_z(b, type != NULL ? "" : row->code);
     stoa_buf_z(b, "\",\"title\":");
     stoa_buf_json_z(b, row->title);
     stoa_buf_z(b, ",\"status\":");
@@ -43,7 +45,7 @@ ngx_http_stoa_problem(stoa_buf_t *b, ngx_http_stoa_ctx_t *q,
     stoa_buf_z(b, ",\"code\":\"");
     stoa_buf_z(b, row->code);
     stoa_buf_z(b, "\",\"request_id\":\"");
-    stoa_buf_str(b, request_id);
+    stoa_buf_put(b, gate->request_id, sizeof(gate->request_id));
     stoa_buf_z(b, "\",\"errors\":");
 
     if (q != NULL && q->errors.len != 0) {
@@ -58,6 +60,10 @@ ngx_http_stoa_problem(stoa_buf_t *b, ngx_http_stoa_ctx_t *q,
 
     if (q != NULL) {
         stoa_buf_str(b, q->extra);
+    }
+
+    if (err == STOA_E_RATE_LIMITED) {
+        ngx_http_stoa_limit_violated(b, gate);
     }
 
     stoa_buf_char(b, '}');
@@ -95,7 +101,8 @@ ngx_http_stoa_problem_headers(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
         return ngx_http_stoa_header(r, "WWW-Authenticate", v);
 
     case NGX_HTTP_TOO_MANY_REQUESTS:
-        return ngx_http_stoa_problem_limit(r, gate);
+        gate->retry_after = ngx_http_stoa_limit_after(gate);
+        return ngx_http_stoa_problem_after(r, gate);
 
     case NGX_HTTP_SERVICE_UNAVAILABLE:
         if (err == STOA_E_HASH_QUEUE_FULL) {
@@ -130,56 +137,9 @@ ngx_http_stoa_problem_after(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 
     v.data = p;
     v.len = (size_t) (ngx_sprintf(p, "%ui", ngx_max(gate->retry_after, 1)) - p);
+    gate->after_told = 1;
 
     return ngx_http_stoa_header(r, "Retry-After", v);
-}
-
-/* draft-ietf-httpapi-ratelimit-headers, and RFC 9110 Retry-After */
-static ngx_int_t
-ngx_http_stoa_problem_limit(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
-{
-    u_char                *p;
-    stoa_str_t             v;
-    ngx_uint_t             after, window;
-    ngx_http_stoa_limit_t *limit;
-
-    after = ngx_max(gate->retry_after, 1);
-
-    if (ngx_http_stoa_problem_after(r, gate) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    limit = gate->limit;
-    if (limit == NULL || limit->rate == 0) {
-        return NGX_OK;
-    }
-
-    p = ngx_pnalloc(r->pool, 2 * (limit->name.len + 2 * NGX_INT_T_LEN + 16));
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    v.data = p;
-    v.len = (size_t) (ngx_sprintf(p, "\"%V\";r=%ui;t=%ui", &limit->name,
-                                  gate->limit_remaining,
-                                  ngx_max(gate->reset_after, after))
-                      - p);
-
-    if (ngx_http_stoa_header(r, "RateLimit", v) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    /* the window in which the whole burst grows back */
-    window = limit->burst * limit->period_ms / limit->rate;
-    window = ngx_max((window + 999) / 1000, 1);
-
-    p += v.len;
-    v.data = p;
-    v.len = (size_t) (ngx_sprintf(p, "\"%V\";q=%ui;w=%ui", &limit->name,
-                                  limit->burst, window)
-                      - p);
-
-    return ngx_http_stoa_header(r, "RateLimit-Policy", v);
 }
 
 ngx_int_t

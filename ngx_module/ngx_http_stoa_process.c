@@ -6,7 +6,7 @@
  * them down at its end; nginx's helper processes make nothing.
  */
 
-#include "ngx_http_stoa_conf.h"
+#include "ngx_http_stoa_limit.h"
 
 ngx_http_stoa_process_t ngx_http_stoa_process;
 
@@ -115,6 +115,8 @@ ngx_http_stoa_open_redis(ngx_http_stoa_main_conf_t *mcf)
     if (p->redis == NULL || p->sub == NULL) {
         return NGX_ERROR;
     }
+
+    ngx_http_stoa_cluster_init_process();
 
     p->ctl_len = (size_t) (ngx_snprintf((u_char *) p->ctl, sizeof(p->ctl),
                                         "%sctl", c->redis_prefix)

@@ -1,206 +1,18 @@
 /*
- * Limits: exact GCRA in the shared zone, and the failure throttle of
- * (account, address prefix).
+ * The throttle of failed sign-ins, by account and address prefix.
  *
- * One 64-bit number per key, the theoretical arrival time, in units in which
- * both a millisecond and a request are whole numbers (milliseconds times the
- * limit's rate): what is admitted is burst + floor(elapsed x rate), without a
- * rounding error.  An entry whose time has passed says the same as no entry,
- * so it may be overwritten; an entry that is still active is overwritten only
- * when all 32 places of its two buckets are active, and then the one that
- * ends first.  Two choices of bucket keep that from happening before the
- * table is nearly full of active keys.  The critical section is a scan of at
- * most two times 512 bytes.
- *
- * The throttle (decision 24) counts failures: from the limit's number on,
- * the pair is refused for the limit's period, twice as long after each
- * further failure, up to a day; a period without failure forgets.  It is no
- * lock of the account: from another address the owner signs in.
+ * It counts failures (decision 24): from the limit's number on the pair is
+ * refused for the limit's period, twice as long after each further failure,
+ * up to a day; a period without failure forgets.  It is no lock of the
+ * account: from another address the owner signs in.  Other limits are in
+ * ngx_http_stoa_limit.c.
  */
 
-#include "ngx_http_stoa_zone.h"
+#include "ngx_http_stoa_limit.h"
 #include "stoa_hmac.h"
 
-#define NGX_HTTP_STOA_DAY_MS  (86400 * 1000)
-#define NGX_HTTP_STOA_STEP_MS 60000 /* a larger step back is another clock */
+#define NGX_HTTP_STOA_DAY_MS (86400 * 1000)
 
-
-void
-ngx_http_stoa_limit_set(ngx_http_stoa_limit_t *limit, stoa_rate_e cls,
-                        ngx_uint_t kind)
-{
-    uint32_t mix;
-
-    limit->rate_milli = limit->rate == 0
-                          ? 0
-                          : (ngx_uint_t) ((uint64_t) limit->rate * 1000000
-                                          / limit->period_ms);
-
-    /* another rate is another set of counters */
-    mix = (uint32_t) (limit->rate * 2654435761U ^ limit->period_ms * 40503U
-                      ^ limit->burst);
-
-    limit->tag[0] = (u_char) cls;
-    limit->tag[1] = (u_char) kind;
-    limit->tag[2] = (u_char) (limit->rate >> 8);
-    limit->tag[3] = (u_char) limit->rate;
-    ngx_memcpy(&limit->tag[4], &mix, 4);
-}
-
-
-static ngx_inline ngx_uint_t
-ngx_http_stoa_rate_idle(const ngx_http_stoa_rate_slot_t *s, uint64_t now)
-{
-    return s->rate == 0 || s->tat <= now * s->rate;
-}
-
-
-/* Its entry, or the one to use for it.  Called under the lock. */
-static ngx_http_stoa_rate_slot_t *
-ngx_http_stoa_rate_find(ngx_http_stoa_shared_t *sh, const uint64_t key[2],
-                        uint64_t now)
-{
-    ngx_http_stoa_rate_slot_t *s, *idle, *first;
-    ngx_uint_t                 bucket, i, way;
-
-    idle = NULL;
-    first = NULL;
-
-    for (i = 0; i < 2; i++) {
-        bucket = (ngx_uint_t) key[i] & sh->rate_mask;
-        s = &sh->rates[bucket * NGX_HTTP_STOA_WAYS];
-
-        for (way = 0; way < NGX_HTTP_STOA_WAYS; way++, s++) {
-
-            if (s->key[0] == key[0] && s->key[1] == key[1] && s->rate != 0) {
-                return s;
-            }
-
-            if (idle == NULL && ngx_http_stoa_rate_idle(s, now)) {
-                idle = s;
-            }
-
-            if (first == NULL
-                || s->tat / ngx_max(s->rate, 1)
-                       < first->tat / ngx_max(first->rate, 1))
-            {
-                first = s;
-            }
-
-            /* places are filled from the front and never emptied */
-            if (s->rate == 0) {
-                break;
-            }
-        }
-    }
-
-    if (idle != NULL) {
-        s = idle;
-
-    } else {
-        s = first;
-        (void) ngx_atomic_fetch_add(&sh->rate_evicted, 1);
-    }
-
-    s->rate = 0;
-    s->key[0] = key[0];
-    s->key[1] = key[1];
-    s->tat = 0;
-
-    return s;
-}
-
-
-/* gate->limit and .retry_after are set.  What is told as the reset is when the
-   next request may come, not when all of the burst is back. */
-static stoa_err_e
-ngx_http_stoa_rate_refuse(ngx_http_stoa_gate_t *gate)
-{
-    gate->reset_after = gate->retry_after;
-
-    ngx_http_stoa_metric_add(STOA_M_limit_refusals, 1);
-
-    if (gate->limit->dry_run) {
-        gate->limit_status = NGX_HTTP_STOA_LIMIT_DRY_RUN;
-        return STOA_OK;
-    }
-
-    gate->limit_status = NGX_HTTP_STOA_LIMIT_REJECTED;
-
-    return STOA_E_RATE_LIMITED;
-}
-
-
-stoa_err_e
-ngx_http_stoa_rate_take(ngx_http_stoa_gate_t  *gate,
-                        ngx_http_stoa_limit_t *limit, stoa_str_t key,
-                        ngx_uint_t cost)
-{
-    ngx_http_stoa_rate_slot_t *s;
-    ngx_http_stoa_shared_t    *sh;
-    ngx_uint_t                 passed;
-    uint64_t                   hash[2], now, at, full, tat, units;
-    u_char                     text[72];
-
-    sh = ngx_http_stoa_shared();
-
-    if (limit->rate == 0 || sh == NULL) {
-        return STOA_OK;
-    }
-
-    key.len = ngx_min(key.len, sizeof(text) - sizeof(limit->tag));
-    ngx_memcpy(text, limit->tag, sizeof(limit->tag));
-    ngx_memcpy(&text[sizeof(limit->tag)], key.data, key.len);
-    ngx_http_stoa_siphash(sh->hash_key, text, sizeof(limit->tag) + key.len,
-                          hash);
-
-    now = (uint64_t) stoa_time_ms();
-    at = now * limit->rate;
-    full = (uint64_t) limit->burst * limit->period_ms;
-    units = (uint64_t) cost * limit->period_ms;
-
-    ngx_http_stoa_lock(&sh->rate_lock);
-
-    s = ngx_http_stoa_rate_find(sh, hash, now);
-    tat = ngx_max(s->tat, at);
-
-    /* only a clock that went back makes this: a little by correction, or far,
-       and then the entry says nothing any more */
-    if (tat > at + full) {
-        tat = tat - at - full > NGX_HTTP_STOA_STEP_MS * limit->rate ? at
-                                                                    : at + full;
-    }
-
-    passed = tat + units <= at + full;
-
-    if (passed) {
-        tat += units;
-    }
-
-    s->tat = tat;
-    s->rate = (uint32_t) limit->rate;
-
-    ngx_http_stoa_unlock(&sh->rate_lock);
-
-    gate->limit = limit;
-    gate->limit_remaining = (at + full - tat) / limit->period_ms;
-    gate->reset_after = (tat - at + limit->rate * 1000 - 1)
-                      / (limit->rate * 1000);
-
-    if (passed) {
-        gate->retry_after = 0;
-        gate->limit_status = NGX_HTTP_STOA_LIMIT_PASSED;
-        return STOA_OK;
-    }
-
-    gate->retry_after = (tat + units - at - full + limit->rate * 1000 - 1)
-                      / (limit->rate * 1000);
-
-    return ngx_http_stoa_rate_refuse(gate);
-}
-
-
-/* ---- failures of (account, prefix) ---- */
 
 /* Keyed with a secret that outlives restarts: the table tells no address. */
 static ngx_int_t
@@ -328,11 +140,10 @@ ngx_http_stoa_throttle_refuse(ngx_http_stoa_gate_t *gate, int64_t until,
 
     limit = &ngx_http_stoa_process.mcf->login;
 
-    gate->limit = limit;
-    gate->limit_remaining = 0;
-    gate->retry_after = (ngx_uint_t) ((until - now + 999) / 1000);
+    ngx_http_stoa_limit_note(gate, limit,
+                             (ngx_uint_t) ((until - now + 999) / 1000));
 
-    return ngx_http_stoa_rate_refuse(gate);
+    return limit->dry_run ? STOA_OK : STOA_E_RATE_LIMITED;
 }
 
 

@@ -230,7 +230,6 @@ ngx_int_t
 ngx_http_stoa_reply_error(ngx_http_stoa_ctx_t *q, stoa_err_e err)
 {
     stoa_buf_t            b;
-    stoa_str_t            request_id;
     ngx_uint_t            bare;
     ngx_http_request_t   *r;
     ngx_http_stoa_gate_t *gate;
@@ -252,16 +251,13 @@ ngx_http_stoa_reply_error(ngx_http_stoa_ctx_t *q, stoa_err_e err)
         return q->rc = NGX_ERROR;
     }
 
-    request_id.data = gate->request_id;
-    request_id.len = sizeof(gate->request_id);
-
     bare = ngx_http_stoa_accepts(ngx_http_stoa_header_in(r, "accept"),
                                  "application/problem+json")
             == 2
         || ngx_http_stoa_lcf(r)->envelope == 2;
 
     stoa_buf_init(&b, &q->mem, 512, NGX_HTTP_STOA_PROBLEM_MAX);
-    ngx_http_stoa_problem(&b, q, request_id, err, bare);
+    ngx_http_stoa_problem(&b, q, gate, err, bare);
 
     if (b.failed || ngx_http_stoa_problem_headers(r, gate, err) != NGX_OK) {
         return q->rc = NGX_ERROR;

@@ -4,7 +4,7 @@
  * to statements.  Every mistake stops nginx here, so "nginx -t" finds it.
  */
 
-#include "ngx_http_stoa_conf.h"
+#include "ngx_http_stoa_limit.h"
 #include "stoa_hmac.h"
 
 #define NGX_HTTP_STOA_LEEWAY_S         30
@@ -45,7 +45,16 @@ ngx_http_stoa_setup_defaults(ngx_http_stoa_main_conf_t *mcf)
         rows[i].limit->rate = rows[i].rate;
         rows[i].limit->period_ms = rows[i].period_ms;
         rows[i].limit->burst = rows[i].burst;
+        rows[i].limit->log_level = NGX_LOG_INFO;
+        rows[i].limit->cost_index = NGX_ERROR;
     }
+
+    for (i = STOA_RATE_AUTH; i < STOA_RATE_NONE; i++) {
+        ngx_http_stoa_key_one(&user[i], "user");
+        ngx_http_stoa_key_one(&addr[i], "addr");
+    }
+
+    ngx_str_set(&mcf->login.key_text, "account+addr");
 
     mcf->pool_size[STOA_POOL_FAST] = 6;
     mcf->pool_size[STOA_POOL_WRITE] = 8;
@@ -66,15 +75,6 @@ ngx_http_stoa_setup_defaults(ngx_http_stoa_main_conf_t *mcf)
 static void
 ngx_http_stoa_setup_limits(ngx_http_stoa_main_conf_t *mcf)
 {
-    ngx_uint_t i;
-
-    for (i = STOA_RATE_AUTH; i < STOA_RATE_NONE; i++) {
-        ngx_http_stoa_limit_set(&mcf->limit_user[i], (stoa_rate_e) i, 1);
-        ngx_http_stoa_limit_set(&mcf->limit_addr[i], (stoa_rate_e) i, 2);
-    }
-
-    ngx_http_stoa_limit_set(&mcf->login, STOA_RATE_NONE, 3);
-
     ngx_conf_init_value(mcf->leeway, NGX_HTTP_STOA_LEEWAY_S);
 
     if (mcf->cache_size == NGX_CONF_UNSET_SIZE) {
@@ -244,6 +244,7 @@ ngx_http_stoa_setup_secrets(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
 {
     static const char *const modes[] = { "off", "refresh", "both" };
     ngx_pool_cleanup_t      *cln;
+    stoa_str_t               limit;
 
     cln = ngx_pool_cleanup_add(cf->pool, 0);
     if (cln == NULL) {
@@ -271,10 +272,13 @@ ngx_http_stoa_setup_secrets(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
                                       &mcf->throttle_secret)
                != NGX_OK
         || ngx_http_stoa_setup_derive(cf, mcf, "csrf", &mcf->csrf_secret)
-               != NGX_OK)
+               != NGX_OK
+        || ngx_http_stoa_setup_derive(cf, mcf, "limit", &limit) != NGX_OK)
     {
         return NGX_ERROR;
     }
+
+    ngx_memcpy(mcf->limit_key, limit.data, sizeof(mcf->limit_key));
 
     while (ngx_strcmp(mcf->conf.auth_cookie_mode, modes[mcf->cookies]) != 0) {
         mcf->cookies++; /* one of them, stoa_conf has seen to it */
@@ -394,6 +398,10 @@ ngx_http_stoa_setup(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
     ngx_uint_t i;
 
     ngx_http_stoa_setup_limits(mcf);
+
+    if (ngx_http_stoa_limit_conf_end(cf, mcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     if (!mcf->used) {
         return NGX_OK;

@@ -199,9 +199,10 @@ ngx_http_stoa_zone_init(ngx_shm_zone_t *zone, void *old)
     if (former != NULL) {
         ngx_http_stoa_revoke_copy(sh, former);
         ngx_http_stoa_throttle_copy(sh, former);
+        ngx_http_stoa_limit_copy(sh, former);
         ngx_log_error(NGX_LOG_NOTICE, zone->shm.log, 0,
-                      "zone \"%V\" has a new size, its revocations were "
-                      "carried over, its limits and metrics start anew",
+                      "zone \"%V\" has a new size, its revocations and limits "
+                      "were carried over, its metrics start anew",
                       &zone->shm.name);
     }
 

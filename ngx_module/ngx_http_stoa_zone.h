@@ -12,7 +12,7 @@
 #include "ngx_http_stoa.h"
 
 #define NGX_HTTP_STOA_ZONE_MAGIC   0x53746f61
-#define NGX_HTTP_STOA_ZONE_VERSION 3
+#define NGX_HTTP_STOA_ZONE_VERSION 4
 
 #define NGX_HTTP_STOA_PROCS   64
 #define NGX_HTTP_STOA_BUCKETS 16 /* the last is +Inf */
@@ -26,13 +26,31 @@ typedef enum {
     NGX_HTTP_STOA_PHASE_COUNT
 } ngx_http_stoa_phase_e;
 
-/* GCRA state: the theoretical arrival time in milliseconds times rate. */
+/*
+ * A place of the limits' table.  GCRA: tat is the theoretical arrival time in
+ * milliseconds times rate.  A quota's window: tat is its end in milliseconds,
+ * rate is 1, burst is the quota with NGX_HTTP_STOA_WINDOW.
+ */
+#define NGX_HTTP_STOA_WINDOW 0x80000000U
+
 typedef struct {
     uint64_t key[2];
     uint64_t tat;
-    uint32_t rate; /* of its limit; 0: never used */
-    uint32_t reserved;
+    uint32_t rate;   /* 0: never used */
+    uint32_t period; /* ms; of a window seconds */
+    uint32_t burst;
+    uint32_t used; /* of the quota; GCRA: number of the busy period */
 } ngx_http_stoa_rate_slot_t;
+
+/* Counters of a limit, by its name; and how it was configured last. */
+typedef struct {
+    u_char       name[32];
+    u_char       key[32]; /* key_text, cut */
+    ngx_uint_t   rate, period_ms, burst, quota, quota_ms;
+    ngx_atomic_t passed, refused, would; /* would: in dry run */
+} ngx_http_stoa_limit_cell_t;
+
+#define NGX_HTTP_STOA_CELLS 64
 
 typedef struct {
     uint64_t key[2];
@@ -119,6 +137,7 @@ typedef struct {
     ngx_atomic_t                cells[STOA_M_COUNT];
     ngx_http_stoa_pool_totals_t pools[STOA_POOL_COUNT];
     ngx_atomic_t                rate_evicted; /* while still active */
+    ngx_http_stoa_limit_cell_t  limits[NGX_HTTP_STOA_CELLS];
     ngx_http_stoa_proc_t        procs[NGX_HTTP_STOA_PROCS];
 } ngx_http_stoa_shared_t;
 
@@ -155,9 +174,8 @@ ngx_uint_t ngx_http_stoa_throttle_changed(ngx_uint_t max, void *data,
 /* The last exchange failed: everything is to be saved again. */
 void ngx_http_stoa_throttle_unsaved(void);
 
-/* Makes the rate, period, tag of a limit whole. */
-void ngx_http_stoa_limit_set(ngx_http_stoa_limit_t *limit, stoa_rate_e cls,
-                             ngx_uint_t kind);
+void ngx_http_stoa_limit_copy(ngx_http_stoa_shared_t       *to,
+                              const ngx_http_stoa_shared_t *from);
 
 /* Metrics of this process go into the zone, each second and at exit. */
 void ngx_http_stoa_metric_open(ngx_uint_t slot);

@@ -23,6 +23,18 @@ static const struct {
 #undef STOA_CONSTRAINT
 };
 
+/* draft-ietf-httpapi-ratelimit-headers, problem types */
+#define STOA_ERR_IANA "https://iana.org/assignments/http-problem-types#"
+
+static const struct {
+    stoa_err_e  err;
+    const char *type;
+} stoa_err_types[] = {
+    { STOA_E_RATE_LIMITED, STOA_ERR_IANA "quota-exceeded" },
+    { STOA_E_HASH_QUEUE_FULL, STOA_ERR_IANA "temporary-reduced-capacity" },
+    { STOA_E_POOL_SATURATED, STOA_ERR_IANA "temporary-reduced-capacity" },
+};
+
 /* A prefix of SQLSTATEs; the first that fits wins. */
 static const struct {
     const char *state;
@@ -46,6 +58,21 @@ stoa_err_row(stoa_err_e err)
     }
 
     return &stoa_err_rows[err];
+}
+
+
+const char *
+stoa_err_type(stoa_err_e err)
+{
+    size_t i;
+
+    for (i = 0; i < stoa_nitems(stoa_err_types); i++) {
+        if (stoa_err_types[i].err == err) {
+            return stoa_err_types[i].type;
+        }
+    }
+
+    return NULL;
 }
 
 

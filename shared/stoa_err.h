@@ -22,6 +22,10 @@ typedef struct {
 /* The row of an error; err must be 1..STOA_E_COUNT-1, else INTERNAL's. */
 const stoa_err_row_t *stoa_err_row(stoa_err_e err);
 
+/* The type of the problem as IANA's registry has it; NULL: it is our own,
+   named by the code. */
+const char *stoa_err_type(stoa_err_e err);
+
 /* The error with this wire code; STOA_OK when there is none. */
 stoa_err_e stoa_err_by_code(const char *code, size_t len);
 

@@ -237,6 +237,8 @@ cmd_routes_json(stoa_buf_t *b, const stoa_api_t *api, const stoa_endpoint_t *ep)
     stoa_buf_char(b, '"');
     cmd_routes_text(b, "ofField", ep->of.field);
     cmd_routes_text(b, "rate", cmd_routes_rate(ep));
+    stoa_buf_z(b, ",\"cost\":");
+    stoa_buf_int(b, ep->cost != 0 ? ep->cost : 1);
     cmd_routes_text(b, "id", ep->id);
     cmd_routes_text(b, "tag", ep->tag);
     cmd_routes_text(b, "summary", ep->summary);

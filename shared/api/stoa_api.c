@@ -401,6 +401,10 @@ stoa_api_check_declared(stoa_api_look_t *look, const stoa_endpoint_t *ep)
         return stoa_api_refuse(look, ".rate is not declared");
     }
 
+    if (ep->cost != 0 && ep->rate == STOA_RATE_NONE) {
+        return stoa_api_refuse(look, ".cost without a class");
+    }
+
     if (ep->pool < 0 || ep->pool >= STOA_POOL_COUNT
         || (ep->pool == 0 && ep->flow == STOA_FLOW_NONE))
     {

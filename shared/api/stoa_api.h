@@ -177,6 +177,7 @@ struct stoa_endpoint_s {
     uint32_t            who;  /* set of STOA_PUBLIC, STOA_MEMBER, ... */
     stoa_of_t           of;
     stoa_rate_e         rate;
+    uint16_t            cost; /* of a request, in its class; 0: 1 */
     stoa_pool_e         pool; /* not with flows that need none */
     const char         *sql;  /* exactly one of sql, list, flow */
     const stoa_list_t  *list;

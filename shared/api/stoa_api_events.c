@@ -596,6 +596,7 @@ const stoa_endpoint_t stoa_api_events[] = {
         .who = STOA_EVENTS_WHO,
         .of = STOA_EVENTS_OF,
         .rate = STOA_RATE_READ,
+        .cost = 20,
         .pool = STOA_POOL_SLOW,
         .sql = "select r.status, r.body, r.csv from "
                "api.events_registrations_csv($ctx, $id, $status, $search) r",

@@ -477,6 +477,11 @@ stoa_openapi_columns(stoa_openapi_t *o, const stoa_endpoint_t *ep)
     }
 
     stoa_openapi_text(o, "rate", rates[ep->rate]);
+
+    if (ep->cost != 0) {
+        stoa_openapi_int(o, "cost", ep->cost);
+    }
+
     stoa_openapi_raw(o, "keyed", ep->keyed ? "true" : "false");
     stoa_openapi_raw(o, "development", ep->development ? "true" : "false");
     stoa_openapi_int(o, "batch", ep->batch);
@@ -685,7 +690,9 @@ stoa_openapi_components(stoa_openapi_t *o)
         "\"string\"},\"errors\":{\"type\":\"array\",\"items\":{\"type\":"
         "\"object\",\"required\":[\"pointer\",\"code\",\"detail\"],"
         "\"properties\":{\"pointer\":{\"type\":\"string\"},\"code\":{"
-        "\"type\":\"string\"},\"detail\":{\"type\":\"string\"}}}}}}";
+        "\"type\":\"string\"},\"detail\":{\"type\":\"string\"}}}},"
+        "\"violated-policies\":{\"type\":\"array\",\"items\":{\"type\":"
+        "\"string\"}}}}";
     static const char parameters[] =
         "{\"IdempotencyKey\":{\"name\":\"Idempotency-Key\",\"in\":"
         "\"header\",\"required\":false,\"description\":\"Repeating a "

@@ -88,7 +88,7 @@ const MISTAKES = [
     '"stoa_leeway" directive must be at most 5m'],
   [{ http: 'stoa_leeway 3x;' }, '"stoa_leeway" directive invalid value'],
   [{ http: 'stoa_limit raed rate=1/s key=user;' },
-    'invalid limit class "raed", did you mean "read"?'],
+    'limit "raed" is applied nowhere, did you mean class "read"?'],
   [{ http: 'stoa_limit read rate=1/s burts=1 key=user;' },
     'invalid parameter "burts=1", did you mean "burst="?'],
   [{ http: 'stoa_limit read rate=1/fortnight key=user;' },
@@ -98,7 +98,78 @@ const MISTAKES = [
   [{ http: 'stoa_limit read rate=1/s;' },
     '"stoa_limit" directive must have "key" parameter'],
   [{ http: 'stoa_limit read rate=1/s key=usr;' },
-    'invalid key "key=usr", it must be "key=user" or "key=addr"'],
+    'invalid key "usr", did you mean "user"?'],
+  [{ http: 'stoa_limit read rate=1/s key=user+route;' },
+    'invalid key "key=user+route", of a class it must be "key=user" or "key=addr"'],
+  [{ http: 'stoa_limit read rate=1/s key=user cost=2;' },
+    'of a class has no "cost", rows name theirs'],
+  [{ http: 'stoa_limit read rate=1/s key=user burst=0;' },
+    'invalid burst "burst=0", 1 to 1000000 is allowed'],
+  [{ http: 'stoa_limit Reports rate=1/s key=user;' },
+    'invalid limit name "Reports", it must be like "reports"'],
+  [{ http: `stoa_limit ${'x'.repeat(32)} rate=1/s key=user;` },
+    'invalid limit name "xxx'],
+  [{ http: 'stoa_limit off rate=1/s key=user;' }, 'invalid limit name "off"'],
+  [{ http: 'stoa_limit reports key=user;' },
+    '"stoa_limit" directive must have "rate" parameter'],
+  [{ http: 'stoa_limit reports rate=1/s;' },
+    'must have "key" parameter, like "key=addr"'],
+  [{ http: 'stoa_limit reports rate=1/s key=user|;' }, 'invalid key ""'],
+  [{ http: 'stoa_limit reports rate=1/s key=user+sesion;' },
+    'invalid key "sesion", did you mean "session"?'],
+  [{ http: 'stoa_limit reports rate=1/s key=user+user;' },
+    '"stoa_limit" directive names a part of its key twice'],
+  [{ http: 'stoa_limit reports rate=1/s key=user|addr|user|addr|user;' },
+    '"stoa_limit" directive has a key of too many parts'],
+  [{ http: 'stoa_limit reports rate=1/s key=user quota=10;' },
+    'invalid quota "quota=10", it must be like 10000/d or 500/6h'],
+  [{ http: 'stoa_limit reports rate=1/s key=user quota=10/500ms;' },
+    'invalid quota "quota=10/500ms"'],
+  [{ http: 'stoa_limit reports rate=1/s key=user quota=10/32d;' },
+    'invalid quota "quota=10/32d"'],
+  [{ http: 'stoa_limit reports rate=1/s key=user cost=0;' },
+    'invalid cost "cost=0", it must be a number from 1 on or a variable'],
+  [{ http: 'stoa_limit reports rate=9/s key=user burst=3 cost=4;' },
+    '"cost=4" is more than the burst of 3'],
+  [{ http: 'stoa_limit reports rate=1/s key=user on=failures;' },
+    'invalid on "on=failures", it must be "failure" or statuses like 401,403 or 4xx'],
+  [{ http: 'stoa_limit reports rate=1/s key=user on=401,;' },
+    'invalid on "on=401,"'],
+  [{ http: 'stoa_limit reports rate=1/s key=user on=399;' },
+    'invalid on "on=399"'],
+  [{ http: 'stoa_limit reports rate=1/s key=user scope=clustre;' },
+    'invalid scope "clustre", did you mean "cluster"?'],
+  [{ http: 'stoa_limit reports rate=1/s key=user scope=cluster timeout=6s;' },
+    'invalid timeout "timeout=6s", 1ms to 5s is allowed'],
+  [{ http: 'stoa_limit reports rate=1/s key=user timeout=9ms;' },
+    'has "timeout" without "scope=cluster"'],
+  [{ http: 'stoa_limit reports rate=1/s key=user log_level=wran;' },
+    'invalid log_level "wran", did you mean "warn"?'],
+  [{ http: 'stoa_limit reports rate=1/s key=user dry_run=1;' },
+    'invalid parameter "dry_run=1"'],
+  [{ http: 'stoa_limit reports rate=1/s key=user;\nstoa_limit reports off;' },
+    'limit "reports" is set twice'],
+  [{ http: 'stoa_limit login rate=5/15m scope=cluster;' },
+    'class "login" has "rate", "dry_run" and "log_level" only'],
+  [{ http: 'stoa_limit reports rate=1/s key=user;',
+    location: 'stoa_auth required;\nstoa_limit_apply raports;' },
+  'unknown limit "raports" in "stoa_limit_apply", did you mean "reports"?',
+  'stoa_limit_apply raports;'],
+  [{ location: 'stoa_limit_apply nothing-like-it;' },
+    'unknown limit "nothing-like-it" in "stoa_limit_apply" in'],
+  [{ location: 'stoa_limit_apply read write;' },
+    '"stoa_limit_apply" directive names two classes'],
+  [{ location: 'stoa_limit_apply read off;' },
+    '"stoa_limit_apply" directive has "off" beside limits'],
+  [{ http: 'stoa_limit reports rate=1/s key=addr;',
+    location: 'stoa_limit_apply reports reports;' },
+  'duplicate parameter "reports"', 'stoa_limit_apply reports reports;'],
+  [{ location: 'stoa_limit_apply a b c d e f g h i;' },
+    '"stoa_limit_apply" directive applies more than 8 limits'],
+  [{ location: 'stoa_limit_apply read;\nstoa_limit_apply write;' },
+    '"stoa_limit_apply" directive is duplicate'],
+  [{ server: 'stoa_limit_headers darft;' },
+    'invalid value "darft", did you mean "draft"?'],
   [{ http: 'stoa_limit read rate=1/s key=addr key=user;' },
     'duplicate parameter "key=user"'],
   [{ http: 'stoa_limit read rate=1/s key=user rate=2/s;' },
@@ -157,7 +228,7 @@ const MISTAKES = [
   [{ location: 'stoa_identity user=X-A;\nstoa_identity off;' },
     '"stoa_identity" directive is duplicate'],
   [{ location: 'stoa_limit_apply wriet;' },
-    'invalid limit class "wriet", did you mean "write"?'],
+    'unknown limit "wriet" in "stoa_limit_apply", did you mean "write"?'],
   [{ server: 'stoa_envelope ful;' },
     'invalid value "ful", did you mean "full"?'],
   [{ server: 'stoa_if_match requred;' },
@@ -191,7 +262,7 @@ const MISTAKES = [
   [{ location: 'stoa_auth optional;\nlocation /a/b/ { stoa_api on; }\n' },
     '"stoa_auth" is not for the "stoa_api on" of', 'stoa_auth optional;'],
   [{ location: 'stoa_api on;\nstoa_limit_apply read;' },
-    '"stoa_limit_apply" is not for the "stoa_api on" of'],
+    'a class in "stoa_limit_apply" is not for the "stoa_api on" of'],
   [{ location: 'stoa_metrics;\nstoa_api on;' },
     '"stoa_api" directive cannot answer here'],
   [{ location: 'stoa_api on;\nstoa_health;' },
@@ -238,6 +309,15 @@ test('gates beside rows: what is right, what is only a warning', () => {
     { location: 'try_files $uri /x;\nlimit_except GET {\nstoa_api on;\n}' },
     { location: 'proxy_pass http://127.0.0.1:9;\nstoa_auth required;' },
     { server: 'stoa_cors https://a.example https://[::1]:8443 app://localhost;' },
+    /* named before it is defined; policies beside rows' own classes */
+    { server: 'stoa_limit_apply reports;', location: 'stoa_api on;',
+      http: 'stoa_limit_apply reports;\nstoa_limit reports rate=1/s key=user;' },
+    { http: `stoa_limit reports rate=1/s key=user quota=10/31d cost=$arg_x
+        on=401,4xx,503 scope=cluster timeout=5s log_level=error dry_run;`,
+    location: 'stoa_auth optional; stoa_limit_apply read reports;' },
+    { http: 'stoa_limit reports off;', location: 'stoa_limit_apply reports;' },
+    { http: 'stoa_limit reports rate=1/s key=user|addr;',
+      location: 'stoa_limit_apply reports;' },
   ];
 
   for (const change of right) {
@@ -252,6 +332,39 @@ test('gates beside rows: what is right, what is only a warning', () => {
     assert.ok(ok, said);
     assert.match(said, /\[warn\].*is never reached, "return" answers/);
   }
+});
+
+test('a limit that counts nothing is a warning', () => {
+  const here = { http: 'stoa_limit reports rate=1/s key=user;' };
+  const where = (said, text, wrong) => said.split('\n').some((s) =>
+    s.includes('[warn]') && s.includes('limit "reports"') && s.endsWith(
+      `nginx.conf:${text.split('\n').indexOf(wrong) + 1}`));
+  let { ok, said, text } = trial(here);
+
+  assert.ok(ok, said);
+  assert.match(said, /limit "reports" is applied nowhere/);
+  assert.ok(where(said, text, here.http), said);
+
+  ({ ok, said, text } = trial({ ...here,
+    location: 'stoa_limit_apply reports;' }));
+  assert.ok(ok, said);
+  assert.match(said, /limit "reports" with "key=user" never counts where "stoa_auth" is off/);
+  assert.ok(where(said, text, 'stoa_limit_apply reports;'), said);
+});
+
+test('more limits than there is room for', () => {
+  const names = Array.from({ length: 49 },
+    (_, i) => `q${'abcdefghij'[i / 10 | 0]}${'abcdefghij'[i % 10]}z`);
+  const many = (n) => trial({
+    http: names.slice(0, n).map((name) =>
+      `stoa_limit ${name} rate=1/s key=addr;`).join('\n'),
+    server: Array.from({ length: Math.ceil(n / 8) }, (_, i) =>
+      `location /${i}/ {\nstoa_limit_apply ${
+        names.slice(8 * i, Math.min(n, 8 * i + 8)).join(' ')};\n}`).join('\n'),
+  });
+
+  assert.ok(many(48).ok, many(48).said);
+  assert.match(many(49).said, /there are 49 limits, 48 at most/);
 });
 
 test('rows need settings and a zone that is large enough', () => {

@@ -51,20 +51,30 @@ function refused(res, row) {
 
   assert.equal(res.status, 429, `${row.name}: ${res.text}`);
   assert.equal(res.error.code, 'RATE_LIMITED', row.name);
-  assert.ok(Number.isInteger(wait) && wait >= 1 && wait <= 1200,
+  const [, reset] = new RegExp(`^"${row.rate}";r=0;t=(\\d+)$`)
+    .exec(headers.ratelimit) ?? assert.fail(`${row.name}: ${headers.ratelimit}`);
+
+  /* never earlier; those behind one address are spread by a minute at most */
+  assert.ok(reset >= 1 && reset <= 3600 / PER_HOUR * cost(row),
+    `${row.name}: ${headers.ratelimit}`);
+  assert.ok(Number.isInteger(wait) && wait >= reset && wait - reset <= 60,
     `${row.name}: Retry-After ${headers['retry-after']}`);
-  assert.match(headers.ratelimit,
-    new RegExp(`^"${row.rate}";r=0;t=\\d+$`), row.name);
+  assert.deepEqual(res.error['violated-policies'], [row.rate], row.name);
   assert.equal(headers['ratelimit-policy'],
     `"${row.rate}";q=${PER_HOUR};w=3600`, row.name);
 }
 
-/* Three pass, the next is refused. */
+/* What takes more than there is takes all of it. */
+const cost = (row) => Math.min(row.cost, PER_HOUR);
+
+/* Three pass, or fewer of what costs more; the next is refused. */
 async function exhaust(row, who) {
-  for (let i = 0; i < PER_HOUR; i++) {
+  for (let i = 0; i < Math.floor(PER_HOUR / cost(row)); i++) {
     const res = await ask(row, who);
 
     assert.notEqual(res.status, 429, `${row.name}: ${res.text}`);
+    assert.equal(res.headers.ratelimit?.split(';t')[0],
+      `"${row.rate}";r=${PER_HOUR - (i + 1) * cost(row)}`, row.name);
   }
   refused(await ask(row, who), row);
 }
@@ -121,9 +131,24 @@ test('a device counts by itself', async () => {
   await exhaust(row, { token, from: address() });
 });
 
+test('a row takes of its class what it costs', async () => {
+  const dear = rows.filter((row) => row.cost > 1);
+
+  assert.ok(dear.length > 0, 'no row has a cost');
+  for (const row of dear) {
+    const who = someone();
+    const cheap = rows.find((r) => r.rate === row.rate && r.cost === 1
+      && !r.public);
+
+    await exhaust(row, who);
+    refused(await ask(cheap, who), cheap);
+  }
+});
+
 test('classes do not touch each other', async () => {
   const who = someone();
-  const one = (rate) => rows.find((row) => row.rate === rate && !row.public);
+  const one = (rate) => rows.find((row) => row.rate === rate && !row.public
+    && row.cost === 1);
 
   for (const rate of CLASSES.filter((name) => name !== 'auth')) {
     await exhaust(one(rate), who);

@@ -14,6 +14,13 @@ const CODE = /^[A-Z][A-Z0-9_]*$/;
 /* Decision 15: what is not enveloped. */
 const BARE = /^\/(metrics|health\/|api\/v1\/(openapi\.json|errors)|\.well-known\/)/;
 
+/* Codes whose problem has a type in IANA's registry. */
+const REGISTERED = {
+  RATE_LIMITED: 'http-problem-types#quota-exceeded',
+  HASH_QUEUE_FULL: 'http-problem-types#temporary-reduced-capacity',
+  POOL_SATURATED: 'http-problem-types#temporary-reduced-capacity',
+};
+
 function fail(res, sentence) {
   const { method = 'GET', path } = res.request;
 
@@ -29,7 +36,9 @@ function checkProblem(res, problem) {
   }
   if (problem.status !== res.status) fail(res, 'error.status is another');
   if (!CODE.test(problem.code)) fail(res, 'error.code is not UPPER_SNAKE');
-  if (!problem.type.endsWith(`/api/v1/errors#${problem.code}`)) {
+  const type = REGISTERED[problem.code] ?? `/api/v1/errors#${problem.code}`;
+
+  if (!problem.type.endsWith(type)) {
     fail(res, 'error.type does not name the code');
   }
   for (const item of problem.errors ?? []) {

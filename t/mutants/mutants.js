@@ -1,8 +1,9 @@
 /*
  * One fault per derivation: what a careless change could break, and the
- * derived test that must notice.  `to` is put in place of `from`, which
- * occurs once in the file; `$` in it is true when this fault is switched on.
- * Rules that live in SQL get another body instead: `sql`.
+ * derived test that must notice, or a test of another folder by its path.
+ * `to` is put in place of `from`, which occurs once in the file; `$` in it is
+ * true when this fault is switched on.  Rules that live in SQL get another
+ * body instead: `sql`.
  */
 
 export const MUTANTS = [
@@ -115,6 +116,55 @@ export const MUTANTS = [
     to: `    cls = ep != NULL && !($ && ep->rate == STOA_RATE_WRITE)
               ? ep->rate : STOA_RATE_READ;`,
     test: 'limits', pattern: 'with a token a row counts by account',
+  },
+  {
+    name: 'limits: the row\'s cost is not looked at',
+    file: 'ngx_module/ngx_http_stoa_gate.c',
+    from: 'gate->ep->cost != 0 ? gate->ep->cost : 1;',
+    to: 'gate->ep->cost != 0 && !$ ? gate->ep->cost : 1;',
+    test: 'limits', pattern: 'a row takes of its class what it costs',
+  },
+  {
+    name: 'limits: looked at and charged in two steps',
+    file: 'ngx_module/ngx_http_stoa_limit.c',
+    from: '    /* all or none; those that have a place first,',
+    to: `    if ($) {
+        ngx_http_stoa_unlock(&sh->rate_lock);
+        (void) usleep(500);
+        ngx_http_stoa_lock(&sh->rate_lock);
+    }
+
+    /* all or none; those that have a place first,`,
+    test: 'invariants/limits', pattern: 'one node',
+  },
+  {
+    name: 'limits: each node counts those of the cluster by itself',
+    file: 'ngx_module/ngx_http_stoa_cluster.c',
+    from: '    if (ngx_http_stoa_process.redis == NULL\n' +
+      '        || !stoa_redis_ready(ngx_http_stoa_process.redis))\n' +
+      '    {\n        return 0;',
+    to: `    if ($ || ngx_http_stoa_process.redis == NULL
+        || !stoa_redis_ready(ngx_http_stoa_process.redis))
+    {
+        return 0;`,
+    test: 'invariants/limits', pattern: 'two nodes, counted by Redis',
+  },
+  {
+    name: 'limits: nothing is reserved for a failure',
+    file: 'ngx_module/ngx_http_stoa_gate.c',
+    from: '    take->cost = cost;\n\n    return NGX_OK;',
+    to: `    take->cost = $ && limit->failure ? 0 : cost;
+
+    return NGX_OK;`,
+    test: 'invariants/limits', pattern: 'failures: as many are let through',
+  },
+  {
+    name: 'limits: a full table forgets who is nearest to the end of his time',
+    file: 'ngx_module/ngx_http_stoa_limit_slot.c',
+    from: '            share = ngx_http_stoa_slot_share(s, now);',
+    to: '            share = $ ? s->tat / s->rate\n' +
+      '                      : ngx_http_stoa_slot_share(s, now);',
+    test: 'security/limits', pattern: 'random keys do not make it forget',
   },
   {
     name: 'columns: a development row is there in production',

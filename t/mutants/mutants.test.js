@@ -23,7 +23,8 @@ function derived(name, patterns, mutant) {
   delete env.NODE_TEST_CONTEXT;
   return new Promise((done) => execFile(process.execPath, ['--test',
     '--test-reporter=tap', ...patterns.map((p) => `--test-name-pattern=${p}`),
-    path.join(ROOT, 't/derived', `${name}.test.js`)],
+    path.join(ROOT, 't', name.includes('/') ? '' : 'derived',
+      `${name}.test.js`)],
   { env, maxBuffer: 64 << 20 }, (error, stdout, stderr) => done({
     text: stdout + stderr,
     passed: [...stdout.matchAll(/^ *ok \d+ - (.*)$/gm)].map((m) => m[1])

@@ -1,0 +1,160 @@
+/*
+ * Who wants to be rid of a limit: floods it with keys until its own is
+ * forgotten, or has processes killed while they count.
+ */
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import net from 'node:net';
+import { after, before, describe, test } from 'node:test';
+import { ROUNDS, boot, until } from '../harness/index.js';
+import * as rows from '../derived/rows.js';
+
+const tally = (all) => all.reduce((by, { status }) =>
+  ({ ...by, [status]: (by[status] ?? 0) + 1 }), {});
+
+const FILES = `alias ${process.cwd()}/conf/www/kit/;`;
+
+const NGINX = {
+  http: `
+    set_real_ip_from 127.0.0.1;
+    real_ip_header X-Forwarded-For;
+    stoa_limit few key=user rate=2/m burst=2;
+    stoa_limit window key=user rate=100/s burst=100 quota=2/m;
+    stoa_limit flood key=addr rate=1/h burst=100;
+    stoa_limit exact key=user rate=50/h burst=50;`,
+  replace: [['location = / {', `
+    location /few/ { stoa_auth required; stoa_limit_apply few; ${FILES} }
+    location /window/ { stoa_auth required; stoa_limit_apply window; ${FILES} }
+    location /flood/ { stoa_limit_apply flood; ${FILES} }
+    location /exact/ { stoa_auth required; stoa_limit_apply exact; ${FILES} }
+    location = / {`]],
+};
+
+const PAGE = 'tokens.css';
+
+/* Requests of as many addresses on one connection, one behind the other. */
+function flood(app, n, from) {
+  return new Promise((done, failed) => {
+    let got = 0, sent = 0, rest = '';
+    const socket = net.connect(app.port, '127.0.0.1');
+    const more = () => {
+      for (; sent < n && sent < got + 500; sent++) {
+        const i = from + sent;
+
+        socket.write(`HEAD /flood/${PAGE} HTTP/1.1\r\nHost: x\r\n` +
+          `X-Forwarded-For: 2001:db8:${(i >> 16).toString(16)}:` +
+          `${(i & 0xffff).toString(16)}::1\r\n\r\n`);
+      }
+    };
+
+    socket.setNoDelay(true);
+    socket.on('error', failed);
+    socket.on('connect', more);
+    socket.on('data', (chunk) => {
+      const text = rest + chunk.toString('latin1');
+      const all = text.split('HTTP/1.1 200');
+
+      got += all.length - 1;
+      rest = all.at(-1).slice(-12);
+      if (got >= n) socket.end(done);
+      else more();
+    });
+    socket.on('close', () => got >= n ? done()
+      : failed(new Error(`${got} of ${n} answers`)));
+  });
+}
+
+async function metric(app, name) {
+  const { text } = await app.api('GET', '/metrics', { validate: false });
+
+  return Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)[1]);
+}
+
+describe('a table that is too small', () => {
+  let app;
+
+  before(async () => {
+    app = await boot({
+      workers: 0, validate: false,
+      nginx: { ...NGINX, replace: [...NGINX.replace,
+        ['stoa_zone main:16m;', 'stoa_zone main:640k;']] },
+    });
+    await app.clock.freeze();
+  });
+  after(() => app?.stop());
+
+  test('random keys do not make it forget whom it refuses', async () => {
+    const users = Array.from({ length: 40 }, () => rows.mint(app));
+    const use = (path) => app.barrier(3 * users.length, (i) => ({
+      path: `${path}${PAGE}`, token: users[i % users.length] }));
+
+    for (const path of ['/few/', '/window/']) {
+      assert.deepEqual(tally(await use(path)), { 200: 80, 429: 40 });
+    }
+    /* each of these ends later than what is refused, and has used little */
+    for (let i = 0; i < 12; i++) await flood(app, 2000, i * 2000);
+
+    const evicted = await metric(app, 'stoa_limit_evictions_total');
+
+    assert.ok(evicted > 4000, `${evicted} places were taken away`);
+    for (const path of ['/few/', '/window/']) {
+      assert.deepEqual(tally(await use(path)), { 429: 120 });
+    }
+  });
+});
+
+describe('processes that are killed while they count', () => {
+  let app;
+
+  before(async () => {
+    app = await boot({
+      workers: 0, nginxWorkers: 4, validate: false, nginx: NGINX,
+      allowLog: [/exited on signal 9/, /was locked by/],
+    });
+    await app.clock.freeze();
+  });
+  after(() => app?.stop());
+
+  test('the table can be walked, and counts exactly', async () => {
+    const refused = Array.from({ length: 30 }, () => rows.mint(app));
+    const burst = (token, n) => app.barrier(n, () => ({
+      path: `/exact/${PAGE}`, token }));
+    let stopped = false;
+
+    for (const token of refused) {
+      assert.deepEqual(tally(await burst(token, 52)), { 200: 50, 429: 2 });
+    }
+
+    /* those of a process that is killed lose their connections */
+    const load = Array.from({ length: 24 }, async () => {
+      while (!stopped) {
+        await app.api('GET', `/exact/${PAGE}`, { token: rows.mint(app) })
+          .catch(() => {});
+      }
+    });
+
+    for (let i = 0; i < 2 * ROUNDS; i++) {
+      const pids = app.nginx.workerPids();
+
+      process.kill(pids[i % pids.length], 'SIGKILL');
+      await until(() => {
+        const now = app.nginx.workerPids();
+
+        return now.length === 4 && !now.includes(pids[i % pids.length]);
+      }, { what: 'another process' });
+    }
+    stopped = true;
+    await Promise.all(load);
+    await until(() => app.nginx.answers(), { what: 'the edge' });
+
+    for (const token of refused) {
+      assert.deepEqual(tally(await burst(token, 2)), { 429: 2 });
+    }
+    for (let i = 0; i < 10; i++) {
+      assert.deepEqual(tally(await burst(rows.mint(app), 80)),
+        { 200: 50, 429: 30 });
+    }
+    assert.match(fs.readFileSync(app.nginx.log, 'utf8'), /signal 9/);
+  });
+});
