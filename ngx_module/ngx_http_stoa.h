@@ -249,7 +249,7 @@ typedef struct {
     ngx_uint_t                      row; /* index in api->rows when ep is set */
     ngx_http_stoa_limit_status_e    limit_status;
     ngx_http_stoa_cache_status_e    cache_status;
-    stoa_err_e auth; /* verdict on the token, when has_token */
+    stoa_err_e auth;           /* verdict on the token, when has_token */
     stoa_str_t token;          /* the access token as it came */
     unsigned   has_token  : 1; /* something came that should be one */
     unsigned   by_cookie  : 1; /* it came as a cookie */
