@@ -80,6 +80,7 @@ typedef struct {
     ngx_uint_t            verified; /* some part needs the token */
     ngx_uint_t            shared;   /* many clients may have one key */
     ngx_str_t             policy;   /* of RateLimit-Policy */
+    ngx_str_t             remote;   /* what its keys in Redis begin with */
     u_char                tag[8];   /* name and kind, of every key */
     ngx_uint_t            cell;     /* of its counters in the zone */
     ngx_uint_t            defined;

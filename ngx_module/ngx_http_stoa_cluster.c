@@ -100,6 +100,43 @@ ngx_http_stoa_cluster_usable(void)
 
 /* ---- commands ---- */
 
+/* Numbers as the scripts have them. */
+static void
+ngx_http_stoa_cluster_pack(u_char *p, const uint64_t *numbers, ngx_uint_t n)
+{
+    double     number;
+    uint64_t   bits;
+    ngx_uint_t i, k;
+
+    for (i = 0; i < n; i++) {
+        number = (double) numbers[i];
+        ngx_memcpy(&bits, &number, 8);
+
+        for (k = 0; k < 8; k++, bits >>= 8) {
+            *p++ = (u_char) (bits & 0xff);
+        }
+    }
+}
+
+
+/* Number at of an answer; all are below 2^53. */
+static uint64_t
+ngx_http_stoa_cluster_number(stoa_str_t answer, ngx_uint_t at)
+{
+    double     number;
+    uint64_t   bits = 0;
+    ngx_uint_t k;
+
+    for (k = 8; k > 0; k--) {
+        bits = bits << 8 | answer.data[8 * at + k - 1];
+    }
+
+    ngx_memcpy(&number, &bits, 8);
+
+    return number > 0 ? (uint64_t) number : 0;
+}
+
+
 /* "<prefix>{limit}:<name>:<hash>": the tag keeps all keys of a command in one
    slot of a Redis Cluster. */
 static stoa_str_t
@@ -108,104 +145,84 @@ ngx_http_stoa_cluster_key(const ngx_http_stoa_take_t *take, u_char *p)
     stoa_str_t s;
 
     s.data = p;
-    p = ngx_sprintf(p, "%s{limit}:%V:",
-                    ngx_http_stoa_process.mcf->conf.redis_prefix,
-                    &take->limit->name);
+    p = ngx_cpymem(p, take->limit->remote.data, take->limit->remote.len);
     stoa_hex_encode((char *) p, take->key, sizeof(take->key));
-    s.len = (size_t) (p - s.data) + 2 * sizeof(take->key);
+    s.len = take->limit->remote.len + 2 * sizeof(take->key);
 
     return s;
 }
 
 
-static stoa_str_t
-ngx_http_stoa_cluster_number(u_char **p, uint64_t n)
-{
-    stoa_str_t s;
-
-    s.data = *p;
-    *p = ngx_sprintf(*p, "%uL", n);
-    s.len = (size_t) (*p - s.data);
-
-    return s;
-}
-
-
-/* keys[n], then the arguments of each; the last two are the caller's. */
 static stoa_redis_op_t *
-ngx_http_stoa_cluster_send(ngx_pool_t *pool, ngx_uint_t script,
+ngx_http_stoa_cluster_send(ngx_http_stoa_cluster_script_e script,
                            const ngx_http_stoa_take_t *takes, ngx_uint_t n,
                            uint32_t timeout_ms, stoa_redis_done_pt done,
                            void *data)
 {
     const ngx_http_stoa_limit_t *limit;
-    stoa_str_t                  *argv,
-        args[NGX_HTTP_STOA_CLUSTER_MAX * (1 + NGX_HTTP_STOA_CLUSTER_ARGS)];
-    ngx_uint_t i;
-    stoa_err_e err;
-    u_char    *p;
-
-    p = ngx_pnalloc(pool,
-                    n
-                        * (ngx_strlen(
-                               ngx_http_stoa_process.mcf->conf.redis_prefix)
-                           + 128 + NGX_HTTP_STOA_CLUSTER_ARGS * NGX_INT64_LEN));
-    if (p == NULL) {
-        return NULL;
-    }
+    stoa_str_t                   argv[2 * NGX_HTTP_STOA_CLUSTER_MAX];
+    stoa_err_e                   err;
+    ngx_uint_t                   i;
+    uint64_t                     numbers[NGX_HTTP_STOA_CLUSTER_ARGS];
+    u_char keys[NGX_HTTP_STOA_CLUSTER_MAX][NGX_HTTP_STOA_REMOTE_MAX + 32];
+    u_char args[NGX_HTTP_STOA_CLUSTER_MAX][8 * NGX_HTTP_STOA_CLUSTER_ARGS];
 
     for (i = 0; i < n; i++) {
         limit = takes[i].limit;
-        args[i] = ngx_http_stoa_cluster_key(&takes[i], p);
-        p += args[i].len;
 
-        argv = &args[n + i * NGX_HTTP_STOA_CLUSTER_ARGS];
-        argv[0] = ngx_http_stoa_cluster_number(&p, limit->rate);
-        argv[1] = ngx_http_stoa_cluster_number(&p, limit->period_ms);
-        argv[2] = ngx_http_stoa_cluster_number(&p, limit->burst);
-        argv[3] = ngx_http_stoa_cluster_number(&p, takes[i].cost);
-        argv[4] = ngx_http_stoa_cluster_number(&p, limit->quota);
+        numbers[0] = limit->rate;
+        numbers[1] = limit->period_ms;
+        numbers[2] = limit->burst;
+        numbers[3] = takes[i].cost;
+        numbers[4] = limit->quota;
 
         if (script == NGX_HTTP_STOA_CLUSTER_TAKE) {
-            argv[5] = ngx_http_stoa_cluster_number(&p, limit->quota_ms);
-            argv[6] = ngx_http_stoa_cluster_number(&p, limit->dry_run != 0);
+            numbers[5] = limit->quota_ms;
+            numbers[6] = limit->dry_run != 0;
 
         } else {
-            argv[5] = ngx_http_stoa_cluster_number(&p, takes[i].busy);
-            argv[6] = ngx_http_stoa_cluster_number(&p, takes[i].window);
+            numbers[5] = takes[i].busy;
+            numbers[6] = takes[i].window;
         }
+
+        argv[i] = ngx_http_stoa_cluster_key(&takes[i], keys[i]);
+        ngx_http_stoa_cluster_pack(args[i], numbers,
+                                   NGX_HTTP_STOA_CLUSTER_ARGS);
+        argv[n + i].data = args[i];
+        argv[n + i].len = sizeof(args[i]);
     }
 
     return stoa_redis_eval(ngx_http_stoa_process.redis,
                            &ngx_http_stoa_cluster_scripts[script], (int) n,
-                           (int) (n * (1 + NGX_HTTP_STOA_CLUSTER_ARGS)), args,
-                           timeout_ms, done, data, &err);
+                           (int) (2 * n), argv, timeout_ms, done, data, &err);
 }
 
 
 static ngx_uint_t
 ngx_http_stoa_cluster_whole(const stoa_redis_reply_t *reply, ngx_uint_t n)
 {
-    return stoa_redis_type(reply) == STOA_REDIS_ARRAY
-        && stoa_redis_count(reply) == 2 + n * NGX_HTTP_STOA_CLUSTER_TOLD;
+    return stoa_redis_type(reply) == STOA_REDIS_STRING
+        && stoa_redis_str(reply).len
+               == 8 * (2 + n * NGX_HTTP_STOA_CLUSTER_TOLD);
 }
 
 
-/* Entry i of an answer, in this node's time.  NGX_OK: it fits. */
+/* Entry i of an answer, in this node's time; *end in theirs.  NGX_OK: it
+   fits. */
 static ngx_int_t
-ngx_http_stoa_cluster_read(const stoa_redis_reply_t *reply, ngx_uint_t i,
-                           int64_t now, ngx_http_stoa_state_t *st)
+ngx_http_stoa_cluster_read(stoa_str_t answer, ngx_uint_t i, int64_t now,
+                           ngx_http_stoa_state_t *st, uint64_t *end)
 {
-    size_t  at = 2 + i * NGX_HTTP_STOA_CLUSTER_TOLD;
-    int64_t theirs = stoa_redis_int(stoa_redis_at(reply, 1)), end;
+    ngx_uint_t at = 2 + i * NGX_HTTP_STOA_CLUSTER_TOLD;
+    uint64_t   theirs = ngx_http_stoa_cluster_number(answer, 1);
 
-    st->debt = (uint64_t) stoa_redis_int(stoa_redis_at(reply, at + 1));
-    st->busy = (ngx_uint_t) stoa_redis_int(stoa_redis_at(reply, at + 2));
-    st->used = (uint64_t) stoa_redis_int(stoa_redis_at(reply, at + 3));
-    end = stoa_redis_int(stoa_redis_at(reply, at + 4));
-    st->end = end > theirs ? (uint64_t) (now + end - theirs) : 0;
+    st->debt = ngx_http_stoa_cluster_number(answer, at + 1);
+    st->busy = ngx_http_stoa_cluster_number(answer, at + 2);
+    st->used = ngx_http_stoa_cluster_number(answer, at + 3);
+    *end = ngx_http_stoa_cluster_number(answer, at + 4);
+    st->end = *end > theirs ? (uint64_t) now + *end - theirs : 0;
 
-    return stoa_redis_int(stoa_redis_at(reply, at)) == 1 ? NGX_OK
+    return ngx_http_stoa_cluster_number(answer, at) == 1 ? NGX_OK
                                                          : NGX_DECLINED;
 }
 
@@ -315,8 +332,7 @@ ngx_http_stoa_cluster_here(ngx_http_stoa_cluster_t *c, const char *why)
 
 
 static stoa_err_e
-ngx_http_stoa_cluster_there(ngx_http_stoa_cluster_t  *c,
-                            const stoa_redis_reply_t *reply)
+ngx_http_stoa_cluster_there(ngx_http_stoa_cluster_t *c, stoa_str_t answer)
 {
     ngx_http_stoa_take_t *takes = ngx_http_stoa_cluster_takes(c);
     ngx_http_stoa_state_t st;
@@ -324,17 +340,16 @@ ngx_http_stoa_cluster_there(ngx_http_stoa_cluster_t  *c,
     int64_t               now = stoa_time_ms();
 
     ngx_http_stoa_cluster_found();
-    charged = stoa_redis_int(stoa_redis_at(reply, 0)) == 1;
+    charged = ngx_http_stoa_cluster_number(answer, 0) == 1;
 
     for (i = 0; i < c->asked; i++) {
-        fits = ngx_http_stoa_cluster_read(reply, i, now, &st) == NGX_OK;
+        fits = ngx_http_stoa_cluster_read(answer, i, now, &st, &takes[i].window)
+            == NGX_OK;
         ngx_http_stoa_limit_told(&takes[i], &st, fits, now);
 
         takes[i].charged = charged && fits && takes[i].cost != 0;
         takes[i].remote = 1;
         takes[i].busy = (uint32_t) st.busy;
-        takes[i].window = (uint64_t) stoa_redis_int(
-            stoa_redis_at(reply, 2 + i * NGX_HTTP_STOA_CLUSTER_TOLD + 4));
     }
 
     if (!charged) {
@@ -375,7 +390,7 @@ ngx_http_stoa_cluster_done(stoa_redis_op_t *op, stoa_err_e err,
         c->err = ngx_http_stoa_cluster_here(c, "refuses the script");
 
     } else {
-        c->err = ngx_http_stoa_cluster_there(c, reply);
+        c->err = ngx_http_stoa_cluster_there(c, stoa_redis_str(reply));
     }
 
     c->answered = 1;
@@ -448,8 +463,8 @@ ngx_http_stoa_cluster_take(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     }
 
     if (ngx_http_stoa_cluster_usable()) {
-        c->op = ngx_http_stoa_cluster_send(r->pool, NGX_HTTP_STOA_CLUSTER_TAKE,
-                                           takes, c->asked,
+        c->op = ngx_http_stoa_cluster_send(NGX_HTTP_STOA_CLUSTER_TAKE, takes,
+                                           c->asked,
                                            ngx_http_stoa_cluster_timeout(c),
                                            ngx_http_stoa_cluster_done, c);
         if (c->op != NULL) {
@@ -504,12 +519,14 @@ ngx_http_stoa_cluster_refunded(stoa_redis_op_t *op, stoa_err_e err,
 {
     ngx_http_stoa_take_t *take = data;
     ngx_http_stoa_state_t st;
+    uint64_t              end;
     int64_t               now = stoa_time_ms();
 
     if (err == STOA_OK && !ngx_http_stoa_process.shutting_down
         && ngx_http_stoa_cluster_whole(reply, 1))
     {
-        (void) ngx_http_stoa_cluster_read(reply, 0, now, &st);
+        (void) ngx_http_stoa_cluster_read(stoa_redis_str(reply), 0, now, &st,
+                                          &end);
         ngx_http_stoa_limit_keep(take, &st, now);
     }
 
@@ -521,7 +538,6 @@ void
 ngx_http_stoa_cluster_refund(const ngx_http_stoa_take_t *take)
 {
     ngx_http_stoa_take_t *copy;
-    ngx_pool_t           *pool;
 
     if (ngx_http_stoa_process.redis == NULL
         || !stoa_redis_ready(ngx_http_stoa_process.redis))
@@ -531,25 +547,16 @@ ngx_http_stoa_cluster_refund(const ngx_http_stoa_take_t *take)
 
     /* the request may be gone when the answer comes */
     copy = ngx_alloc(sizeof(ngx_http_stoa_take_t), ngx_cycle->log);
-    pool = ngx_create_pool(1024, ngx_cycle->log);
-
-    if (copy != NULL && pool != NULL) {
-        *copy = *take;
-
-        if (ngx_http_stoa_cluster_send(pool, NGX_HTTP_STOA_CLUSTER_REFUND, copy,
-                                       1, 0, ngx_http_stoa_cluster_refunded,
-                                       copy)
-            != NULL)
-        {
-            copy = NULL;
-        }
+    if (copy == NULL) {
+        return;
     }
 
-    if (copy != NULL) {
+    *copy = *take;
+
+    if (ngx_http_stoa_cluster_send(NGX_HTTP_STOA_CLUSTER_REFUND, copy, 1, 0,
+                                   ngx_http_stoa_cluster_refunded, copy)
+        == NULL)
+    {
         ngx_free(copy);
-    }
-
-    if (pool != NULL) {
-        ngx_destroy_pool(pool);
     }
 }

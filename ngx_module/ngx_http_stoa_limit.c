@@ -398,6 +398,32 @@ ngx_http_stoa_limit_take(ngx_http_stoa_take_t *takes, ngx_uint_t n,
 }
 
 
+/*
+ * Answers of several processes cross each other, and Redis may have forgotten:
+ * what is known to be used stays so.  Only refunds lessen it.
+ */
+static void
+ngx_http_stoa_limit_merge(const ngx_http_stoa_limit_t *limit,
+                          ngx_http_stoa_state_t       *mine,
+                          const ngx_http_stoa_state_t *told)
+{
+    uint64_t apart = mine->end > told->end ? mine->end - told->end
+                                           : told->end - mine->end;
+
+    if (limit->failure) {
+        mine->debt = told->debt;
+        mine->used = told->used;
+
+    } else {
+        mine->debt = ngx_max(mine->debt, told->debt);
+        mine->used = apart < 1000 ? ngx_max(mine->used, told->used)
+                                  : told->used;
+    }
+
+    mine->end = told->end;
+}
+
+
 void
 ngx_http_stoa_limit_keep(const ngx_http_stoa_take_t  *take,
                          const ngx_http_stoa_state_t *st, int64_t now)
@@ -413,9 +439,7 @@ ngx_http_stoa_limit_keep(const ngx_http_stoa_take_t  *take,
 
     ngx_http_stoa_limit_find(sh, take, (uint64_t) now, &f);
 
-    f.st.debt = st->debt;
-    f.st.used = st->used;
-    f.st.end = st->end;
+    ngx_http_stoa_limit_merge(take->limit, &f.st, st);
     f.st.busy = (uint32_t) (f.st.busy + 1); /* charges made here are gone */
 
     ngx_http_stoa_limit_write(sh, take, &f, (uint64_t) now);

@@ -122,8 +122,9 @@ void ngx_http_stoa_limit_each(ngx_http_stoa_main_conf_t *mcf, void *data,
 /* ---- Redis (ngx_http_stoa_cluster.c) ---- */
 
 /* The scripts and what goes with them (ngx_http_stoa_cluster_lua.c). */
-#define NGX_HTTP_STOA_CLUSTER_ARGS 7 /* of each key */
-#define NGX_HTTP_STOA_CLUSTER_TOLD 5 /* of each key, behind two */
+#define NGX_HTTP_STOA_CLUSTER_ARGS 7  /* of each key */
+#define NGX_HTTP_STOA_CLUSTER_TOLD 5  /* of each key, behind two */
+#define NGX_HTTP_STOA_REMOTE_MAX   96 /* bytes of a key before its hash */
 
 typedef enum {
     NGX_HTTP_STOA_CLUSTER_TAKE = 0,

@@ -531,13 +531,31 @@ static ngx_int_t
 ngx_http_stoa_limit_set(ngx_conf_t *cf, ngx_http_stoa_limit_t *limit,
                         ngx_uint_t kind)
 {
-    static const u_char key[16];
-    uint64_t            hash[2];
+    ngx_http_stoa_main_conf_t *mcf;
+    static const u_char        key[16];
+    uint64_t                   hash[2];
 
     /* the name and the kind, not the numbers: those may change */
     ngx_http_stoa_siphash(key, limit->name.data, limit->name.len, hash);
     hash[0] ^= kind;
     ngx_memcpy(limit->tag, hash, sizeof(limit->tag));
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_stoa_module);
+
+    if (limit->cluster && mcf->conf.redis_prefix != NULL) {
+        limit->remote.data = ngx_pnalloc(cf->pool, NGX_HTTP_STOA_REMOTE_MAX);
+        if (limit->remote.data == NULL) {
+            return NGX_ERROR;
+        }
+
+        /* 40, and the name's 31 */
+        limit->remote.len = (size_t) (ngx_snprintf(limit->remote.data,
+                                                   NGX_HTTP_STOA_REMOTE_MAX,
+                                                   "%s{limit}:%V:",
+                                                   mcf->conf.redis_prefix,
+                                                   &limit->name)
+                                      - limit->remote.data);
+    }
 
     return ngx_http_stoa_limit_policy(cf->pool, limit);
 }

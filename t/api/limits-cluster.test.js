@@ -301,21 +301,27 @@ test('killed in the middle: no 5xx, at most one burst a node, and back',
       node: i % 2 }));
 
     await app.redisProc.stop('SIGKILL');
-    const all = tally([...await running, ...await app.barrier(100, (i) => ({
-      path: '/patient/', token, node: i % 2 }))]);
+    try {
+      const all = tally([...await running, ...await app.barrier(100, (i) => ({
+        path: '/patient/', token, node: i % 2 }))]);
 
-    assert.deepEqual(Object.keys(all), ['200', '429']);
-    /* 30 were left, and what each node had heard of counts on there */
-    assert.ok(all[200] >= 30 && all[200] <= 80, JSON.stringify(all));
-    assert.ok(await metric('stoa_limit_fallbacks_total') > 0);
+      assert.deepEqual(Object.keys(all), ['200', '429']);
+      /* 30 were left, and what each node had heard of counts on there; what
+         was lost on the way is a few */
+      assert.ok(all[200] >= 30 && all[200] <= 90, JSON.stringify(all));
+      assert.ok(await metric('stoa_limit_fallbacks_total') > 0);
 
-    assert.deepEqual(tally(await app.barrier(100, (i) => ({ path: '/patient/',
-      token: other, node: 0 }))), { 200: 50, 429: 50 });
-    /* once per process and change */
-    assert.ok(count(log(), /counted by this node alone/g) - was <= 2);
-
-    await app.startRedis();
+      assert.deepEqual(tally(await app.barrier(100, () => ({
+        path: '/patient/', token: other, node: 0 }))), { 200: 50, 429: 50 });
+      /* once per process and change */
+      assert.ok(count(log(), /counted by this node alone/g) - was <= 2);
+    } finally {
+      await app.startRedis();
+    }
     await asking();
+    /* what a node has counted is not forgotten with Redis */
+    assert.equal((await get('/patient/', { token: other })).status, 429);
+    assert.equal((await get('/patient/', { token: other, node: 1 })).status, 200);
     assert.deepEqual(await row(4, '/few/', { token: mint() }),
       [200, 200, 200, 429]);
   });

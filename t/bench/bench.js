@@ -57,8 +57,19 @@ function baseLocation(name, res) {
   return lines.join('\n        ');
 }
 
+/* The rows' own servers: one without limits, and one for each kind. */
+const SERVERS = {
+  plain: 'off',
+  refused: 'bench-refused',
+  cluster: 'bench-cluster',
+};
+
 class Bench {
   async start() {
+    this.servers = {};
+    for (const name of Object.keys(SERVERS)) {
+      this.servers[name] = { host: '127.0.0.1', port: await takePort() };
+    }
     this.app = await boot({
       workers: 0, nginxWorkers: 1, validate: false,
       cluster: {
@@ -66,7 +77,18 @@ class Bench {
         settings: 'shared_buffers = 512MB\nautovacuum_naptime = 60s\n',
       },
       conf: { ACCESS_TTL: '24h', JWT_VERIFY_KEYS: verifyKeys },
-      nginx: { replace: [[/access_log [^;]*;/, 'access_log off;']] },
+      nginx: {
+        http: `stoa_limit bench-refused key=user rate=1/d burst=1;
+          stoa_limit bench-cluster key=user rate=1000000/m burst=1000000
+              scope=cluster timeout=1s;
+          ${Object.entries(SERVERS).map(([name, limits]) => `server {
+              listen 127.0.0.1:${this.servers[name].port} backlog=4096;
+              stoa_errors on;
+              stoa_security_headers on;
+              location /api/ { stoa_api on; stoa_limit_apply ${limits}; }
+          }`).join('')}`,
+        replace: [[/access_log [^;]*;/, 'access_log off;']],
+      },
     });
     await this.releaseClock();
     this.organizer = await this.app.user('organizer');
@@ -76,6 +98,13 @@ class Bench {
       { types: [{ priceCents: 0, quota: 2000000, maxPerOrder: 1 }] });
     this.worker = () => this.app.nginx.workerPids();
     this.bases = [];
+    /* what is left of this limit: the rest is refused */
+    await this.app.api('GET', '/api/v1/auth/check',
+      { token: this.buyer.token, base: this.servers.refused });
+  }
+
+  origin(name) {
+    return name ? `http://127.0.0.1:${this.servers[name].port}` : this.app.url;
   }
 
   postmaster() {
@@ -97,7 +126,8 @@ class Bench {
   /* Adds locations that answer as the row does, reloads once. */
   async makeBases(wanted) {
     for (const [name, { spec }] of Object.entries(wanted)) {
-      const res = await this.app.api(spec.method ?? 'GET', spec.path, spec);
+      const res = await this.app.api(spec.method ?? 'GET', spec.path,
+        { ...spec, base: this.servers[spec.server] });
 
       this.bases.push(baseLocation(name, res));
     }
@@ -135,7 +165,7 @@ class Bench {
 
       return { status: res.status, head, body: body.byteLength };
     };
-    const stoa = await size(`${this.app.url}${spec.path}`, spec);
+    const stoa = await size(`${this.origin(spec.server)}${spec.path}`, spec);
     const base = await size(`${this.baseUrl}/base/${name}`, spec);
 
     if (stoa.status !== base.status || Math.abs(stoa.body - base.body) > 16
@@ -151,11 +181,13 @@ class Bench {
   }
 
   /* nginx CPU of a row over "return 200" of the same nginx. */
-  async overBase(name, urlPath, options = {}) {
-    await this.load(urlPath, { ...options, seconds: 1 });
+  async overBase(name, urlPath, { server, ...options } = {}) {
+    const stoa = (more) => this.load(urlPath, { ...options, ...more },
+      this.origin(server));
+
+    await stoa({ seconds: 1 });
     const got = await inTurns(ROUNDS, {
-      base: () => this.load(`/base/${name}`, options, this.baseUrl),
-      stoa: () => this.load(urlPath, options),
+      base: () => this.load(`/base/${name}`, options, this.baseUrl), stoa,
     });
 
     return {
@@ -230,6 +262,8 @@ class Bench {
 
 /* ---- rows ---- */
 
+const CHECK = '/api/v1/auth/check';
+
 const ROWS = {
   check: {
     title: 'GET /auth/check over return 200',
@@ -261,6 +295,70 @@ const ROWS = {
     },
   },
   ...ACCOUNT_ROWS,
+  limit: {
+    title: 'its exact user limit, in return 200s',
+    must: 0.10, stretch: 0.05,
+    spec: (b) => ({ path: CHECK, token: b.buyer.token }),
+    async run(b) {
+      const headers = b.bearer(b.buyer);
+      const got = await inTurns(ROUNDS, {
+        base: () => b.load('/base/limit', { headers }, b.baseUrl),
+        without: () => b.load(CHECK, { headers }, b.origin('plain')),
+        stoa: () => b.load(CHECK, { headers }),
+      });
+      const cpu = (name) => got[name].map((r) => r.cpuUs);
+
+      return {
+        stoa: median(cpu('stoa')), peer: median(cpu('without')),
+        ratio: median(got.stoa.map((r, i) => (r.cpuUs - got.without[i].cpuUs)
+          / got.base[i].cpuUs)), unit: 'us CPU',
+        rps: median(got.stoa.map((r) => r.rps)),
+        base: median(cpu('base')),
+      };
+    },
+  },
+  refused: {
+    title: '429 of GET /auth/check over return 429',
+    must: 1.35, stretch: 1.25,
+    spec: (b) => ({ path: CHECK, token: b.buyer.token, server: 'refused' }),
+    run: (b) => b.overBase('refused', CHECK,
+      { headers: b.bearer(b.buyer), server: 'refused' }),
+  },
+  cluster: {
+    title: 'GET /auth/check with a limit in Redis over return 200',
+    must: 1.55, stretch: 1.40,
+    spec: (b) => ({ path: CHECK, token: b.buyer.token, server: 'cluster' }),
+    run: (b) => b.overBase('cluster', CHECK,
+      { headers: b.bearer(b.buyer), server: 'cluster' }),
+  },
+  clusterpeer: {
+    title: 'the same with Redis over Fastify and its limiter in Redis, CPU',
+    must: 0.45, stretch: 0.35,
+    async run(b) {
+      await b.startPeer();
+      const headers = b.bearer(b.buyer);
+      const redis = b.app.redisProc.pid;
+      const load = (pids, url) => measured(() => [...pids(), redis], () =>
+        wrk(url, { seconds: SECONDS, headers }));
+      const peer = () => load(() => [b.peerProc.pid],
+        `${b.peerUrl}/limited/check`);
+      const stoa = () => load(b.worker, `${b.origin('cluster')}${CHECK}`);
+
+      await peer();
+      const got = await inTurns(ROUNDS, { peer, stoa });
+
+      for (const r of [...got.peer, ...got.stoa]) {
+        if (r.errors > 0) throw new Error(`${r.errors} were refused`);
+      }
+      return {
+        stoa: median(got.stoa.map((r) => r.cpuUs)),
+        peer: median(got.peer.map((r) => r.cpuUs)),
+        ratio: ratio(got.stoa, got.peer, 'cpuUs'), unit: 'us CPU',
+        rps: median(got.stoa.map((r) => r.rps)),
+        peerRps: median(got.peer.map((r) => r.rps)),
+      };
+    },
+  },
   row: {
     title: 'GET /events/:id with token over return 200',
     must: 1.75, stretch: 1.45,

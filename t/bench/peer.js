@@ -6,6 +6,7 @@
  */
 
 import Fastify from "fastify";
+import rateLimit from "@fastify/rate-limit";
 import { createVerifier } from "fast-jwt";
 import pg from "pg";
 import Redis from "ioredis";
@@ -48,6 +49,28 @@ app.get("/api/v1/auth/check", (request, reply) => {
             expiresAt: new Date(claims.exp * 1000).toISOString(),
         }));
     }
+});
+
+/* The same behind a limit by verified user, counted in Redis for all nodes. */
+await app.register(rateLimit, { global: false, redis });
+
+app.get("/limited/check", {
+    onRequest: async (request, reply) => {
+        request.claims = actor(request, reply);
+        return request.claims ? undefined : reply;
+    },
+    config: {
+        rateLimit: {
+            hook: "preHandler", max: 1000000000, timeWindow: "1 minute",
+            keyGenerator: (request) => request.claims.sub,
+        },
+    },
+}, (request, reply) => {
+    const { claims } = request;
+    reply.header("Cache-Control", "no-store").send(envelope({
+        userId: claims.sub, roles: claims.roles, sessionId: claims.sid,
+        expiresAt: new Date(claims.exp * 1000).toISOString(),
+    }));
 });
 
 /*
