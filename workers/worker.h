@@ -32,7 +32,7 @@
 #include "../shared/stoa_redis.h"
 #include "../shared/tasks/stoa_tasks.h"
 #include "worker_breaker.h"
-#include "worker_http.h"
+#include "../shared/stoa_http.h"
 
 typedef struct worker_s        worker_t;
 typedef struct worker_task_s   worker_task_t;

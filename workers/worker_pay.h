@@ -11,7 +11,7 @@
 #define WORKER_PAY_H_INCLUDED
 
 #include "worker.h"
-#include "worker_http.h"
+#include "../shared/stoa_http.h"
 
 typedef enum {
     WORKER_PAY_CREATE = 1,

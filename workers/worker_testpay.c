@@ -14,7 +14,7 @@
 #include "../shared/stoa_hmac.h"
 #include "../shared/stoa_str.h"
 #include "../shared/stoa_time.h"
-#include "worker_http.h"
+#include "../shared/stoa_http.h"
 #include "worker_member.h"
 
 #define WORKER_TESTPAY_MS        10000

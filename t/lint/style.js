@@ -37,7 +37,7 @@ const DOORS = [
   [/^hiredis(\/|\.h)/, /^shared\/stoa_redis\.c$/],
   [/^jansson\.h$/, /^shared\/stoa_json\.c$/],
   [/^jwt\.h$/, /^shared\/stoa_jwt_mint\.c$/],
-  [/^curl\//, /^workers\/worker_http\.c$/],
+  [/^curl\//, /^shared\/stoa_http\.c$/],
   [/^uv\.h$/, /^workers\/worker_host[a-z_]*\.c$/],
   [/^sodium/, /^shared\/stoa_(code|hash)\.c$/],
   [/^crypt\.h$/, /^shared\/stoa_hash\.c$/],

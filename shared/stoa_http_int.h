@@ -3,10 +3,10 @@
  * needs no libcurl; nobody else includes this.
  */
 
-#ifndef WORKER_HTTP_INT_H_INCLUDED
-#define WORKER_HTTP_INT_H_INCLUDED
+#ifndef STOA_HTTP_INT_H_INCLUDED
+#define STOA_HTTP_INT_H_INCLUDED
 
-#include "worker_http.h"
+#include "stoa_http.h"
 
 #define WORKER_HTTP_ERROR_SIZE 256 /* libcurl's */
 
@@ -83,4 +83,4 @@ worker_http_end_e worker_http_end(const worker_http_op_t *op, bool good,
 
 void worker_http_sock_ready(stoa_watch_t *w, bool readable, bool writable);
 
-#endif /* WORKER_HTTP_INT_H_INCLUDED */
+#endif /* STOA_HTTP_INT_H_INCLUDED */

@@ -10,14 +10,14 @@
  * Not here: retries, what a status means, redirects (never followed).
  */
 
-#include "worker_http_int.h"
+#include "stoa_http_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #include <curl/curl.h>
 
-#include "../shared/stoa_str.h"
+#include "stoa_str.h"
 
 #define WORKER_HTTP_MAGIC    0x77687470u
 #define WORKER_HTTP_OP_MAGIC 0x77686f70u

@@ -7,12 +7,12 @@
  * loop may still stand inside its callback.
  */
 
-#include "worker_http_int.h"
+#include "stoa_http_int.h"
 
 #include <stdlib.h>
 #include <strings.h>
 
-#include "../shared/stoa_str.h"
+#include "stoa_str.h"
 
 
 worker_http_sock_t *

@@ -10,12 +10,12 @@
  * certificates are always checked.
  */
 
-#ifndef WORKER_HTTP_H_INCLUDED
-#define WORKER_HTTP_H_INCLUDED
+#ifndef STOA_HTTP_H_INCLUDED
+#define STOA_HTTP_H_INCLUDED
 
-#include "../shared/stoa_buf.h"
-#include "../shared/stoa_conf.h"
-#include "../shared/stoa_loop.h"
+#include "stoa_buf.h"
+#include "stoa_conf.h"
+#include "stoa_loop.h"
 
 typedef struct worker_http_s    worker_http_t;
 typedef struct worker_http_op_s worker_http_op_t;
@@ -104,4 +104,4 @@ const char *worker_http_header(const worker_http_answer_t *a, const char *name);
 /* Percent-encodes for a form body or a query (RFC 3986 unreserved stay). */
 void worker_http_form_add(stoa_buf_t *b, const char *name, stoa_str_t value);
 
-#endif /* WORKER_HTTP_H_INCLUDED */
+#endif /* STOA_HTTP_H_INCLUDED */
