@@ -86,7 +86,7 @@ struct worker_s {
     stoa_pg_pool_t            *pg;
     stoa_redis_t              *redis;
     worker_engine_t           *engine;
-    worker_http_t             *http;
+    stoa_http_t               *http;
     worker_breaker_t           stripe_breaker;
     worker_breaker_t           smtp_breaker;
     struct worker_templates_s *templates; /* worker_template.c; NULL: made by

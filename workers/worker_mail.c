@@ -35,15 +35,15 @@
 #define WORKER_MAIL_TOKEN     32
 
 typedef struct {
-    worker_letter_t      letter;
-    bool                 built;
-    worker_http_answer_t answer; /* of SMTP */
-    char                 path[4096];
-    char                 tmp[4096];
-    const char          *dir;
-    int                  file_errno;
-    char                 tag[48];
-    char                 token_hash[2 + 2 * STOA_SHA256_LEN + 1];
+    worker_letter_t    letter;
+    bool               built;
+    stoa_http_answer_t answer; /* of SMTP */
+    char               path[4096];
+    char               tmp[4096];
+    const char        *dir;
+    int                file_errno;
+    char               tag[48];
+    char               token_hash[2 + 2 * STOA_SHA256_LEN + 1];
 } worker_mail_t;
 
 
@@ -305,7 +305,7 @@ worker_mail_file(worker_task_t *t, worker_mail_t *m)
 
 
 static void
-worker_mail_answered(const worker_http_answer_t *a, void *data)
+worker_mail_answered(const stoa_http_answer_t *a, void *data)
 {
     worker_task_t *t = data;
     worker_mail_t *m = t->state;
@@ -328,9 +328,9 @@ worker_mail_is_local(const char *host)
 static worker_step_e
 worker_mail_smtp(worker_task_t *t, worker_mail_t *m)
 {
-    uint32_t              wait_ms;
-    worker_smtp_request_t rq;
-    const stoa_conf_t    *conf = t->worker->conf;
+    uint32_t            wait_ms;
+    stoa_smtp_request_t rq;
+    const stoa_conf_t  *conf = t->worker->conf;
 
     wait_ms = worker_breaker_ask(&t->worker->smtp_breaker,
                                  t->worker->loop->now_ms(t->worker->loop));
@@ -348,10 +348,10 @@ worker_mail_smtp(worker_task_t *t, worker_mail_t *m)
     rq.to = m->letter.recipient;
     rq.message = stoa_buf_view(&m->letter.message);
     rq.timeout_ms = WORKER_MAIL_SMTP_MS;
-    rq.tls = WORKER_SMTP_STARTTLS;
+    rq.tls = STOA_SMTP_STARTTLS;
 
     if (strcmp(conf->smtp_tls, "tls") == 0) {
-        rq.tls = WORKER_SMTP_TLS;
+        rq.tls = STOA_SMTP_TLS;
 
     } else if (strcmp(conf->smtp_tls, "off") == 0) {
         if (!worker_mail_is_local(conf->smtp_host)) {
@@ -362,10 +362,10 @@ worker_mail_smtp(worker_task_t *t, worker_mail_t *m)
             return worker_retry(t, "smtp_tls_off", 0);
         }
 
-        rq.tls = WORKER_SMTP_OFF;
+        rq.tls = STOA_SMTP_OFF;
     }
 
-    if (worker_smtp_start(t->worker->http, t->mem, &rq, worker_mail_answered, t)
+    if (stoa_smtp_start(t->worker->http, t->mem, &rq, worker_mail_answered, t)
         == NULL)
     {
         return WORKER_FAIL;
@@ -456,7 +456,7 @@ worker_mail_refused(worker_task_t *t, int status, const char *reason,
  */
 
 static bool
-worker_mail_is_gone(const worker_http_answer_t *a)
+worker_mail_is_gone(const stoa_http_answer_t *a)
 {
     stoa_str_t s = a->body; /* "550 5.1.1 ..." */
 
@@ -470,22 +470,22 @@ worker_mail_is_gone(const worker_http_answer_t *a)
 
 
 static worker_step_e
-worker_mail_judge(worker_task_t *t, const worker_http_answer_t *a)
+worker_mail_judge(worker_task_t *t, const stoa_http_answer_t *a)
 {
     char reason[64];
 
     static const char *const steps[] = {
-        [WORKER_SMTP_CONNECT] = "connect", [WORKER_SMTP_AUTH] = "auth",
-        [WORKER_SMTP_FROM] = "sender",     [WORKER_SMTP_RCPT] = "recipient",
-        [WORKER_SMTP_DATA] = "data",
+        [STOA_SMTP_CONNECT] = "connect", [STOA_SMTP_AUTH] = "auth",
+        [STOA_SMTP_FROM] = "sender",     [STOA_SMTP_RCPT] = "recipient",
+        [STOA_SMTP_DATA] = "data",
     };
 
-    if (a->end != WORKER_HTTP_ANSWERED) {
+    if (a->end != STOA_HTTP_ANSWERED) {
         stoa_log(t->worker->log, STOA_LOG_WARN, "mail: %s, task:%lld",
                  a->message, (long long) t->id);
         return worker_retry(t,
-                            a->end == WORKER_HTTP_UNKNOWN ? "smtp_unknown"
-                                                          : "smtp_unreached",
+                            a->end == STOA_HTTP_UNKNOWN ? "smtp_unknown"
+                                                        : "smtp_unreached",
                             0);
     }
 
@@ -497,8 +497,8 @@ worker_mail_judge(worker_task_t *t, const worker_http_answer_t *a)
 
     /* a greeting or a login that is refused says nothing about this mail */
 
-    if (a->status < 500 || a->step == WORKER_SMTP_CONNECT
-        || a->step == WORKER_SMTP_AUTH)
+    if (a->status < 500 || a->step == STOA_SMTP_CONNECT
+        || a->step == STOA_SMTP_AUTH)
     {
         return worker_retry(t, reason, 0);
     }
@@ -506,7 +506,7 @@ worker_mail_judge(worker_task_t *t, const worker_http_answer_t *a)
     /* MAIL, RCPT or DATA got a 5xx */
 
     return worker_mail_refused(t, a->status, reason,
-                               a->step == WORKER_SMTP_RCPT
+                               a->step == STOA_SMTP_RCPT
                                    && worker_mail_is_gone(a));
 }
 
@@ -514,11 +514,11 @@ worker_mail_judge(worker_task_t *t, const worker_http_answer_t *a)
 /* A server that lets us in is up, whatever it thinks of this mail. */
 
 static bool
-worker_mail_is_up(const worker_http_answer_t *a)
+worker_mail_is_up(const stoa_http_answer_t *a)
 {
-    return a->end == WORKER_HTTP_ANSWERED
+    return a->end == STOA_HTTP_ANSWERED
         && (a->status < 400
-            || (a->step != WORKER_SMTP_CONNECT && a->step != WORKER_SMTP_AUTH));
+            || (a->step != STOA_SMTP_CONNECT && a->step != STOA_SMTP_AUTH));
 }
 
 

@@ -256,7 +256,7 @@ worker_process_stores(worker_process_t *p)
 
     w->pg = stoa_pg_pool_create(w->loop, &pc);
     w->redis = stoa_redis_create(w->loop, &rc);
-    w->http = worker_http_create(w->loop, conf);
+    w->http = stoa_http_create(w->loop, STOA_HTTP_ANY);
 
     if (w->pg == NULL || w->redis == NULL || w->http == NULL) {
         return false;
@@ -317,7 +317,7 @@ worker_process_destroy(worker_process_t *p)
     }
 
     if (w->http != NULL) {
-        worker_http_destroy(w->http);
+        stoa_http_destroy(w->http);
     }
 
     if (w->templates != NULL) {

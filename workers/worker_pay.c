@@ -43,7 +43,7 @@ typedef struct {
     bool                     stored;  /* the request was made earlier */
     bool                     looking; /* this call is a lookup */
     int64_t                  age_s;   /* of the stored request */
-    worker_http_answer_t     answer;
+    stoa_http_answer_t       answer;
     stoa_json_t             *body; /* of the answer; NULL: not JSON */
 
     /* reconcile */
@@ -67,7 +67,7 @@ worker_pay_state(worker_task_t *t)
 
 
 static void
-worker_pay_answered(const worker_http_answer_t *a, void *data)
+worker_pay_answered(const stoa_http_answer_t *a, void *data)
 {
     worker_task_t    *t = data;
     worker_pay_t     *p = t->state;
@@ -78,12 +78,12 @@ worker_pay_answered(const worker_http_answer_t *a, void *data)
 
     /* with a wrong key every call fails, so that few are made */
     worker_breaker_note(&t->worker->stripe_breaker,
-                        a->end == WORKER_HTTP_ANSWERED && a->status < 500
+                        a->end == STOA_HTTP_ANSWERED && a->status < 500
                             && a->status != 401,
                         t->worker->loop->now_ms(t->worker->loop),
                         t->worker->log, "stripe");
 
-    if (a->end == WORKER_HTTP_ANSWERED) {
+    if (a->end == STOA_HTTP_ANSWERED) {
         p->body = stoa_json_parse(t->mem, a->body, &fault);
     }
 
@@ -364,8 +364,7 @@ worker_pay_judge(worker_task_t *t)
         stoa_log(t->worker->log, STOA_LOG_WARN,
                  "pay: \"%s\" gave no result, status:%d, task:%lld: %s",
                  p->provider->name, p->answer.status, (long long) t->id,
-                 p->answer.end == WORKER_HTTP_ANSWERED ? ""
-                                                       : p->answer.message);
+                 p->answer.end == STOA_HTTP_ANSWERED ? "" : p->answer.message);
     }
 
     switch (verdict) {

@@ -41,9 +41,9 @@ typedef struct {
     /* key NULL: none.  False: no memory. */
     bool (*call)(worker_task_t *t, const char *method, const char *path,
                  stoa_str_t body, const char *key, uint32_t timeout_ms,
-                 worker_http_done_pt done);
+                 stoa_http_done_pt done);
 
-    worker_pay_verdict_e (*judge)(const worker_http_answer_t *a,
+    worker_pay_verdict_e (*judge)(const stoa_http_answer_t *a,
                                   const stoa_json_t *body, uint32_t *delay_ms);
 
     /* The object that a lookup was after; NULL: it was never made. */
@@ -58,7 +58,7 @@ typedef struct {
                    const stoa_json_t *object, stoa_buf_t *out);
 
     /* What payment_failed, refund_failed take. */
-    void (*refusal)(const worker_http_answer_t *a, const stoa_json_t *body,
+    void (*refusal)(const stoa_http_answer_t *a, const stoa_json_t *body,
                     stoa_buf_t *out);
 } worker_provider_t;
 

@@ -33,7 +33,7 @@
 static void
 worker_stripe_z(stoa_buf_t *b, const char *name, const char *value)
 {
-    worker_http_form_add(b, name, stoa_str_z(value));
+    stoa_http_form_add(b, name, stoa_str_z(value));
 }
 
 
@@ -45,7 +45,7 @@ worker_stripe_member(stoa_buf_t *b, const char *name, const stoa_json_t *ask,
 
     s = worker_member_text(ask, member);
     if (s.len > 0) {
-        worker_http_form_add(b, name, s);
+        stoa_http_form_add(b, name, s);
     }
 }
 
@@ -80,7 +80,7 @@ worker_stripe_currency(stoa_buf_t *b, const char *name, const stoa_json_t *ask)
 }
 
 
-/* The page of an order; worker_http_form_add() encodes it once more. */
+/* The page of an order; stoa_http_form_add() encodes it once more. */
 
 static void
 worker_stripe_page(worker_task_t *t, stoa_buf_t *b, const char *name,
@@ -99,7 +99,7 @@ worker_stripe_page(worker_task_t *t, stoa_buf_t *b, const char *name,
         return;
     }
 
-    worker_http_form_add(b, name, stoa_buf_view(&url));
+    stoa_http_form_add(b, name, stoa_buf_view(&url));
 }
 
 
@@ -259,12 +259,12 @@ worker_stripe_lookup(worker_pay_op_e op, const stoa_json_t *ask,
 static bool
 worker_stripe_call(worker_task_t *t, const char *method, const char *path,
                    stoa_str_t body, const char *key, uint32_t timeout_ms,
-                   worker_http_done_pt done)
+                   stoa_http_done_pt done)
 {
-    stoa_buf_t            url, auth, version, idem;
-    const char           *headers[5];
-    const stoa_conf_t    *conf = t->worker->conf;
-    worker_http_request_t rq;
+    stoa_buf_t          url, auth, version, idem;
+    const char         *headers[5];
+    const stoa_conf_t  *conf = t->worker->conf;
+    stoa_http_request_t rq;
 
     stoa_buf_init(&url, t->mem, 256, 2048);
     stoa_buf_init(&auth, t->mem, 128, 512);
@@ -299,7 +299,7 @@ worker_stripe_call(worker_task_t *t, const char *method, const char *path,
     rq.timeout_ms = timeout_ms;
     rq.max_body = WORKER_STRIPE_BODY_MAX;
 
-    return worker_http_start(t->worker->http, t->mem, &rq, done, t) != NULL;
+    return stoa_http_start(t->worker->http, t->mem, &rq, done, t) != NULL;
 }
 
 
@@ -307,12 +307,12 @@ worker_stripe_call(worker_task_t *t, const char *method, const char *path,
 
 
 static uint32_t
-worker_stripe_delay(const worker_http_answer_t *a, uint32_t otherwise)
+worker_stripe_delay(const stoa_http_answer_t *a, uint32_t otherwise)
 {
     int64_t     s;
     const char *text;
 
-    text = worker_http_header(a, "Retry-After");
+    text = stoa_http_header(a, "Retry-After");
 
     if (text == NULL || !stoa_str_int(stoa_str_z(text), 0, INT32_MAX, &s)) {
         return otherwise;
@@ -327,7 +327,7 @@ worker_stripe_delay(const worker_http_answer_t *a, uint32_t otherwise)
 
 
 static worker_pay_verdict_e
-worker_stripe_judge(const worker_http_answer_t *a, const stoa_json_t *body,
+worker_stripe_judge(const stoa_http_answer_t *a, const stoa_json_t *body,
                     uint32_t *delay_ms)
 {
     bool        never, always;
@@ -335,7 +335,7 @@ worker_stripe_judge(const worker_http_answer_t *a, const stoa_json_t *body,
 
     *delay_ms = 0;
 
-    if (a->end != WORKER_HTTP_ANSWERED) {
+    if (a->end != STOA_HTTP_ANSWERED) {
         return WORKER_PAY_AGAIN; /* the key makes it harmless */
     }
 
@@ -345,7 +345,7 @@ worker_stripe_judge(const worker_http_answer_t *a, const stoa_json_t *body,
         return body != NULL ? WORKER_PAY_OK : WORKER_PAY_AGAIN;
     }
 
-    word = worker_http_header(a, "Stripe-Should-Retry");
+    word = stoa_http_header(a, "Stripe-Should-Retry");
     always = word != NULL && strcmp(word, "true") == 0;
     never = word != NULL && strcmp(word, "false") == 0;
 
@@ -360,7 +360,7 @@ worker_stripe_judge(const worker_http_answer_t *a, const stoa_json_t *body,
 
     if (a->status >= 500) {
         /* A stored 500 comes again for a day: ask what really happened. */
-        word = worker_http_header(a, "Idempotent-Replayed");
+        word = stoa_http_header(a, "Idempotent-Replayed");
 
         return never || (word != NULL && strcmp(word, "true") == 0)
                  ? WORKER_PAY_LOOKUP
@@ -487,7 +487,7 @@ worker_stripe_result(worker_pay_op_e op, const stoa_json_t *ask,
 
 
 static void
-worker_stripe_refusal(const worker_http_answer_t *a, const stoa_json_t *body,
+worker_stripe_refusal(const stoa_http_answer_t *a, const stoa_json_t *body,
                       stoa_buf_t *out)
 {
     const stoa_json_t *error;

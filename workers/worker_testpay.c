@@ -21,7 +21,7 @@
 #define WORKER_TESTPAY_EVENT_MAX 8192
 
 typedef struct {
-    worker_http_answer_t answer;
+    stoa_http_answer_t answer;
 } worker_testpay_t;
 
 
@@ -149,7 +149,7 @@ worker_testpay_sign(worker_task_t *t, stoa_str_t raw, int64_t now_s,
 
 
 static void
-worker_testpay_answered(const worker_http_answer_t *a, void *data)
+worker_testpay_answered(const stoa_http_answer_t *a, void *data)
 {
     worker_task_t    *t = data;
     worker_testpay_t *p = t->state;
@@ -162,11 +162,11 @@ worker_testpay_answered(const worker_http_answer_t *a, void *data)
 static worker_step_e
 worker_testpay_post(worker_task_t *t)
 {
-    int64_t               now_s;
-    stoa_buf_t            url, body, header;
-    const char           *headers[3], *origin;
-    worker_step_e         rc;
-    worker_http_request_t rq;
+    int64_t             now_s;
+    stoa_buf_t          url, body, header;
+    const char         *headers[3], *origin;
+    worker_step_e       rc;
+    stoa_http_request_t rq;
 
     worker_crash_point("payment.test_pay.begun");
 
@@ -209,8 +209,8 @@ worker_testpay_post(worker_task_t *t)
     rq.timeout_ms = WORKER_TESTPAY_MS;
     rq.max_body = 65536;
 
-    if (worker_http_start(t->worker->http, t->mem, &rq, worker_testpay_answered,
-                          t)
+    if (stoa_http_start(t->worker->http, t->mem, &rq, worker_testpay_answered,
+                        t)
         == NULL)
     {
         return WORKER_FAIL;
@@ -229,14 +229,13 @@ worker_testpay_posted(worker_task_t *t)
 
     worker_crash_point("payment.test_pay.posted");
 
-    if (p->answer.end != WORKER_HTTP_ANSWERED || p->answer.status < 200
+    if (p->answer.end != STOA_HTTP_ANSWERED || p->answer.status < 200
         || p->answer.status > 299)
     {
         stoa_log(t->worker->log, STOA_LOG_WARN,
                  "testpay: the edge gave status:%d, task:%lld: %s",
                  p->answer.status, (long long) t->id,
-                 p->answer.end == WORKER_HTTP_ANSWERED ? ""
-                                                       : p->answer.message);
+                 p->answer.end == STOA_HTTP_ANSWERED ? "" : p->answer.message);
         return worker_retry(t, "webhook_refused", 0);
     }
 
