@@ -20,6 +20,7 @@
 #include "../shared/stoa_hmac.h"
 #include "../shared/stoa_id.h"
 #include "../shared/stoa_input.h"
+#include "../shared/stoa_issuer.h"
 #include "../shared/stoa_metric.h"
 #include "../shared/stoa_redis.h"
 #include "../shared/stoa_route.h"
@@ -177,6 +178,8 @@ typedef struct {
     ngx_uint_t            limit_set[STOA_RATE_COUNT]; /* 1 user, 2 addr */
     ngx_uint_t            login_set;
     ngx_http_stoa_place_t used_at; /* the first that needs settings */
+
+    const stoa_oidc_conf_t *oidc; /* issuers that others run */
 } ngx_http_stoa_main_conf_t;
 
 typedef struct ngx_http_stoa_identity_s ngx_http_stoa_identity_t;
@@ -211,7 +214,9 @@ typedef struct {
     stoa_log_t        log;
     stoa_pg_pool_t   *pool[STOA_POOL_COUNT];
     stoa_redis_t     *redis;
-    stoa_redis_sub_t *sub; /* its callback: ngx_http_stoa_wait_message */
+    stoa_redis_sub_t *sub;  /* its callback: ngx_http_stoa_wait_message */
+    stoa_http_t      *http; /* NULL: there are no issuers */
+    stoa_issuers_t   *issuers;
     stoa_id_t         ids;
     u_char            reply_to[64]; /* "<host>.<slot>.<generation>" */
     size_t            reply_to_len;
@@ -260,7 +265,9 @@ typedef struct {
     unsigned   settled    : 1; /* what is not charged was given back */
     unsigned   after_told : 1; /* Retry-After is among the headers */
     unsigned   logged     : 1;
-    uint64_t   start_us; /* monotonic */
+    unsigned   parked     : 1; /* waits for what its token needs */
+    unsigned   resumed    : 1; /* PREACCESS goes on behind that */
+    uint64_t   start_us;       /* monotonic */
     uint32_t   auth_us;
     u_char *(*log_handler)(ngx_http_request_t *r, ngx_http_request_t *sr,
                            u_char *buf, size_t len); /* the one before ours */
@@ -357,10 +364,31 @@ void      ngx_http_stoa_gate_route(ngx_http_request_t   *r,
 ngx_int_t ngx_http_stoa_preaccess(ngx_http_request_t *r);
 ngx_int_t ngx_http_stoa_access(ngx_http_request_t *r);
 
-/* Verifies with the per-process cache; fills gate->claims. */
+/* Verifies with the per-process cache; fills gate->claims.  With
+   gate->parked set: the verdict comes by ngx_http_stoa_gate_resume(). */
 stoa_err_e ngx_http_stoa_auth_verify(ngx_http_request_t   *r,
                                      ngx_http_stoa_gate_t *gate,
                                      stoa_str_t            token);
+
+/* A request rests in PREACCESS, and is run again from there; r may be gone
+   afterwards. */
+ngx_int_t ngx_http_stoa_gate_park(ngx_http_request_t *r, const char *action);
+void      ngx_http_stoa_gate_run(ngx_http_request_t *r);
+/* The same, when the verdict on a parked request's token is in gate->auth. */
+void ngx_http_stoa_gate_resume(ngx_http_request_t   *r,
+                               ngx_http_stoa_gate_t *gate);
+
+/* Tokens of other issuers (ngx_http_stoa_foreign.c).  NGX_DECLINED: it is of
+   none that is trusted.  Else gate->parked, or *err and gate->claims. */
+ngx_int_t ngx_http_stoa_foreign_verify(ngx_http_request_t   *r,
+                                       ngx_http_stoa_gate_t *gate,
+                                       stoa_str_t token, stoa_err_e *err,
+                                       const char **why);
+
+/* Their keys (ngx_http_stoa_issuer.c): nothing is made without issuers. */
+ngx_int_t ngx_http_stoa_issuer_init_process(ngx_http_stoa_main_conf_t *mcf);
+void      ngx_http_stoa_issuer_exit_process(void);
+void      ngx_http_stoa_issuer_tick(ngx_uint_t retiring);
 
 /* Failures of (account, prefix) (decision 24): OK or RATE_LIMITED. */
 stoa_err_e ngx_http_stoa_throttle_check(ngx_http_stoa_gate_t *gate,

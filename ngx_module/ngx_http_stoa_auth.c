@@ -127,6 +127,19 @@ ngx_http_stoa_auth_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     } else {
         err = stoa_jwt_verify(mcf->keys, &mcf->rules, token, now, &gate->claims,
                               &why);
+
+        if (err != STOA_OK
+            && ngx_http_stoa_foreign_verify(r, gate, token, &err, &why)
+                   == NGX_OK)
+        {
+            gate->authenticated = !gate->parked && err == STOA_OK;
+            cached = 0;
+
+            if (gate->parked || gate->authenticated) {
+                return STOA_OK;
+            }
+        }
+
         if (err != STOA_OK) {
             goto refused;
         }

@@ -365,17 +365,12 @@ ngx_http_stoa_cluster_done(stoa_redis_op_t *op, stoa_err_e err,
                            const stoa_redis_reply_t *reply, void *data)
 {
     ngx_http_stoa_cluster_t *c = data;
-    ngx_http_request_t      *r = c->r;
-    ngx_connection_t        *conn = r->connection;
 
     c->op = NULL;
 
     if (ngx_http_stoa_process.shutting_down) {
         return; /* the process ends, and its connections with it */
     }
-
-    ngx_http_set_log_request(conn->log, r);
-    conn->log->action = NULL;
 
     if (err == STOA_E_TIMEOUT) {
         ngx_http_stoa_cluster_silent = 1;
@@ -394,11 +389,7 @@ ngx_http_stoa_cluster_done(stoa_redis_op_t *op, stoa_err_e err,
     }
 
     c->answered = 1;
-    r->read_event_handler = ngx_http_block_reading;
-    r->write_event_handler = ngx_http_core_run_phases;
-
-    ngx_http_core_run_phases(r);
-    ngx_http_run_posted_requests(conn);
+    ngx_http_stoa_gate_run(c->r);
 }
 
 
@@ -415,24 +406,6 @@ ngx_http_stoa_cluster_timeout(ngx_http_stoa_cluster_t *c)
     }
 
     return (uint32_t) ms;
-}
-
-
-static ngx_int_t
-ngx_http_stoa_cluster_park(ngx_http_stoa_cluster_t *c)
-{
-    ngx_http_request_t *r = c->r;
-
-    if (ngx_handle_read_event(r->connection->read, 0) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    c->loc_conf = r->loc_conf;
-    r->read_event_handler = ngx_http_test_reading;
-    r->write_event_handler = ngx_http_request_empty_handler;
-    r->connection->log->action = (char *) "waiting for redis";
-
-    return NGX_AGAIN;
 }
 
 
@@ -468,7 +441,8 @@ ngx_http_stoa_cluster_take(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                                            ngx_http_stoa_cluster_timeout(c),
                                            ngx_http_stoa_cluster_done, c);
         if (c->op != NULL) {
-            return ngx_http_stoa_cluster_park(c);
+            c->loc_conf = r->loc_conf;
+            return ngx_http_stoa_gate_park(r, "waiting for redis");
         }
     }
 

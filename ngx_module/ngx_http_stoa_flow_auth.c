@@ -134,6 +134,26 @@ ngx_http_stoa_user_agent(ngx_http_stoa_ctx_t *q)
     return v;
 }
 
+/* The address of a grant's {"user":{"email":...}}, where tokens have it. */
+static stoa_str_t
+ngx_http_stoa_granted_email(ngx_http_stoa_ctx_t *q)
+{
+    stoa_str_t        none = stoa_null_string;
+    stoa_json_t      *json;
+    stoa_json_fault_t fault;
+
+    if (!(ngx_http_stoa_mcf(q->r)->rules.extra & STOA_EXTRA_EMAIL)) {
+        return none;
+    }
+
+    json = stoa_json_parse(&q->mem, ngx_http_stoa_flow_column(q, "body"),
+                           &fault);
+    json = json != NULL ? stoa_json_get(json, "user") : NULL;
+    json = json != NULL ? stoa_json_get(json, "email") : NULL;
+
+    return json != NULL ? stoa_json_str(json) : none;
+}
+
 /* The access token and, with sid, the refresh token of a grant. */
 static stoa_err_e
 ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
@@ -162,7 +182,8 @@ ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
     claims.exp = claims.iat + mcf->conf.access_ttl;
 
     stoa_buf_init(&token, &q->mem, 512, STOA_JWT_MAX);
-    err = stoa_jwt_sign(mcf->keys, &mcf->rules, &claims, &token);
+    err = stoa_jwt_sign(mcf->keys, &mcf->rules, &claims,
+                        ngx_http_stoa_granted_email(q), &token);
 
     if (err != STOA_OK) {
         return err;

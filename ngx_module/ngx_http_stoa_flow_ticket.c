@@ -571,7 +571,8 @@ ngx_http_stoa_device_reply(ngx_http_stoa_ctx_t *q)
     claims.exp = claims.iat + NGX_HTTP_STOA_DEVICE_LIFE;
 
     stoa_buf_init(&token, &q->mem, 512, STOA_JWT_MAX);
-    err = stoa_jwt_sign(mcf->keys, &mcf->rules, &claims, &token);
+    err = stoa_jwt_sign(mcf->keys, &mcf->rules, &claims,
+                        (stoa_str_t) stoa_null_string, &token);
 
     if (err != STOA_OK) {
         return ngx_http_stoa_flow_fail(q, err);

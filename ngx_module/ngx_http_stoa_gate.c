@@ -351,6 +351,14 @@ ngx_http_stoa_gate_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 }
 
 
+/* A refusal that is the token's fault, and not of what we need ourselves. */
+static ngx_uint_t
+ngx_http_stoa_gate_is_fault(const ngx_http_stoa_gate_t *gate)
+{
+    return stoa_err_row(gate->auth)->status < NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+
 static ngx_uint_t
 ngx_http_stoa_gate_method(ngx_http_request_t *r)
 {
@@ -439,7 +447,7 @@ ngx_http_stoa_gate_rows(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     ngx_uint_t             again, cls, steps, late;
     stoa_err_e             err;
 
-    again = gate->checked;
+    again = gate->checked && !gate->resumed;
     gate->checked = 1;
 
     ngx_http_stoa_gate_route(r, gate);
@@ -488,9 +496,14 @@ ngx_http_stoa_gate_rows(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
 
     if (gate->has_token) {
         if (ngx_http_stoa_gate_verify(r, gate) == STOA_OK) {
+
+            if (gate->parked) {
+                return STOA_OK;
+            }
+
             late |= NGX_HTTP_STOA_STEP_USER;
 
-        } else if (gate->auth == STOA_E_STARTING) {
+        } else if (!ngx_http_stoa_gate_is_fault(gate)) {
             late = 0;
 
         } else if ((steps & NGX_HTTP_STOA_STEP_ADDR) == 0) {
@@ -507,7 +520,7 @@ ngx_http_stoa_gate_rows(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
         }
     }
 
-    if (gate->auth != STOA_OK) {
+    if (gate->auth != STOA_OK || gate->parked) {
         return gate->auth;
     }
 
@@ -528,7 +541,7 @@ ngx_http_stoa_gate_other(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     ngx_uint_t cls, steps, late;
     stoa_err_e err;
 
-    cls = gate->checked ? STOA_RATE_NONE : lcf->rate;
+    cls = gate->checked && !gate->resumed ? STOA_RATE_NONE : lcf->rate;
     gate->checked = 1;
 
     late = gate->has_token && lcf->auth != 0 ? NGX_HTTP_STOA_STEP_LATE : 0;
@@ -556,9 +569,14 @@ ngx_http_stoa_gate_other(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     /* a bad token is refused in ACCESS, where "satisfy any" can overrule */
 
     if (ngx_http_stoa_gate_verify(r, gate) == STOA_OK) {
+
+        if (gate->parked) {
+            return STOA_OK;
+        }
+
         late |= NGX_HTTP_STOA_STEP_USER;
 
-    } else if (gate->auth == STOA_E_STARTING) {
+    } else if (!ngx_http_stoa_gate_is_fault(gate)) {
         late = 0;
 
     } else if ((steps & NGX_HTTP_STOA_STEP_ADDR) == 0) {
@@ -575,7 +593,56 @@ ngx_http_stoa_gate_other(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
 }
 
 
-/* NGX_AGAIN: parked until Redis has counted, else *err is the verdict. */
+/* As limit_req waits: the phase is entered again when it goes on. */
+ngx_int_t
+ngx_http_stoa_gate_park(ngx_http_request_t *r, const char *action)
+{
+    if (ngx_handle_read_event(r->connection->read, 0) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    r->connection->log->action = (char *) (uintptr_t) action;
+    r->read_event_handler = ngx_http_test_reading;
+    r->write_event_handler = ngx_http_request_empty_handler;
+
+    return NGX_AGAIN;
+}
+
+
+void
+ngx_http_stoa_gate_run(ngx_http_request_t *r)
+{
+    ngx_connection_t *c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+    c->log->action = NULL;
+
+    if (ngx_handle_read_event(c->read, 0) != NGX_OK) {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        ngx_http_run_posted_requests(c);
+        return;
+    }
+
+    r->read_event_handler = ngx_http_block_reading;
+    r->write_event_handler = ngx_http_core_run_phases;
+
+    ngx_http_core_run_phases(r);
+    ngx_http_run_posted_requests(c);
+}
+
+
+void
+ngx_http_stoa_gate_resume(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
+{
+    gate->parked = 0;
+    gate->resumed = 1;
+    gate->auth_us = (uint32_t) (ngx_http_stoa_mono_us() - gate->start_us);
+
+    ngx_http_stoa_gate_run(r);
+}
+
+
+/* NGX_AGAIN: parked until Redis or an issuer has answered, else *err is the verdict. */
 static ngx_int_t
 ngx_http_stoa_gate_verdict(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                            ngx_http_stoa_loc_conf_t *lcf, stoa_err_e *err)
@@ -591,6 +658,12 @@ ngx_http_stoa_gate_verdict(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
 
         *err = lcf->api ? ngx_http_stoa_gate_rows(r, gate, lcf)
                         : ngx_http_stoa_gate_other(r, gate, lcf);
+
+        gate->resumed = 0;
+
+        if (*err == STOA_OK && gate->parked) {
+            return ngx_http_stoa_gate_park(r, "waiting for an issuer");
+        }
 
         if (*err == STOA_E_RATE_LIMITED || gate->cluster == NULL) {
             rc = NGX_OK;

@@ -349,6 +349,62 @@ ngx_http_stoa_print_gauges(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
 }
 
 
+/* A label's text (Prometheus text format): addresses have no line breaks. */
+static void
+ngx_http_stoa_print_label(stoa_buf_t *b, const char *text)
+{
+    for (/* void */; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\') {
+            stoa_buf_char(b, '\\');
+        }
+
+        stoa_buf_char(b, *text);
+    }
+}
+
+
+static void
+ngx_http_stoa_print_issuers(stoa_buf_t *b)
+{
+    static const struct {
+        const char *name, *type, *help;
+    } rows[] = {
+        { "stoa_issuer_keys_age_seconds", "gauge",
+          "Since the keys of an issuer were fetched" },
+        { "stoa_issuer_fetches_total", "counter",
+          "Fetches of an issuer's keys" },
+        { "stoa_issuer_fetch_errors_total", "counter",
+          "Fetches of an issuer's keys that failed" },
+    };
+
+    const stoa_oidc_conf_t      *oidc = ngx_http_stoa_process.mcf->oidc;
+    ngx_http_stoa_issuer_cell_t *cell;
+    ngx_uint_t                   i, k;
+    int64_t                      value;
+
+    for (k = 0; oidc->nissuers != 0 && k < 3; k++) {
+        ngx_http_stoa_family(b, rows[k].name, rows[k].type, rows[k].help);
+
+        for (i = 0; i < oidc->nissuers; i++) {
+            cell = ngx_http_stoa_issuer_cell(oidc->issuers[i].issuer);
+
+            if (cell == NULL || (k == 0 && cell->fetched_ms == 0)) {
+                continue;
+            }
+
+            value = k == 0
+                      ? (stoa_time_ms() - (int64_t) cell->fetched_ms) / 1000
+                  : k == 1 ? (int64_t) cell->fetches
+                           : (int64_t) cell->errors;
+
+            stoa_buf_printf(b, "%s{issuer=\"", rows[k].name);
+            ngx_http_stoa_print_label(b, oidc->issuers[i].issuer);
+            stoa_buf_printf(b, "\"} %lld\n", (long long) ngx_max(value, 0));
+        }
+    }
+}
+
+
 void
 ngx_http_stoa_print_edge(stoa_buf_t *b)
 {
@@ -357,6 +413,7 @@ ngx_http_stoa_print_edge(stoa_buf_t *b)
     ngx_uint_t              i, phase;
 
     ngx_http_stoa_metric_tick();
+    ngx_http_stoa_issuer_tick(0);
 
     if (sh->nrows != 0) {
         ngx_http_stoa_print_requests(b, sh, api);
@@ -380,4 +437,5 @@ ngx_http_stoa_print_edge(stoa_buf_t *b)
     ngx_http_stoa_print_totals(b, sh);
     ngx_http_stoa_print_times(b, sh);
     ngx_http_stoa_print_gauges(b, sh);
+    ngx_http_stoa_print_issuers(b);
 }

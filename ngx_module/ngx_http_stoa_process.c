@@ -193,7 +193,8 @@ ngx_http_stoa_process_init(ngx_cycle_t *cycle)
     if (p->loop == NULL || ngx_http_stoa_address(cycle) != NGX_OK
         || ngx_http_stoa_auth_init_process(cycle) != NGX_OK
         || ngx_http_stoa_open_pools(cycle, mcf) != NGX_OK
-        || ngx_http_stoa_open_redis(mcf) != NGX_OK)
+        || ngx_http_stoa_open_redis(mcf) != NGX_OK
+        || ngx_http_stoa_issuer_init_process(mcf) != NGX_OK)
     {
         ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
                       "stoa: the process cannot start");
@@ -237,6 +238,7 @@ ngx_http_stoa_process_exit(ngx_cycle_t *cycle)
     p->shutting_down = 1;
 
     ngx_http_stoa_tick_exit_process(cycle);
+    ngx_http_stoa_issuer_exit_process();
     ngx_http_stoa_metric_close();
 
     if (p->mcf->served) {

@@ -145,6 +145,19 @@ ngx_http_stoa_setup_jwt(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
     mcf->rules.audience = conf->jwt_audience;
     mcf->rules.leeway_s = (uint32_t) mcf->leeway;
 
+    mcf->oidc = stoa_oidc_conf(conf, mcf->mem, &why);
+
+    if (mcf->oidc == NULL
+        || !stoa_jwt_extra(conf->jwt_extra_claims, &mcf->rules.extra))
+    {
+        /* the settings were found right a moment ago */
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the issuers of \"%V\" are "
+                           "not usable",
+                           &mcf->settings_path);
+        return NGX_ERROR;
+    }
+
     return NGX_OK;
 }
 

@@ -101,6 +101,13 @@ typedef struct {
     ngx_atomic_t answered, wait_us, run_us; /* the sums of so many */
 } ngx_http_stoa_pool_totals_t;
 
+/* An issuer's keys: the newest that a process has, and all that was tried. */
+typedef struct {
+    ngx_atomic_t name; /* keyed hash of it; 0: free */
+    ngx_atomic_t fetched_ms;
+    ngx_atomic_t fetches, errors;
+} ngx_http_stoa_issuer_cell_t;
+
 typedef struct {
     uint32_t   magic;
     uint32_t   version;
@@ -138,6 +145,7 @@ typedef struct {
     ngx_http_stoa_pool_totals_t pools[STOA_POOL_COUNT];
     ngx_atomic_t                rate_evicted; /* while still active */
     ngx_http_stoa_limit_cell_t  limits[NGX_HTTP_STOA_CELLS];
+    ngx_http_stoa_issuer_cell_t issuers[2 * STOA_OIDC_ISSUERS];
     ngx_http_stoa_proc_t        procs[NGX_HTTP_STOA_PROCS];
 } ngx_http_stoa_shared_t;
 
@@ -186,6 +194,9 @@ void ngx_http_stoa_metric_observe(ngx_http_stoa_histogram_t *h, uint64_t us);
 
 /* The edge's part of /metrics (ngx_http_stoa_print.c). */
 void ngx_http_stoa_print_edge(stoa_buf_t *b);
+
+/* The cell of an issuer; NULL: there is no room. */
+ngx_http_stoa_issuer_cell_t *ngx_http_stoa_issuer_cell(const char *issuer);
 
 extern const uint32_t ngx_http_stoa_bounds_us[NGX_HTTP_STOA_BUCKETS - 1];
 

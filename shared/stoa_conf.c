@@ -11,6 +11,7 @@
 
 #include "stoa_conf.h"
 #include "stoa_buf.h"
+#include "stoa_oidc.h"
 #include "stoa_str.h"
 
 #include <arpa/inet.h>
@@ -710,6 +711,33 @@ stoa_conf_check_provider(stoa_conf_load_t *load, const stoa_conf_t *conf)
 }
 
 
+static void
+stoa_conf_check_issuers(stoa_conf_load_t *load, const stoa_conf_t *conf)
+{
+    const char *why;
+    uint32_t    extra;
+
+    if (!stoa_jwt_extra(conf->jwt_extra_claims, &extra)) {
+        (void) stoa_conf_fail(load, "JWT_EXTRA_CLAIMS may name email, role and "
+                                    "user_id, with spaces");
+    }
+
+    if (strcmp(conf->issuer_network, "insecure") == 0
+        && strcmp(conf->environment, "production") == 0)
+    {
+        (void) stoa_conf_fail(load, "ISSUER_NETWORK \"insecure\" is refused "
+                                    "when ENVIRONMENT is production");
+    }
+
+    if (!stoa_conf_bad(load, "JWT_ISSUERS")
+        && !stoa_conf_bad(load, "ISSUER_NETWORK")
+        && stoa_oidc_conf(conf, load->mem, &why) == NULL)
+    {
+        (void) stoa_conf_fail(load, "%s", why);
+    }
+}
+
+
 /* What two settings say together. */
 static void
 stoa_conf_check(stoa_conf_load_t *load, const stoa_conf_t *conf)
@@ -761,6 +789,7 @@ stoa_conf_check(stoa_conf_load_t *load, const stoa_conf_t *conf)
 
     stoa_conf_check_secrets(load, conf);
     stoa_conf_check_provider(load, conf);
+    stoa_conf_check_issuers(load, conf);
 }
 
 

@@ -28,9 +28,7 @@
 #include <openssl/rsa.h>
 
 #define STOA_JWT_MAGIC  0x4a77746bU
-#define STOA_JWT_KEYS   8
-#define STOA_JWT_KID    64
-#define STOA_JWT_HEADER 256 /* encoded; longer ones are refused */
+#define STOA_JWT_HEADER 512 /* encoded; longer ones are refused */
 
 typedef struct {
     stoa_alg_e   alg;
@@ -39,6 +37,8 @@ typedef struct {
     EVP_MAC_CTX *mac;  /* HS256, keyed */
     EVP_PKEY    *pkey; /* the others */
 } stoa_jwt_key_t;
+
+const char stoa_jwt_no_kid[] = "no key has this kid";
 
 struct stoa_jwt_keys_s {
     uint32_t       magic;
@@ -158,7 +158,7 @@ stoa_jwt_no_phrase(char *out, int size, int writing, void *data)
 }
 
 
-static bool
+bool
 stoa_jwt_fits(EVP_PKEY *pkey, stoa_alg_e alg)
 {
     char   group[32];
@@ -248,7 +248,7 @@ stoa_jwt_keys_place(stoa_jwt_keys_t *keys, stoa_alg_e alg, stoa_str_t kid,
     }
 
     if (kid.len == 0 || kid.len > STOA_JWT_KID || !stoa_str_utf8(kid, NULL)) {
-        *why = "a kid has 1 to 64 bytes";
+        *why = "a kid has 1 to 128 bytes";
         return NULL;
     }
 
@@ -420,7 +420,7 @@ stoa_jwt_header(stoa_jwt_keys_t *keys, stoa_str_t header, stoa_jwt_key_t **key,
     *key = stoa_jwt_key(keys, kid.data != NULL ? &kid : NULL);
 
     if (*key == NULL) {
-        return "no key has this kid";
+        return stoa_jwt_no_kid;
     }
 
     return stoa_str_eq_z(alg, stoa_jwt_alg_name((*key)->alg))

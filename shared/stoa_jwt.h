@@ -22,7 +22,14 @@ typedef enum {
 
 typedef struct stoa_jwt_keys_s stoa_jwt_keys_t;
 
-#define STOA_JWT_MAX 4096 /* bytes of a token */
+#define STOA_JWT_MAX  8192 /* bytes of a token */
+#define STOA_JWT_KEYS 32   /* of one object */
+
+/* *type of a token, by its typ */
+#define STOA_JWT_PLAIN  0 /* JWT, or none */
+#define STOA_JWT_ACCESS 1
+#define STOA_JWT_DEVICE 2
+#define STOA_JWT_OTHER  3
 
 /* Bits of claims.roles and of stoa_endpoint_t.who; strength falls downward. */
 /* clang-format off */
@@ -59,10 +66,17 @@ typedef struct {
     uint32_t    roles; /* STOA_* bits; STOA_DEVICE for typ stoa-device+jwt */
 } stoa_claims_t;
 
+/* Claims that other applications look for, in access tokens by request;
+   nothing here reads them. */
+#define STOA_EXTRA_EMAIL   1
+#define STOA_EXTRA_ROLE    2 /* the strongest */
+#define STOA_EXTRA_USER_ID 4 /* sub once more */
+
 typedef struct {
     const char *issuer;
     const char *audience;
     uint32_t    leeway_s; /* 0..300 */
+    uint32_t    extra;    /* STOA_EXTRA_*, of what is signed */
 } stoa_jwt_rules_t;
 
 stoa_jwt_keys_t *stoa_jwt_keys_create(void);
@@ -84,6 +98,15 @@ stoa_err_e stoa_jwt_keys_add(stoa_jwt_keys_t *keys, stoa_alg_e alg,
 stoa_err_e stoa_jwks_add(stoa_jwt_keys_t *keys, stoa_str_t json,
                          const char **why) STOA_MUSTCHECK;
 
+/*
+ * The keys of somebody else's set that are of use here: public ones, for
+ * signatures, of an algorithm that is known.  One that names no algorithm has
+ * that of its kty (RSA: RS256).  Others are passed over; a kid that two of
+ * them have, more than STOA_JWT_KEYS of them, or none at all refuse the set.
+ * NULL: *why (static).
+ */
+stoa_jwt_keys_t *stoa_jwks_of_others(stoa_str_t json, const char **why);
+
 /* The public keys as a JWK Set; of HS256 keys nothing. */
 bool stoa_jwks_print(const stoa_jwt_keys_t *keys, stoa_buf_t *b);
 
@@ -103,22 +126,29 @@ stoa_err_e stoa_jwt_verify(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
 
 /*
  * The signature alone: structure, header (alg of the key that kid names, one
- * key without kid is enough, no crit), signature.  *type: 0, or 1 for at+jwt,
- * 2 for stoa-device+jwt.  The payload is decoded into out (STOA_JWT_MAX).
- * UNAUTHENTICATED otherwise.  Not re-entrant per keys object.
+ * key without kid is enough, no crit), signature.  *type: STOA_JWT_*.  The
+ * payload is decoded into out (STOA_JWT_MAX).  UNAUTHENTICATED otherwise;
+ * *why is stoa_jwt_no_kid when no key is named so.  Not re-entrant per keys
+ * object.
  */
+extern const char stoa_jwt_no_kid[];
+
 stoa_err_e stoa_jws_open(stoa_jwt_keys_t *keys, stoa_str_t token,
                          unsigned char *out, stoa_str_t *payload,
                          unsigned *type, const char **why) STOA_MUSTCHECK;
 
-/* Access or device token from claims with the signing key (OpenSSL). */
+/* Access or device token from claims with the signing key (OpenSSL); email:
+   for STOA_EXTRA_EMAIL, may be empty. */
 stoa_err_e stoa_jwt_sign(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
-                         const stoa_claims_t *claims,
-                         stoa_buf_t          *out) STOA_MUSTCHECK;
+                         const stoa_claims_t *claims, stoa_str_t email,
+                         stoa_buf_t *out) STOA_MUSTCHECK;
 
 /* The claims of such a token as JSON, for it and for libjwt. */
 void stoa_jwt_claims(stoa_buf_t *b, const stoa_jwt_rules_t *rules,
-                     const stoa_claims_t *claims);
+                     const stoa_claims_t *claims, stoa_str_t email);
+
+/* The set that JWT_EXTRA_CLAIMS names; false: a name is not known. */
+bool stoa_jwt_extra(const char *names, uint32_t *extra);
 
 /*
  * A token signed by libjwt, with a key as in _keys_add(): for services of

@@ -133,6 +133,9 @@ stoa_jwt_typ(stoa_str_t value, unsigned *type)
 
     } else if (stoa_str_ieq_z(typ, "stoa-device+jwt")) {
         *type = STOA_JWT_DEVICE;
+
+    } else if (!stoa_str_ieq_z(typ, "JWT")) {
+        *type = STOA_JWT_OTHER;
     }
 
     return true;
@@ -319,7 +322,7 @@ stoa_jwt_verify(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
         return err;
     }
 
-    if (type == 0) {
+    if (type != STOA_JWT_ACCESS && type != STOA_JWT_DEVICE) {
         return stoa_jwt_refuse(why, "typ is another");
     }
 

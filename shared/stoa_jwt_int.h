@@ -9,10 +9,8 @@
 #include "stoa_jwt.h"
 
 #define STOA_JWT_SIGNATURE 512 /* of RSA with 4096 bits */
+#define STOA_JWT_KID       128
 
-/* *type of a token */
-#define STOA_JWT_ACCESS 1
-#define STOA_JWT_DEVICE 2
 
 static inline stoa_err_e
 stoa_jwt_refuse(const char **why, const char *sentence)
@@ -34,6 +32,9 @@ struct evp_pkey_st; /* OpenSSL's EVP_PKEY */
 stoa_alg_e  stoa_jwt_alg_by_name(stoa_str_t name);
 const char *stoa_jwt_alg_name(stoa_alg_e alg);
 
+/* Whether the key is of the algorithm's type and strong enough. */
+bool stoa_jwt_fits(struct evp_pkey_st *pkey, stoa_alg_e alg);
+
 /* As stoa_jwt_keys_add(), from a parsed public key, which it takes over. */
 stoa_err_e stoa_jwt_keys_take(stoa_jwt_keys_t *keys, stoa_alg_e alg,
                               stoa_str_t kid, struct evp_pkey_st *pkey,
@@ -46,7 +47,7 @@ bool stoa_jwt_keys_at(const stoa_jwt_keys_t *keys, size_t i, stoa_alg_e *alg,
 /* A string without escapes. */
 bool stoa_jwt_text(stoa_str_t value, stoa_str_t *out);
 
-/* *type: 0 when typ is another; false: it is no string. */
+/* *type of such a typ; false: it is no string. */
 bool stoa_jwt_typ(stoa_str_t value, unsigned *type);
 
 /* Three parts and two dots. */

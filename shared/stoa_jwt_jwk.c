@@ -179,11 +179,12 @@ stoa_jwk_okp(stoa_str_t jwk)
 static const struct {
     const char *kty;
     EVP_PKEY *(*read)(stoa_str_t jwk); /* NULL: a secret */
+    stoa_alg_e alg;                    /* of one that names none */
 } stoa_jwk_types[] = {
-    { "oct", NULL },
-    { "RSA", stoa_jwk_rsa },
-    { "EC", stoa_jwk_ec },
-    { "OKP", stoa_jwk_okp },
+    { "oct", NULL, 0 },
+    { "RSA", stoa_jwk_rsa, STOA_ALG_RS256 },
+    { "EC", stoa_jwk_ec, STOA_ALG_ES256 },
+    { "OKP", stoa_jwk_okp, STOA_ALG_EDDSA },
 };
 
 
@@ -249,11 +250,12 @@ stoa_jwk_add(stoa_jwt_keys_t *keys, stoa_str_t jwk)
 }
 
 
-stoa_err_e
-stoa_jwks_add(stoa_jwt_keys_t *keys, stoa_str_t json, const char **why)
+/* The list of a set; false: *why. */
+static bool
+stoa_jwks_list(stoa_str_t json, stoa_str_t *list, const char **why)
 {
     stoa_json_fault_t fault;
-    stoa_str_t        name, value, list = stoa_null_string;
+    stoa_str_t        name, value;
     size_t            at = 0;
 
     if (stoa_json_valid(json, &fault)
@@ -261,17 +263,27 @@ stoa_jwks_add(stoa_jwt_keys_t *keys, stoa_str_t json, const char **why)
         while (stoa_json_walk(json, &at, &name, &value)) {
             if (stoa_str_eq_z(name, "keys")
                 && stoa_json_kind(value) == STOA_JSON_ARRAY) {
-                list = value;
+                *list = value;
+                return true;
             }
         }
     }
 
-    if (list.data == NULL) {
-        *why = "it is no JWK Set: {\"keys\": [...]}";
+    *why = "it is no JWK Set: {\"keys\": [...]}";
+
+    return false;
+}
+
+
+stoa_err_e
+stoa_jwks_add(stoa_jwt_keys_t *keys, stoa_str_t json, const char **why)
+{
+    stoa_str_t value, list;
+    size_t     at = 0;
+
+    if (!stoa_jwks_list(json, &list, why)) {
         return STOA_E_INTERNAL;
     }
-
-    at = 0;
 
     while (stoa_json_each(list, &at, &value)) {
         *why = stoa_jwk_add(keys, value);
@@ -283,6 +295,137 @@ stoa_jwks_add(stoa_jwt_keys_t *keys, stoa_str_t json, const char **why)
     }
 
     return STOA_OK;
+}
+
+
+/* ---- of others ---- */
+
+/* "key_ops", where it is, says that the key verifies. */
+static bool
+stoa_jwk_verifies(stoa_str_t jwk)
+{
+    size_t     at = 0, i = 0;
+    stoa_str_t name, value, item, text;
+    bool       found = true;
+
+    while (stoa_json_walk(jwk, &at, &name, &value)) {
+        if (!stoa_str_eq_z(name, "key_ops")) {
+            continue;
+        }
+
+        found = false;
+
+        while (stoa_json_kind(value) == STOA_JSON_ARRAY
+               && stoa_json_each(value, &i, &item))
+        {
+            found = found
+                 || (stoa_jwt_text(item, &text)
+                     && stoa_str_eq_z(text, "verify"));
+        }
+    }
+
+    return found;
+}
+
+
+/* Whether a name stands there with anything but a text without escapes. */
+static bool
+stoa_jwk_odd(stoa_str_t jwk, const char *member)
+{
+    size_t     at = 0;
+    stoa_str_t name, value, text;
+
+    while (stoa_json_walk(jwk, &at, &name, &value)) {
+        if (stoa_str_eq_z(name, member)) {
+            return !stoa_jwt_text(value, &text);
+        }
+    }
+
+    return false;
+}
+
+
+/* NULL: it is not of use. */
+static EVP_PKEY *
+stoa_jwk_of_others(stoa_str_t jwk, stoa_alg_e *alg, stoa_str_t *kid)
+{
+    stoa_str_t kty, use, text;
+    size_t     i;
+
+    if (stoa_json_kind(jwk) != STOA_JSON_OBJECT || stoa_jwk_odd(jwk, "alg")
+        || stoa_jwk_odd(jwk, "use") || !stoa_jwk_verifies(jwk))
+    {
+        return NULL;
+    }
+
+    kty = stoa_jwk_text(jwk, "kty");
+    use = stoa_jwk_text(jwk, "use");
+    text = stoa_jwk_text(jwk, "alg");
+    *kid = stoa_jwk_text(jwk, "kid");
+
+    if (kid->len == 0 || kid->len > STOA_JWT_KID
+        || (use.data != NULL && !stoa_str_eq_z(use, "sig")))
+    {
+        return NULL;
+    }
+
+    for (i = 0; i < stoa_nitems(stoa_jwk_types); i++) {
+        if (stoa_jwk_types[i].read != NULL
+            && stoa_str_eq_z(kty, stoa_jwk_types[i].kty)) {
+            *alg = text.data != NULL ? stoa_jwt_alg_by_name(text)
+                                     : stoa_jwk_types[i].alg;
+
+            return *alg != 0 ? stoa_jwk_types[i].read(jwk) : NULL;
+        }
+    }
+
+    return NULL;
+}
+
+
+stoa_jwt_keys_t *
+stoa_jwks_of_others(stoa_str_t json, const char **why)
+{
+    size_t           at = 0, n = 0;
+    EVP_PKEY        *pkey;
+    stoa_str_t       value, list, kid;
+    stoa_alg_e       alg;
+    stoa_jwt_keys_t *keys;
+
+    if (!stoa_jwks_list(json, &list, why)) {
+        return NULL;
+    }
+
+    keys = stoa_jwt_keys_create();
+    *why = "no memory";
+
+    while (keys != NULL && stoa_json_each(list, &at, &value)) {
+        pkey = stoa_jwk_of_others(value, &alg, &kid);
+
+        if (pkey != NULL && !stoa_jwt_fits(pkey, alg)) {
+            EVP_PKEY_free(pkey); /* too weak, or of another type */
+            pkey = NULL;
+        }
+
+        if (pkey == NULL) {
+            continue;
+        }
+
+        if (stoa_jwt_keys_take(keys, alg, kid, pkey, why) != STOA_OK) {
+            stoa_jwt_keys_destroy(keys);
+            return NULL;
+        }
+
+        n++;
+    }
+
+    if (keys != NULL && n == 0) {
+        *why = "no key of the set is of use";
+        stoa_jwt_keys_destroy(keys);
+        return NULL;
+    }
+
+    return keys;
 }
 
 

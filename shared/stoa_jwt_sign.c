@@ -18,9 +18,63 @@ stoa_jwt_member(stoa_buf_t *b, const char *name, const stoa_uuid_t *id)
 }
 
 
+bool
+stoa_jwt_extra(const char *names, uint32_t *extra)
+{
+    static const char *const known[] = { "email", "role", "user_id" };
+    size_t                   i, len;
+
+    *extra = 0;
+
+    for (names += strspn(names, " ,"); *names != '\0';
+         names += len + strspn(names + len, " ,"))
+    {
+        len = strcspn(names, " ,");
+
+        for (i = 0; i < stoa_nitems(known); i++) {
+            if (len == strlen(known[i]) && strncmp(names, known[i], len) == 0) {
+                *extra |= 1U << i;
+                break;
+            }
+        }
+
+        if (i == stoa_nitems(known)) {
+            return false;
+        }
+    }
+
+    return true;
+}
+
+
+static void
+stoa_jwt_extras(stoa_buf_t *b, uint32_t extra, const stoa_claims_t *claims,
+                stoa_str_t email)
+{
+    unsigned i;
+
+    if (extra & STOA_EXTRA_EMAIL && email.len != 0) {
+        stoa_buf_z(b, ",\"email\":");
+        stoa_buf_json(b, email);
+    }
+
+    for (i = 0; extra & STOA_EXTRA_ROLE && i < STOA_ROLE_COUNT; i++) {
+        if (claims->roles & 1U << i) {
+            stoa_buf_z(b, ",\"role\":");
+            stoa_buf_json_z(b, stoa_role_name(1U << i));
+            break;
+        }
+    }
+
+    if (extra & STOA_EXTRA_USER_ID) {
+        stoa_jwt_member(b, "user_id", &claims->sub);
+    }
+}
+
+
 void
 stoa_jwt_claims(stoa_buf_t *b, const stoa_jwt_rules_t *rules,
-                const stoa_claims_t *claims)
+                const stoa_claims_t *claims, stoa_str_t email)
 {
     unsigned i;
     bool     first = true;
@@ -51,13 +105,15 @@ stoa_jwt_claims(stoa_buf_t *b, const stoa_jwt_rules_t *rules,
         }
     }
 
-    stoa_buf_z(b, "]}");
+    stoa_buf_char(b, ']');
+    stoa_jwt_extras(b, rules->extra, claims, email);
+    stoa_buf_char(b, '}');
 }
 
 
 stoa_err_e
 stoa_jwt_sign(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
-              const stoa_claims_t *claims, stoa_buf_t *out)
+              const stoa_claims_t *claims, stoa_str_t email, stoa_buf_t *out)
 {
     unsigned char signature[STOA_JWT_SIGNATURE];
     stoa_buf_t    part;
@@ -74,7 +130,7 @@ stoa_jwt_sign(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
     stoa_buf_char(out, '.');
 
     part.len = 0;
-    stoa_jwt_claims(&part, rules, claims);
+    stoa_jwt_claims(&part, rules, claims, email);
     stoa_buf_base64url(out, part.data, part.len);
 
     if (part.failed || out->failed) {

@@ -253,7 +253,8 @@ cmd_keys(cmd_t *c)
 static int
 cmd_token_print(cmd_t *c, const stoa_pg_result_t *res)
 {
-    stoa_jwt_rules_t rules = { c->conf.jwt_issuer, c->conf.jwt_audience, 60 };
+    stoa_jwt_rules_t rules = { c->conf.jwt_issuer, c->conf.jwt_audience, 60,
+                               0 };
     stoa_claims_t    claims = { 0 };
     stoa_jwt_keys_t *keys;
     stoa_id_t        ids;
@@ -263,7 +264,8 @@ cmd_token_print(cmd_t *c, const stoa_pg_result_t *res)
 
     stoa_id_init(&ids);
 
-    if (!stoa_uuid_parse(stoa_pg_value(res, 0, 0), &claims.sub)
+    if (!stoa_jwt_extra(c->conf.jwt_extra_claims, &rules.extra)
+        || !stoa_uuid_parse(stoa_pg_value(res, 0, 0), &claims.sub)
         || !stoa_str_int(stoa_pg_value(res, 0, 2), 0, UINT32_MAX, &epoch)
         || !stoa_id_next(&ids, &claims.sid) || !stoa_id_next(&ids, &claims.jti))
     {
@@ -282,7 +284,7 @@ cmd_token_print(cmd_t *c, const stoa_pg_result_t *res)
     }
 
     stoa_buf_init(&b, c->mem, 1024, STOA_JWT_MAX);
-    err = stoa_jwt_sign(keys, &rules, &claims, &b);
+    err = stoa_jwt_sign(keys, &rules, &claims, stoa_pg_value(res, 0, 4), &b);
     stoa_jwt_keys_destroy(keys);
 
     if (err != STOA_OK || b.failed) {
@@ -338,7 +340,7 @@ cmd_token(cmd_t *c, int argc, char **argv)
     }
 
     rc = cmd_db_query(db,
-                      "select id, roles, epoch, status from "
+                      "select id, roles, epoch, status, email_now from "
                       "app.user_for_token($1::uuid, $2::text)",
                       2, values, &res, NULL, &why);
 

@@ -82,7 +82,8 @@ declare
     v_entry text;
 begin
     update app.users u
-    set token_epoch = u.token_epoch + 1, updated_at = app.now()
+    set token_epoch = u.token_epoch + 1, epoch_at = app.now(),
+        updated_at = app.now()
     where u.id = who
     returning u.token_epoch into v_epoch;
 

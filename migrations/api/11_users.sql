@@ -109,12 +109,14 @@ begin
 end $$;
 
 -- stoa token
+drop function if exists app.user_for_token(uuid, text);
+
 create or replace function app.user_for_token(user_id uuid, email text)
-returns table (id uuid, roles text[], epoch int, status text)
+returns table (id uuid, roles text[], epoch int, status text, email_now text)
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select u.id, u.roles, u.token_epoch, u.status
+    select u.id, u.roles, u.token_epoch, u.status, u.email
     from app.users u
     where (u.id = $1 or u.email = app.email($2)) and u.status <> 'deleted'
 $$;

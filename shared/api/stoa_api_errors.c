@@ -42,6 +42,11 @@ stoa_api_errors(const stoa_endpoint_t *ep, stoa_err_e out[STOA_E_COUNT])
     stoa_api_errors_mark(marks, STOA_E_UNAUTHENTICATED, true);
     stoa_api_errors_mark(marks, STOA_E_TOKEN_EXPIRED, true);
     stoa_api_errors_mark(marks, STOA_E_TOKEN_REVOKED, true);
+    /* tokens of other issuers, on public rows as well */
+    stoa_api_errors_mark(marks, STOA_E_IDENTITY_NOT_LINKED, true);
+    stoa_api_errors_mark(marks, STOA_E_ACCOUNT_SUSPENDED, true);
+    stoa_api_errors_mark(marks, STOA_E_EMAIL_NOT_VERIFIED, true);
+    stoa_api_errors_mark(marks, STOA_E_ISSUER_UNAVAILABLE, true);
     stoa_api_errors_mark(marks, STOA_E_FORBIDDEN,
                          (ep->who & STOA_PUBLIC) == 0 || owned);
     /* a cookie came where one has to be signed in, and not from our page */
@@ -64,11 +69,11 @@ stoa_api_errors(const stoa_endpoint_t *ep, stoa_err_e out[STOA_E_COUNT])
     stoa_api_errors_mark(marks, STOA_E_INTERNAL, true);
     stoa_api_errors_mark(marks, STOA_E_STARTING, true);
     stoa_api_errors_mark(marks, STOA_E_NO_MEMORY, true);
-    stoa_api_errors_mark(marks, STOA_E_DATABASE_UNAVAILABLE, store);
-    stoa_api_errors_mark(marks, STOA_E_POOL_SATURATED, store);
+    stoa_api_errors_mark(marks, STOA_E_DATABASE_UNAVAILABLE, true);
+    stoa_api_errors_mark(marks, STOA_E_POOL_SATURATED, true);
     stoa_api_errors_mark(marks, STOA_E_COMMIT_UNKNOWN,
                          store && (write || ep->audit_reads));
-    stoa_api_errors_mark(marks, STOA_E_TIMEOUT, store);
+    stoa_api_errors_mark(marks, STOA_E_TIMEOUT, true);
 
     for (i = 0; i < STOA_MAX_ERRORS; i++) {
         marks[ep->errors[i]] = true;

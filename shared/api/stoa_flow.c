@@ -333,6 +333,14 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .write = true,
         },
     },
+    [STOA_STMT_FOREIGN] = {
+        .stmt = {
+            .name = "stoa_foreign",
+            .sql = "select a.code, a.identity, a.user_id, a.roles, a.epoch, "
+                   "a.since_ms from api.auth_foreign($1::text, $2::text) a",
+            .nparams = 2,
+        },
+    },
     [STOA_STMT_REVOCATIONS] = {
         .stmt = {
             .name = "stoa_revocations",

@@ -14,7 +14,7 @@
 #define NOW    1767323045LL
 #define SECRET "0123456789abcdef0123456789abcdef"
 
-static const stoa_jwt_rules_t rules = { "i", "a", 5 };
+static const stoa_jwt_rules_t rules = { "i", "a", 5, 0 };
 
 
 static int

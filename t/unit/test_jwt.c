@@ -19,7 +19,7 @@
 #define SECRET "0123456789abcdef0123456789abcdef"
 
 static stoa_mem_t            *mem;
-static const stoa_jwt_rules_t rules = { "https://stoa.example", "stoa", 5 };
+static const stoa_jwt_rules_t rules = { "https://stoa.example", "stoa", 5, 0 };
 
 
 static int
@@ -314,7 +314,7 @@ jwt_minted(stoa_alg_e alg, stoa_str_t private, stoa_jwt_keys_t *reader)
     const char   *why;
 
     stoa_buf_init(&claims, mem, 0, STOA_JWT_MAX);
-    stoa_jwt_claims(&claims, &rules, &c);
+    stoa_jwt_claims(&claims, &rules, &c, L(""));
     stoa_buf_nul(&claims);
     stoa_buf_init(&minted, mem, 0, STOA_JWT_MAX);
     assert_int_equal(stoa_jwt_mint(alg, "k1", private, (char *) claims.data,
@@ -349,8 +349,9 @@ jwt_round(stoa_alg_e alg, stoa_str_t private, stoa_str_t public)
                                        &why),
                      STOA_OK);
     stoa_buf_init(&b, mem, 0, STOA_JWT_MAX);
-    assert_int_equal(stoa_jwt_sign(reader, &rules, &c, &b), STOA_E_INTERNAL);
-    assert_int_equal(stoa_jwt_sign(signer, &rules, &c, &b), STOA_OK);
+    assert_int_equal(stoa_jwt_sign(reader, &rules, &c, L(""), &b),
+                     STOA_E_INTERNAL);
+    assert_int_equal(stoa_jwt_sign(signer, &rules, &c, L(""), &b), STOA_OK);
     token = stoa_buf_view(&b);
     assert_int_equal(stoa_jwt_verify(reader, &rules, token, NOW * 1000LL, &back,
                                      &why),
@@ -397,7 +398,7 @@ jwt_round(stoa_alg_e alg, stoa_str_t private, stoa_str_t public)
     c.epoch = 0;
     memset(c.event.b, 5, 16);
     b.len = 0;
-    assert_int_equal(stoa_jwt_sign(signer, &rules, &c, &b), STOA_OK);
+    assert_int_equal(stoa_jwt_sign(signer, &rules, &c, L(""), &b), STOA_OK);
     assert_int_equal(stoa_jwt_verify(reader, &rules, stoa_buf_view(&b),
                                      NOW * 1000LL, &back, &why),
                      STOA_OK);
@@ -515,6 +516,108 @@ jwt_jwks(void **state)
     assert_int_equal(payload.len, 26);
     assert_memory_equal(payload.data, "Example of Ed25519 signing", 26);
     stoa_jwt_keys_destroy(keys);
+}
+
+
+/* A set of others: what is of no use in it is passed over. */
+static void
+jwt_jwks_of_others(void **state)
+{
+    static const struct {
+        const char *keys;
+        size_t      taken; /* 0: the set is refused */
+    } rows[] = {
+        { "", 0 },
+        { "{" ED ",\"alg\":\"EdDSA\",\"kid\":\"a\"}", 1 },
+        { "{" ED ",\"kid\":\"a\"}", 1 },
+        { "{" ED ",\"kid\":\"a\",\"use\":\"sig\",\"key_ops\":[\"verify\"]}",
+          1 },
+        { "{" ED ",\"kid\":\"a\",\"key_ops\":[\"sign\"]}", 0 },
+        { "{" ED ",\"kid\":\"a\",\"key_ops\":\"verify\"}", 0 },
+        { "{" ED ",\"kid\":\"a\",\"use\":\"enc\"}", 0 },
+        { "{" ED ",\"kid\":\"a\",\"use\":1}", 0 },
+        { "{" ED ",\"kid\":\"a\",\"alg\":null}", 0 },
+        { "{" ED ",\"kid\":\"a\",\"alg\":\"ES256\"}", 0 },
+        { "{" ED ",\"kid\":\"a\",\"alg\":\"HS256\"}", 0 },
+        { "{" ED ",\"kid\":\"a\",\"alg\":\"none\"}", 0 },
+        { "{" ED "}", 0 },
+        { "{" ED ",\"kid\":\"\"}", 0 },
+        { "7", 0 },
+        { "{\"kty\":\"oct\",\"kid\":\"a\",\"k\":\"" SECRET "\"}", 0 },
+        { "7,{" ED ",\"kid\":\"a\"},{" EC "\"y\":\"" EC_Y
+          "\",\"kid\":\"b\"},{\"kty\":\"new\",\"kid\":\"c\"}",
+          2 },
+        { "{" EC "\"y\":\"" EC_X "\",\"kid\":\"b\"}", 0 },
+        { "{" ED ",\"kid\":\"a\"},{" EC "\"y\":\"" EC_Y "\",\"kid\":\"a\"}",
+          0 },
+        { "{" ED ",\"kid\":\"a\"},{" EC "\"y\":\"" EC_X "\",\"kid\":\"a\"}",
+          1 },
+    };
+    stoa_jwt_keys_t *keys;
+    const char      *why;
+    stoa_buf_t       b;
+    size_t           i, n;
+    unsigned char   *p;
+
+    (void) state;
+
+    for (i = 0; i < stoa_nitems(rows); i++) {
+        stoa_buf_init(&b, mem, 256, 4096);
+        stoa_buf_printf(&b, "{\"more\":1,\"keys\":[%s]}", rows[i].keys);
+        keys = stoa_jwks_of_others(stoa_buf_view(&b), &why);
+
+        stoa_buf_init(&b, mem, 256, 4096);
+        n = 0;
+
+        if (keys != NULL) {
+            assert_true(stoa_jwks_print(keys, &b));
+        }
+
+        for (p = b.data; p != NULL && n < 9; n++) {
+            p = memmem(p, b.len - (size_t) (p - b.data), "\"kid\"", 5);
+
+            if (p == NULL) {
+                break;
+            }
+
+            p++;
+        }
+
+        if (n != rows[i].taken) {
+            fail_msg("%s: %zu", rows[i].keys, n);
+        }
+
+        stoa_jwt_keys_destroy(keys);
+    }
+}
+
+
+static void
+jwt_extra_claims(void **state)
+{
+    stoa_jwt_rules_t more = rules;
+    stoa_claims_t    c;
+    stoa_buf_t       b;
+
+    (void) state;
+    memset(&c, 0, sizeof(c));
+    c.roles = STOA_MEMBER | STOA_ORGANIZER;
+
+    assert_true(stoa_jwt_extra("", &more.extra));
+    assert_int_equal(more.extra, 0);
+    assert_false(stoa_jwt_extra("emails", &more.extra));
+    assert_false(stoa_jwt_extra("email,rol", &more.extra));
+    assert_true(stoa_jwt_extra(" user_id, role  email,", &more.extra));
+    assert_int_equal(more.extra, 7);
+
+    stoa_buf_init(&b, mem, 256, 4096);
+    stoa_jwt_claims(&b, &more, &c, L("a\"b@c"));
+    stoa_buf_nul(&b);
+    assert_non_null(strstr((char *) b.data,
+                           "\"roles\":[\"organizer\",\"member\"],"
+                           "\"email\":\"a\\\"b@c\",\"role\":\"organizer\","
+                           "\"user_id\":\"00000000-0000-0000-0000-"
+                           "000000000000\"}"));
 }
 
 
@@ -891,11 +994,18 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(jwt_vectors),   cmocka_unit_test(jwt_algorithms),
-        cmocka_unit_test(jwt_bad_keys),  cmocka_unit_test(jwt_header_rules),
-        cmocka_unit_test(jwt_confusion), cmocka_unit_test(jwt_claim_rules),
-        cmocka_unit_test(jwt_long),      cmocka_unit_test(jwt_refresh),
-        cmocka_unit_test(jwt_roles),     cmocka_unit_test(jwt_jwks),
+        cmocka_unit_test(jwt_vectors),
+        cmocka_unit_test(jwt_algorithms),
+        cmocka_unit_test(jwt_bad_keys),
+        cmocka_unit_test(jwt_header_rules),
+        cmocka_unit_test(jwt_confusion),
+        cmocka_unit_test(jwt_claim_rules),
+        cmocka_unit_test(jwt_long),
+        cmocka_unit_test(jwt_refresh),
+        cmocka_unit_test(jwt_jwks_of_others),
+        cmocka_unit_test(jwt_extra_claims),
+        cmocka_unit_test(jwt_roles),
+        cmocka_unit_test(jwt_jwks),
     };
 
     return cmocka_run_group_tests_name("jwt", tests, jwt_setup, jwt_teardown);

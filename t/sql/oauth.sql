@@ -1,0 +1,54 @@
+-- Identities of other issuers.
+
+begin;
+\ir _lib.sql
+select no_plan();
+
+create function pg_temp.link(who uuid, issuer text, subject text)
+returns uuid language sql as $$
+    insert into app.oauth_identities (id, user_id, issuer, subject, created_at)
+    values (app.uuid7(), who, issuer, subject, app.now())
+    returning id
+$$;
+
+select t.person('a@test.example') as a \gset
+select t.person('b@test.example', '{member,organizer}') as b \gset
+select pg_temp.link(:'a', 'https://i', 's') as ia \gset
+select pg_temp.link(:'b', 'https://j', 's') as ib \gset
+
+select results_eq(
+    $$ select f.code, f.identity, f.user_id, f.roles, f.epoch, f.since_ms
+        from (values ('https://i', 's'), ('https://j', 's')) v (i, s),
+        api.auth_foreign(v.i, v.s) f order by v.i $$,
+    format($$ values (null, %L::uuid, %L::uuid, '{member}'::text[], 1,
+            0::bigint), (null, %L, %L, '{member,organizer}', 1, 0) $$,
+        :'ia', :'a', :'ib', :'b'), 'each its own');
+select is((api.auth_foreign(i, s)).code, 'IDENTITY_NOT_LINKED', i || s)
+from (values ('https://i', 'S'), ('https://i/', 's'), ('', ''),
+    ('https://k', 's')) v (i, s);
+
+select app.epoch_bump(:'a', 'test');
+select is((f).epoch, 2, 'the epoch is told')
+from api.auth_foreign('https://i', 's') f;
+select is((f).since_ms, app.ms(app.now()), 'and when it was raised')
+from api.auth_foreign('https://i', 's') f;
+
+update app.users set status = 'suspended' where id = :'a';
+select is((api.auth_foreign('https://i', 's')).code, 'ACCOUNT_SUSPENDED', 's');
+update app.users set status = 'deleted' where id = :'a';
+select is((api.auth_foreign('https://i', 's')).code, 'IDENTITY_NOT_LINKED',
+    'd');
+update app.users set status = 'limited' where id = :'a';
+select is((api.auth_foreign('https://i', 's')).code, null, 'l');
+
+select app.settings_put('{"require_verified_email": "login"}');
+select is((api.auth_foreign('https://i', 's')).code, 'EMAIL_NOT_VERIFIED',
+    'v');
+select app.settings_put('{"require_verified_email": "money"}');
+select is((api.auth_foreign('https://i', 's')).code, null, 'only for money');
+
+select throws_ok(format($$ select pg_temp.link(%L, 'https://i', 's') $$,
+    :'b'), '23505', null, 'an identity is of one account');
+
+select * from finish();
+rollback;
