@@ -6,9 +6,10 @@
  * it says of a key is kept in the zone's table.  From that a key that is over
  * its limit is refused without asking, until its time comes: the table knows
  * no more than what was used, so it never refuses one that Redis would let
- * pass.  The same place is counted on by this node alone when Redis is away
- * or does not answer within the limits' deadline; for a second after that
- * nobody waits for it.
+ * pass.  (Not so with limits of failures, which give back what they hold:
+ * these ask each time.)  The same place is counted on by this node alone when
+ * Redis is away or does not answer within the limits' deadline; for a second
+ * after that nobody waits for it.
  *
  * A request waits in PREACCESS, holding no reference of its own, as that of
  * stock limit_req does; its cleanup takes the command's callback away.
@@ -487,50 +488,23 @@ ngx_http_stoa_cluster_answered(ngx_http_request_t   *r,
 
 /* ---- what was not a failure ---- */
 
+/* Nobody waits; but a script that Redis has forgotten is sent to it again only
+   for a command that somebody waits for. */
 static void
 ngx_http_stoa_cluster_refunded(stoa_redis_op_t *op, stoa_err_e err,
                                const stoa_redis_reply_t *reply, void *data)
 {
-    ngx_http_stoa_take_t *take = data;
-    ngx_http_stoa_state_t st;
-    uint64_t              end;
-    int64_t               now = stoa_time_ms();
-
-    if (err == STOA_OK && !ngx_http_stoa_process.shutting_down
-        && ngx_http_stoa_cluster_whole(reply, 1))
-    {
-        (void) ngx_http_stoa_cluster_read(stoa_redis_str(reply), 0, now, &st,
-                                          &end);
-        ngx_http_stoa_limit_keep(take, &st, now);
-    }
-
-    ngx_free(take);
 }
 
 
 void
 ngx_http_stoa_cluster_refund(const ngx_http_stoa_take_t *take)
 {
-    ngx_http_stoa_take_t *copy;
+    /* without Redis it grows back by itself */
 
-    if (ngx_http_stoa_process.redis == NULL
-        || !stoa_redis_ready(ngx_http_stoa_process.redis))
-    {
-        return; /* it grows back by itself */
-    }
-
-    /* the request may be gone when the answer comes */
-    copy = ngx_alloc(sizeof(ngx_http_stoa_take_t), ngx_cycle->log);
-    if (copy == NULL) {
-        return;
-    }
-
-    *copy = *take;
-
-    if (ngx_http_stoa_cluster_send(NGX_HTTP_STOA_CLUSTER_REFUND, copy, 1, 0,
-                                   ngx_http_stoa_cluster_refunded, copy)
-        == NULL)
-    {
-        ngx_free(copy);
+    if (ngx_http_stoa_process.redis != NULL) {
+        (void) ngx_http_stoa_cluster_send(NGX_HTTP_STOA_CLUSTER_REFUND, take, 1,
+                                          0, ngx_http_stoa_cluster_refunded,
+                                          NULL);
     }
 }

@@ -98,8 +98,7 @@ static const char ngx_http_stoa_cluster_take_lua[] = NGX_HTTP_STOA_CLUSTER_NOW
     "end\n"
     "return out\n";
 
-/* ARGV[1]: rate, period, burst, cost, quota, busy and end of the charge.
-   Answers as the other does, of one key. */
+/* ARGV[1]: rate, period, burst, cost, quota, busy and end of the charge. */
 static const char ngx_http_stoa_cluster_refund_lua[] = NGX_HTTP_STOA_CLUSTER_NOW
     "for i=1,1 do\n"
     " local rate,period,burst,cost,quota,was,window="
@@ -111,9 +110,7 @@ static const char ngx_http_stoa_cluster_refund_lua[] = NGX_HTTP_STOA_CLUSTER_NOW
     " if quota>0 and e>0 and e==window then\n"
     "  used=math.max(0,used-math.min(cost,quota))\n"
     "  moved=true\n"
-    " end\n" NGX_HTTP_STOA_CLUSTER_WRITE
-    " return struct.pack('<ddddddd',1,now,1,debt,busy,used,e)\n"
-    "end\n";
+    " end\n" NGX_HTTP_STOA_CLUSTER_WRITE "end\n";
 
 /* Sums are filled when Redis has loaded them: each process has its own. */
 stoa_redis_script_t

@@ -353,7 +353,8 @@ ngx_http_stoa_limit_take(ngx_http_stoa_take_t *takes, ngx_uint_t n,
 
     for (i = 0; i < n; i++) {
         ngx_http_stoa_limit_find(sh, &takes[i], now, &f[i]);
-        refused |= !f[i].fits && !takes[i].limit->dry_run;
+        refused |= !f[i].fits && !takes[i].limit->dry_run
+                && !(look && takes[i].limit->failure);
     }
 
     /* all or none; those that have a place first, before a new one takes it */
@@ -400,49 +401,27 @@ ngx_http_stoa_limit_take(ngx_http_stoa_take_t *takes, ngx_uint_t n,
 
 /*
  * Answers of several processes cross each other, and Redis may have forgotten:
- * what is known to be used stays so.  Only refunds lessen it.
+ * what is known to be used stays so.
  */
 static void
-ngx_http_stoa_limit_merge(const ngx_http_stoa_limit_t *limit,
-                          ngx_http_stoa_state_t       *mine,
-                          const ngx_http_stoa_state_t *told)
+ngx_http_stoa_limit_keep(ngx_http_stoa_shared_t      *sh,
+                         const ngx_http_stoa_take_t  *take,
+                         const ngx_http_stoa_state_t *st, uint64_t now)
 {
-    uint64_t apart = mine->end > told->end ? mine->end - told->end
-                                           : told->end - mine->end;
-
-    if (limit->failure) {
-        mine->debt = told->debt;
-        mine->used = told->used;
-
-    } else {
-        mine->debt = ngx_max(mine->debt, told->debt);
-        mine->used = apart < 1000 ? ngx_max(mine->used, told->used)
-                                  : told->used;
-    }
-
-    mine->end = told->end;
-}
-
-
-void
-ngx_http_stoa_limit_keep(const ngx_http_stoa_take_t  *take,
-                         const ngx_http_stoa_state_t *st, int64_t now)
-{
-    ngx_http_stoa_found_t   f;
-    ngx_http_stoa_shared_t *sh = ngx_http_stoa_shared();
-
-    if (sh == NULL) {
-        return;
-    }
+    ngx_http_stoa_found_t f;
+    uint64_t              apart;
 
     ngx_http_stoa_lock(&sh->rate_lock);
 
-    ngx_http_stoa_limit_find(sh, take, (uint64_t) now, &f);
+    ngx_http_stoa_limit_find(sh, take, now, &f);
 
-    ngx_http_stoa_limit_merge(take->limit, &f.st, st);
-    f.st.busy = (uint32_t) (f.st.busy + 1); /* charges made here are gone */
+    apart = f.st.end > st->end ? f.st.end - st->end : st->end - f.st.end;
 
-    ngx_http_stoa_limit_write(sh, take, &f, (uint64_t) now);
+    f.st.debt = ngx_max(f.st.debt, st->debt);
+    f.st.used = apart < 1000 ? ngx_max(f.st.used, st->used) : st->used;
+    f.st.end = st->end;
+
+    ngx_http_stoa_limit_write(sh, take, &f, now);
 
     ngx_http_stoa_unlock(&sh->rate_lock);
 }
@@ -459,7 +438,11 @@ ngx_http_stoa_limit_told(ngx_http_stoa_take_t        *take,
         return;
     }
 
-    ngx_http_stoa_limit_keep(take, st, now);
+    /* of failures most is given back soon, and maybe by another node */
+    if (!take->limit->failure) {
+        ngx_http_stoa_limit_keep(sh, take, st, (uint64_t) now);
+    }
+
     ngx_http_stoa_limit_tell(take, st, fits, (uint64_t) now);
     ngx_http_stoa_limit_count(sh, take, fits);
 }

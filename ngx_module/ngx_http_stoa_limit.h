@@ -79,18 +79,15 @@ ngx_uint_t ngx_http_stoa_taken(const ngx_http_stoa_gate_t  *gate,
                                const ngx_http_stoa_limit_t *limit);
 
 /* OK, or RATE_LIMITED when one refuses; then none is charged.  look: only
-   says what would be, charges nothing, counts only refusals. */
+   says what Redis would refuse for certain, charges nothing, counts only
+   refusals. */
 stoa_err_e ngx_http_stoa_limit_take(ngx_http_stoa_take_t *takes, ngx_uint_t n,
                                     ngx_uint_t look);
 
-/* What Redis said: the table takes it over; and what the take tells. */
+/* What Redis said: the table takes it over, and the take tells it. */
 void ngx_http_stoa_limit_told(ngx_http_stoa_take_t        *take,
                               const ngx_http_stoa_state_t *st, ngx_uint_t fits,
                               int64_t now);
-
-/* Only the first: nothing is counted and told. */
-void ngx_http_stoa_limit_keep(const ngx_http_stoa_take_t  *take,
-                              const ngx_http_stoa_state_t *st, int64_t now);
 
 /* Takes what was charged here out again. */
 void ngx_http_stoa_limit_refund(const ngx_http_stoa_take_t *take);

@@ -50,8 +50,15 @@ stoa_openapi_failure(stoa_openapi_t *o, const stoa_err_e *errs, size_t n,
 
     if (status == 429 || status == 503) {
         stoa_openapi_raw(o, "headers",
-                         "{\"Retry-After\":{\"$ref\":"
-                         "\"#/components/headers/RetryAfter\"}}");
+                         status == 503
+                             ? "{\"Retry-After\":{\"$ref\":"
+                               "\"#/components/headers/RetryAfter\"}}"
+                             : "{\"Retry-After\":{\"$ref\":"
+                               "\"#/components/headers/RetryAfter\"},"
+                               "\"RateLimit\":{\"$ref\":"
+                               "\"#/components/headers/RateLimit\"},"
+                               "\"RateLimit-Policy\":{\"$ref\":"
+                               "\"#/components/headers/RateLimitPolicy\"}}");
     }
 
     stoa_openapi_object(o, "content");
@@ -719,7 +726,13 @@ stoa_openapi_components(stoa_openapi_t *o)
     stoa_openapi_raw(o, "parameters", parameters);
     stoa_openapi_raw(o, "headers",
                      "{\"RetryAfter\":{\"description\":\"Seconds\","
-                     "\"schema\":{\"type\":\"integer\"}}}");
+                     "\"schema\":{\"type\":\"integer\"}},"
+                     "\"RateLimit\":{\"description\":\"What is left of each "
+                     "limit, the tightest first; in other answers, too\","
+                     "\"schema\":{\"type\":\"string\"}},"
+                     "\"RateLimitPolicy\":{\"description\":\"Those limits: "
+                     "burst and seconds\",\"schema\":{\"type\":"
+                     "\"string\"}}}");
     stoa_openapi_raw(o, "securitySchemes",
                      "{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\","
                      "\"bearerFormat\":\"JWT\"}}");

@@ -6,6 +6,7 @@
 
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import http2 from 'node:http2';
 import net from 'node:net';
@@ -28,14 +29,23 @@ const PLACES = {
   patient: 'stoa_auth required; stoa_limit_apply patient;',
   tight: 'stoa_auth required; stoa_limit_apply tight;',
   wrapped: 'stoa_auth required; stoa_limit_apply few; try_files /none @app;',
+  late: 'try_files /none @late;',
+  missing: `stoa_auth required; stoa_limit_apply other;
+    proxy_intercept_errors on; error_page 401 = @late;`,
 };
 
 const locations = Object.entries(PLACES).map(([name, text]) => `
   location /${name}/ { ${text} ${SHOW} ${PASS} }`).join('');
 
-let app;
+let app, backend;
+const slow = []; /* what waits to be answered */
 
 before(async () => {
+  backend = net.createServer((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', () => slow.push(socket));
+  }).listen(0, '127.0.0.1');
+  await once(backend, 'listening');
   app = await boot({
     workers: 0, nodes: 2, nginxWorkers: 2, validate: false,
     nginx: {
@@ -74,13 +84,26 @@ before(async () => {
           'stoa_limit write rate=9/h burst=9 key=user scope=cluster timeout=5s;'],
         ['location = / {', `
           location @app { ${SHOW} ${PASS.replace(':/;', ':;')} }
+          location /slow/ {
+              stoa_limit_apply guesses;
+              proxy_pass http://127.0.0.1:${backend.address().port};
+          }
+          location @late {
+              stoa_auth required;
+              stoa_limit_apply few;
+              ${SHOW}
+              ${PASS.replace(':/;', ':;')}
+          }
           ${locations}
           location = / {`]],
     },
   });
   await app.clock.freeze();
 });
-after(() => app?.stop());
+after(async () => {
+  await app?.stop();
+  backend.close();
+});
 
 const mint = (claims) => rows.mint(app,
   { exp: Math.floor(Date.now() / 1000) + 9 * 86400, ...claims });
@@ -198,7 +221,32 @@ test('failures: what is none is given back to both', async () => {
   assert.deepEqual(await row(5, '/guess/?s=401', { from }),
     [401, 401, 401, 429, 429]);
   assert.deepEqual(await row(2, '/guess/', { from }), [429, 429]);
+
+  /* also with a Redis that has forgotten the scripts */
+  const other = address();
+
+  await app.redis.script('FLUSH');
+  assert.deepEqual(new Set(await row(8, '/guess/', { from: other })),
+    new Set([200]));
 });
+
+test('failures: what one node holds for a moment stops no other for long',
+  async () => {
+    const from = address();
+
+    /* all that there is waits for its answers at node 0 */
+    const held = app.barrier(3, () => ({ path: '/slow/',
+      headers: { 'X-Forwarded-For': from } }));
+
+    await until(async () => (await get('/guess/', { from, node: 1 })).status
+      === 429, { what: 'all to be reserved' });
+    await until(() => slow.length === 3, { what: 'three waiting requests' });
+    slow.splice(0).forEach((socket) => socket.end(
+      'HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok'));
+    assert.deepEqual(tally(await held), { 200: 3 });
+    await until(async () => (await get('/guess/', { from, node: 1 })).status
+      === 200, { what: 'all to be given back' });
+  });
 
 /* ---- commands ---- */
 
@@ -218,6 +266,21 @@ test('several limits are one command; together or not at all', async () => {
   /* of the others it tells what this node has heard of them */
   assert.match(res.headers.ratelimit,
     /^"few";r=0;t=1200, "other";r=[78];t=\d+, "third";r=9{3}\d;/);
+});
+
+test('a redirect can wait, too, and a second time', async () => {
+  const token = mint();
+  const was = await scripts();
+
+  assert.equal((await get('/late/', { token })).headers['x-limit'],
+    'few PASSED 2');
+  assert.equal(await scripts() - was, 1);
+  /* the first location's limit was asked, then that of the error's page */
+  const res = await get('/missing/?s=401', { token, node: 1 });
+
+  assert.equal(res.headers.ratelimit,
+    '"few";r=1;t=2400, "other";r=8;t=400');
+  assert.equal(await scripts() - was, 3);
 });
 
 test('a key that is refused is refused without asking', async () => {
