@@ -48,6 +48,8 @@ create table app.login_sessions (
     revoked_at          timestamptz,
     reason              text,
     constraint login_sessions_pkey primary key (id),
+    constraint login_sessions_expires_check check (
+        expires_at <= absolute_expires_at), -- a refresh asks for this alone
     constraint login_sessions_user_fkey foreign key (user_id)
         references app.users (id)
 );
