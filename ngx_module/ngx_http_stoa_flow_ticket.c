@@ -7,10 +7,9 @@
 
 #include "ngx_http_stoa.h"
 
-#include <qrencode.h>
+#include "stoa_qr.h"
 
 #define NGX_HTTP_STOA_CODES_MAX   100
-#define NGX_HTTP_STOA_QUIET       4 /* modules around the symbol */
 #define NGX_HTTP_STOA_SVG_MAX     131072
 #define NGX_HTTP_STOA_PAIR_BYTES  10 /* 16 characters of base32 */
 #define NGX_HTTP_STOA_DEVICE_LIFE (90 * 24 * 3600)
@@ -20,7 +19,6 @@ static ngx_http_stoa_main_conf_t *ngx_http_stoa_ticket_conf(
 static stoa_err_e ngx_http_stoa_codes_item(ngx_http_stoa_ctx_t *q,
                                            stoa_buf_t          *b,
                                            const stoa_uuid_t   *type);
-static bool       ngx_http_stoa_svg(stoa_buf_t *b, QRcode *qr);
 
 /*
  * $codes: [{"ticket_type_id","id","code"}], one entry per ticket of the
@@ -173,11 +171,8 @@ ngx_http_stoa_svg_find(ngx_http_stoa_ctx_t *q)
 static ngx_http_stoa_go_e
 ngx_http_stoa_svg_draw(ngx_http_stoa_ctx_t *q)
 {
-    bool               drawn;
-    QRcode            *qr;
-    QRinput           *input;
     stoa_buf_t         b;
-    stoa_str_t         code, none = stoa_null_string;
+    stoa_str_t         none = stoa_null_string;
     stoa_json_t       *json, *v;
     ngx_http_stoa_go_e go;
 
@@ -187,32 +182,11 @@ ngx_http_stoa_svg_draw(ngx_http_stoa_ctx_t *q)
     }
 
     v = stoa_json_get(json, "code");
-
-    if (v == NULL || stoa_json_type(v) != STOA_JSON_STRING) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_INTERNAL);
-    }
-
-    code = stoa_json_str(v);
     stoa_buf_init(&b, &q->mem, 16384, NGX_HTTP_STOA_SVG_MAX);
-    drawn = false;
-    qr = NULL;
 
-    input = QRinput_new2(0, QR_ECLEVEL_M);
-
-    if (input != NULL) {
-        if (QRinput_append(input, QR_MODE_AN, (int) code.len, code.data) == 0) {
-            qr = QRcode_encodeInput(input);
-        }
-
-        QRinput_free(input);
-    }
-
-    if (qr != NULL) {
-        drawn = ngx_http_stoa_svg(&b, qr);
-        QRcode_free(qr);
-    }
-
-    if (!drawn) {
+    if (v == NULL || stoa_json_type(v) != STOA_JSON_STRING
+        || !stoa_qr_svg(&b, stoa_json_str(v), true, "Ticket code"))
+    {
         return ngx_http_stoa_flow_fail(q, STOA_E_INTERNAL);
     }
 
@@ -220,47 +194,6 @@ ngx_http_stoa_svg_draw(ngx_http_stoa_ctx_t *q)
         q, ngx_http_stoa_reply_bytes(q, NGX_HTTP_OK,
                                      (stoa_str_t) stoa_string("image/svg+xml"),
                                      stoa_buf_view(&b), none));
-}
-
-/* One path: a run of dark modules is one rectangle. */
-static bool
-ngx_http_stoa_svg(stoa_buf_t *b, QRcode *qr)
-{
-    int x, y, from, size;
-
-    size = qr->width + 2 * NGX_HTTP_STOA_QUIET;
-
-    stoa_buf_printf(b,
-                    "<svg xmlns=\"http://www.w3.org/2000/svg\" "
-                    "viewBox=\"0 0 %d %d\" shape-rendering=\"crispEdges\" "
-                    "role=\"img\" aria-label=\"Ticket code\">"
-                    "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>"
-                    "<path fill=\"#000\" d=\"",
-                    size, size, size, size);
-
-    for (y = 0; y < qr->width; y++) {
-
-        for (x = 0; x < qr->width; x++) {
-
-            if (!(qr->data[y * qr->width + x] & 1)) {
-                continue;
-            }
-
-            from = x;
-
-            while (x + 1 < qr->width && (qr->data[y * qr->width + x + 1] & 1)) {
-                x++;
-            }
-
-            stoa_buf_printf(b, "M%d %dh%dv1h-%dz", from + NGX_HTTP_STOA_QUIET,
-                            y + NGX_HTTP_STOA_QUIET, x - from + 1,
-                            x - from + 1);
-        }
-    }
-
-    stoa_buf_z(b, "\"/></svg>\n");
-
-    return !b->failed;
 }
 
 /* ---- reissue, transfer ---- */

@@ -42,7 +42,7 @@ const DOORS = [
   [/^sodium/, /^shared\/stoa_(code|hash)\.c$/],
   [/^crypt\.h$/, /^shared\/stoa_hash\.c$/],
   [/^openssl\//, /^(shared\/stoa_(jwt|jwt_jwk|hmac)|ngx_module\/.*)\.[ch]$/],
-  [/^qrencode\.h$/, /^(workers\/worker_qr|ngx_module\/ngx_http_stoa_flow_[a-z]+|shared\/stoa_qr)\.c$/],
+  [/^qrencode\.h$/, /^(workers\/worker_qr|shared\/stoa_qr)\.c$/],
   [/^(cairo|pango)/, /^workers\/worker_draw\.c$/],
   [/^png\.h$/, /^workers\/worker_(draw|qr)\.c$/],
 ];
