@@ -12,6 +12,7 @@
 #include "stoa_conf.h"
 #include "stoa_buf.h"
 #include "stoa_oidc.h"
+#include "stoa_seal.h"
 #include "stoa_str.h"
 
 #include <arpa/inet.h>
@@ -658,6 +659,11 @@ stoa_conf_check_secrets(stoa_conf_load_t *load, const stoa_conf_t *conf)
                != 32)
     {
         (void) stoa_conf_fail(load, "TICKET_SEED must be 64 hex digits");
+    }
+
+    if (!stoa_seal_key_ok(conf->mfa_key)) {
+        (void) stoa_conf_fail(load, "MFA_KEY must be 64 hex digits, or two "
+                                    "such with a comma");
     }
 
     explicit_bzero(seed, sizeof(seed));

@@ -1,6 +1,6 @@
 /*
- * SHA-256, HMAC-SHA-256 and the signature header of payment webhooks, on
- * OpenSSL's one-shot calls.  Nothing is kept between calls.
+ * SHA-256, HMAC-SHA-256, HMAC-SHA-1 and the signature header of payment
+ * webhooks, on OpenSSL's one-shot calls.  Nothing is kept between calls.
  */
 
 #include "stoa_hmac.h"
@@ -27,19 +27,35 @@ stoa_sha256(const void *data, size_t len, unsigned char out[32])
 }
 
 
-bool
-stoa_hmac_sha256(stoa_str_t key, const void *data, size_t len,
-                 unsigned char out[32])
+static bool
+stoa_hmac(const EVP_MD *md, stoa_str_t key, const void *data, size_t len,
+          unsigned char *out, unsigned wanted)
 {
     unsigned             n = 0;
     static const char    nothing[1] = "";
     const unsigned char *bytes = len != 0 ? data : (const void *) nothing;
 
     return key.len <= INT_MAX
-        && HMAC(EVP_sha256(), key.len != 0 ? key.data : (void *) bytes,
-                (int) key.len, bytes, len, out, &n)
+        && HMAC(md, key.len != 0 ? key.data : (void *) bytes, (int) key.len,
+                bytes, len, out, &n)
                != NULL
-        && n == 32;
+        && n == wanted;
+}
+
+
+bool
+stoa_hmac_sha256(stoa_str_t key, const void *data, size_t len,
+                 unsigned char out[32])
+{
+    return stoa_hmac(EVP_sha256(), key, data, len, out, STOA_SHA256_LEN);
+}
+
+
+bool
+stoa_hmac_sha1(stoa_str_t key, const void *data, size_t len,
+               unsigned char out[20])
+{
+    return stoa_hmac(EVP_sha1(), key, data, len, out, STOA_SHA1_LEN);
 }
 
 

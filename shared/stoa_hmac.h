@@ -1,6 +1,7 @@
 /*
  * SHA-256 and HMAC-SHA-256 (OpenSSL), keys derived from the master secret,
- * and the signature header of payment webhooks.  Pure, no state.
+ * and the signature header of payment webhooks; HMAC-SHA-1 for RFC 4226, which
+ * knows no other.  Pure, no state.
  */
 
 #ifndef STOA_HMAC_H_INCLUDED
@@ -9,13 +10,17 @@
 #include "stoa.h"
 
 #define STOA_SHA256_LEN 32
+#define STOA_SHA1_LEN   20
 
 bool stoa_sha256(const void *data, size_t len,
                  unsigned char out[32]) STOA_MUSTCHECK;
 bool stoa_hmac_sha256(stoa_str_t key, const void *data, size_t len,
                       unsigned char out[32]) STOA_MUSTCHECK;
 
-/* The same over several parts, as if they were one. */
+bool stoa_hmac_sha1(stoa_str_t key, const void *data, size_t len,
+                    unsigned char out[20]) STOA_MUSTCHECK;
+
+/* HMAC-SHA-256 over several parts, as if they were one. */
 bool stoa_hmac_sha256_parts(stoa_str_t key, const stoa_str_t *parts, size_t n,
                             unsigned char out[32]) STOA_MUSTCHECK;
 

@@ -8,6 +8,7 @@ import path from 'node:path';
 export const SECRETS = {
   JWT_SECRET: 'test-secret-of-at-least-thirty-two-bytes',
   TICKET_SEED: '9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60',
+  MFA_KEY: '5f4e3d2c1b0a99887766554433221100ffeeddccbbaa99887766554433221100',
   TEST_WEBHOOK_SECRET: 'whsec_test_secret_of_the_embedded_provider',
   STRIPE_WEBHOOK_SECRET: 'whsec_stripe_secret_used_in_tests_only_1',
 };

@@ -39,7 +39,7 @@ const DOORS = [
   [/^jwt\.h$/, /^shared\/stoa_jwt_mint\.c$/],
   [/^curl\//, /^shared\/stoa_http\.c$/],
   [/^uv\.h$/, /^workers\/worker_host[a-z_]*\.c$/],
-  [/^sodium/, /^shared\/stoa_(code|hash)\.c$/],
+  [/^sodium/, /^shared\/stoa_(code|hash|seal)\.c$/],
   [/^crypt\.h$/, /^shared\/stoa_hash\.c$/],
   [/^openssl\//, /^(shared\/stoa_(jwt|jwt_jwk|hmac)|ngx_module\/.*)\.[ch]$/],
   [/^qrencode\.h$/, /^(workers\/worker_qr|shared\/stoa_qr)\.c$/],
