@@ -12,7 +12,7 @@
 #include "ngx_http_stoa_zone.h"
 
 #define NGX_HTTP_STOA_TOKENS    4096 /* places, a power of two */
-#define NGX_HTTP_STOA_TOKEN_MAX 768  /* longer tokens are verified each time */
+#define NGX_HTTP_STOA_TOKEN_MAX 1024 /* longer tokens are verified each time */
 
 #define NGX_HTTP_STOA_TOKEN_TAIL 32 /* characters that are hashed */
 

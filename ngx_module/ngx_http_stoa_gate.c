@@ -642,7 +642,7 @@ ngx_http_stoa_gate_resume(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 }
 
 
-/* NGX_AGAIN: parked until Redis or an issuer has answered, else *err is the verdict. */
+/* NGX_AGAIN: parked until Redis or an issuer has answered; else *err. */
 static ngx_int_t
 ngx_http_stoa_gate_verdict(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                            ngx_http_stoa_loc_conf_t *lcf, stoa_err_e *err)

@@ -55,6 +55,24 @@ typedef enum {
     STOA_PUBLIC = 1 << (STOA_ROLE_COUNT + 1) /* anyone, no token needed */
 } stoa_role_e;
 
+/* How somebody signed in: names of RFC 8176, bits of claims.amr. */
+/* clang-format off */
+#define STOA_AMRS(X) X(PWD, "pwd") X(OTP, "otp") X(MFA, "mfa")
+/* clang-format on */
+
+enum {
+#define STOA_AMR_NUMBER(name, text) STOA_AMR_N_##name,
+    STOA_AMRS(STOA_AMR_NUMBER)
+#undef STOA_AMR_NUMBER
+    STOA_AMR_COUNT
+};
+
+typedef enum {
+#define STOA_AMR_BIT(name, text) STOA_AMR_##name = 1 << STOA_AMR_N_##name,
+    STOA_AMRS(STOA_AMR_BIT)
+#undef STOA_AMR_BIT
+} stoa_amr_e;
+
 typedef struct {
     stoa_uuid_t sub;
     stoa_uuid_t sid;   /* session; of a device token: the device */
@@ -62,8 +80,11 @@ typedef struct {
     stoa_uuid_t jti;
     int64_t     iat; /* seconds */
     int64_t     exp;
-    uint32_t    epoch; /* "ep" */
+    int64_t     auth_time; /* when amr was shown; 0: not said */
+    uint32_t    epoch;     /* "ep" */
     uint32_t    roles; /* STOA_* bits; STOA_DEVICE for typ stoa-device+jwt */
+    uint32_t    amr;   /* STOA_AMR_* bits; 0: not said */
+    bool        mfa;   /* the account has a second factor */
 } stoa_claims_t;
 
 /* Claims that other applications look for, in access tokens by request;
@@ -177,5 +198,9 @@ uint32_t    stoa_role_by_name(stoa_str_t name); /* 0: unknown */
 /* "{admin,member}" of PostgreSQL to bits and back. */
 uint32_t stoa_roles_parse(stoa_str_t pg_array);
 void     stoa_roles_print(stoa_buf_t *b, uint32_t roles);
+
+const char *stoa_amr_name(uint32_t bit);       /* one bit */
+uint32_t    stoa_amr_by_name(stoa_str_t name); /* 0: unknown */
+uint32_t    stoa_amr_parse(stoa_str_t pg_array);
 
 #endif /* STOA_JWT_H_INCLUDED */

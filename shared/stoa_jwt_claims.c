@@ -23,7 +23,10 @@ typedef enum {
     STOA_CLAIM_EP = 1 << 7,
     STOA_CLAIM_ROLES = 1 << 8,
     STOA_CLAIM_EVT = 1 << 9,
-    STOA_CLAIM_NBF = 1 << 10
+    STOA_CLAIM_NBF = 1 << 10,
+    STOA_CLAIM_AUTH_TIME = 1 << 11,
+    STOA_CLAIM_AMR = 1 << 12,
+    STOA_CLAIM_MFA = 1 << 13
 } stoa_claim_e;
 
 #define STOA_CLAIMS_BOTH                                                       \
@@ -42,7 +45,8 @@ static const struct {
     { "jti", STOA_CLAIM_JTI },     { "iat", STOA_CLAIM_IAT },
     { "exp", STOA_CLAIM_EXP },     { "ep", STOA_CLAIM_EP },
     { "roles", STOA_CLAIM_ROLES }, { "evt", STOA_CLAIM_EVT },
-    { "nbf", STOA_CLAIM_NBF },
+    { "nbf", STOA_CLAIM_NBF },     { "auth_time", STOA_CLAIM_AUTH_TIME },
+    { "amr", STOA_CLAIM_AMR },     { "mfa", STOA_CLAIM_MFA },
 };
 
 /* ---- JSON texts as written ---- */
@@ -203,21 +207,22 @@ stoa_jwt_audience(stoa_str_t value, const char *audience)
 }
 
 
-/* A role that is not known here gives no right. */
+/* A name that is not known here gives no bit. */
 static bool
-stoa_jwt_roles(stoa_str_t value, uint32_t *roles)
+stoa_jwt_names(stoa_str_t value, uint32_t (*by_name)(stoa_str_t name),
+               uint32_t  *bits)
 {
     stoa_str_t text;
     size_t     at = 0;
 
-    *roles = 0;
+    *bits = 0;
 
     if (!stoa_jwt_is_list(value)) {
         return false;
     }
 
     while (stoa_jwt_next_text(value, &at, &text)) {
-        *roles |= stoa_role_by_name(text);
+        *bits |= by_name(text);
     }
 
     return true;
@@ -252,7 +257,15 @@ stoa_jwt_claim(stoa_claim_e claim, stoa_str_t value,
     case STOA_CLAIM_NBF:
         return stoa_str_int(value, 0, STOA_JWT_AHEAD, nbf);
     case STOA_CLAIM_ROLES:
-        return stoa_jwt_roles(value, &c->roles);
+        return stoa_jwt_names(value, stoa_role_by_name, &c->roles);
+    case STOA_CLAIM_AUTH_TIME:
+        return stoa_str_int(value, 0, STOA_JWT_AHEAD, &c->auth_time);
+    case STOA_CLAIM_AMR:
+        return stoa_jwt_names(value, stoa_amr_by_name, &c->amr);
+    case STOA_CLAIM_MFA:
+        c->mfa = stoa_str_eq_z(value, "true");
+
+        return c->mfa || stoa_str_eq_z(value, "false");
     case STOA_CLAIM_EP:
         if (!stoa_str_int(value, 0, UINT32_MAX, &epoch)) {
             return false;
@@ -341,6 +354,9 @@ stoa_jwt_verify(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
     if (type == STOA_JWT_DEVICE) {
         claims->sid = claims->sub;
         claims->roles = STOA_DEVICE;
+        claims->auth_time = 0;
+        claims->amr = 0;
+        claims->mfa = false;
 
     } else {
         memset(&claims->event, 0, sizeof(stoa_uuid_t));

@@ -72,13 +72,31 @@ stoa_jwt_extras(stoa_buf_t *b, uint32_t extra, const stoa_claims_t *claims,
 }
 
 
-void
-stoa_jwt_claims(stoa_buf_t *b, const stoa_jwt_rules_t *rules,
-                const stoa_claims_t *claims, stoa_str_t email)
+static void
+stoa_jwt_list(stoa_buf_t *b, const char *name, uint32_t bits, unsigned n,
+              const char *(*name_of)(uint32_t bit))
 {
     unsigned i;
     bool     first = true;
 
+    stoa_buf_printf(b, ",\"%s\":[", name);
+
+    for (i = 0; i < n; i++) {
+        if (bits & 1U << i) {
+            stoa_buf_z(b, first ? "" : ",");
+            stoa_buf_json_z(b, name_of(1U << i));
+            first = false;
+        }
+    }
+
+    stoa_buf_char(b, ']');
+}
+
+
+void
+stoa_jwt_claims(stoa_buf_t *b, const stoa_jwt_rules_t *rules,
+                const stoa_claims_t *claims, stoa_str_t email)
+{
     stoa_buf_z(b, "{\"iss\":");
     stoa_buf_json_z(b, rules->issuer);
     stoa_buf_z(b, ",\"aud\":");
@@ -95,17 +113,23 @@ stoa_jwt_claims(stoa_buf_t *b, const stoa_jwt_rules_t *rules,
     }
 
     stoa_jwt_member(b, "sid", &claims->sid);
-    stoa_buf_printf(b, ",\"ep\":%u,\"roles\":[", claims->epoch);
+    stoa_buf_printf(b, ",\"ep\":%u", claims->epoch);
+    stoa_jwt_list(b, "roles", claims->roles, STOA_ROLE_COUNT, stoa_role_name);
 
-    for (i = 0; i < STOA_ROLE_COUNT; i++) {
-        if (claims->roles & 1U << i) {
-            stoa_buf_z(b, first ? "" : ",");
-            stoa_buf_json_z(b, stoa_role_name(1U << i));
-            first = false;
-        }
+    /* RFC 9068 2.2.1, RFC 8176; and our own of the account */
+    if (claims->auth_time != 0) {
+        stoa_buf_printf(b, ",\"auth_time\":%lld",
+                        (long long) claims->auth_time);
     }
 
-    stoa_buf_char(b, ']');
+    if (claims->amr != 0) {
+        stoa_jwt_list(b, "amr", claims->amr, STOA_AMR_COUNT, stoa_amr_name);
+    }
+
+    if (claims->mfa) {
+        stoa_buf_z(b, ",\"mfa\":true");
+    }
+
     stoa_jwt_extras(b, rules->extra, claims, email);
     stoa_buf_char(b, '}');
 }

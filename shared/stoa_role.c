@@ -1,7 +1,7 @@
 /*
- * Roles: bits in claims and rows, names on the wire, arrays in PostgreSQL.
- * A name that is not known gives no bit, so a role of a newer server grants
- * nothing here.
+ * Roles, and the ways of signing in: bits in claims and rows, names on the
+ * wire, arrays in PostgreSQL.  A name that is not known gives no bit, so a
+ * role of a newer server grants nothing here.
  */
 
 #include "stoa_jwt.h"
@@ -11,6 +11,12 @@ static const char *const stoa_role_names[STOA_ROLE_COUNT] = {
 #define STOA_ROLE_NAME(name, text) [STOA_ROLE_N_##name] = text,
     STOA_ROLES(STOA_ROLE_NAME)
 #undef STOA_ROLE_NAME
+};
+
+static const char *const stoa_amr_names[STOA_AMR_COUNT] = {
+#define STOA_AMR_NAME(name, text) [STOA_AMR_N_##name] = text,
+    STOA_AMRS(STOA_AMR_NAME)
+#undef STOA_AMR_NAME
 };
 
 
@@ -46,11 +52,12 @@ stoa_role_by_name(stoa_str_t name)
 }
 
 
-uint32_t
-stoa_roles_parse(stoa_str_t pg_array)
+/* "{admin,member}" to bits. */
+static uint32_t
+stoa_role_array(stoa_str_t pg_array, uint32_t (*by_name)(stoa_str_t name))
 {
     stoa_str_t item;
-    uint32_t   roles = 0;
+    uint32_t   bits = 0;
     size_t     i, from;
 
     for (i = 0, from = 0; i <= pg_array.len; i++) {
@@ -63,11 +70,18 @@ stoa_roles_parse(stoa_str_t pg_array)
         from = i + 1;
 
         if (item.len != 0) {
-            roles |= stoa_role_by_name(item);
+            bits |= by_name(item);
         }
     }
 
-    return roles;
+    return bits;
+}
+
+
+uint32_t
+stoa_roles_parse(stoa_str_t pg_array)
+{
+    return stoa_role_array(pg_array, stoa_role_by_name);
 }
 
 
@@ -88,4 +102,43 @@ stoa_roles_print(stoa_buf_t *b, uint32_t roles)
     }
 
     stoa_buf_char(b, '}');
+}
+
+
+/* ---- ways of signing in ---- */
+
+const char *
+stoa_amr_name(uint32_t bit)
+{
+    unsigned i;
+
+    for (i = 0; i < STOA_AMR_COUNT; i++) {
+        if (bit == 1U << i) {
+            return stoa_amr_names[i];
+        }
+    }
+
+    return "";
+}
+
+
+uint32_t
+stoa_amr_by_name(stoa_str_t name)
+{
+    unsigned i;
+
+    for (i = 0; i < STOA_AMR_COUNT; i++) {
+        if (stoa_str_eq_z(name, stoa_amr_names[i])) {
+            return 1U << i;
+        }
+    }
+
+    return 0;
+}
+
+
+uint32_t
+stoa_amr_parse(stoa_str_t pg_array)
+{
+    return stoa_role_array(pg_array, stoa_amr_by_name);
 }

@@ -62,9 +62,9 @@ fuzz_has_audience(json_t *payload)
 static void
 fuzz_agree(stoa_str_t header, stoa_str_t payload, const stoa_claims_t *c)
 {
-    json_t     *h, *p, *role;
+    json_t     *h, *p, *one;
     const char *typ;
-    uint32_t    roles = 0;
+    uint32_t    roles = 0, amr = 0;
     size_t      i;
     int         device;
 
@@ -98,11 +98,22 @@ fuzz_agree(stoa_str_t header, stoa_str_t payload, const stoa_claims_t *c)
         fuzz_assert(fuzz_is_uuid(p, "sid", &c->sid));
         fuzz_assert(json_integer_value(json_object_get(p, "ep")) == c->epoch);
 
-        json_array_foreach(json_object_get(p, "roles"), i, role)
+        json_array_foreach(json_object_get(p, "roles"), i, one)
         {
-            fuzz_assert(json_is_string(role));
-            roles |= stoa_role_by_name(stoa_str_z(json_string_value(role)));
+            fuzz_assert(json_is_string(one));
+            roles |= stoa_role_by_name(stoa_str_z(json_string_value(one)));
         }
+
+        json_array_foreach(json_object_get(p, "amr"), i, one)
+        {
+            fuzz_assert(json_is_string(one));
+            amr |= stoa_amr_by_name(stoa_str_z(json_string_value(one)));
+        }
+
+        fuzz_assert(amr == c->amr);
+        fuzz_assert(json_integer_value(json_object_get(p, "auth_time"))
+                    == c->auth_time);
+        fuzz_assert(json_is_true(json_object_get(p, "mfa")) == c->mfa);
 
         fuzz_assert(roles == c->roles);
         fuzz_assert((c->roles & (STOA_DEVICE | STOA_PUBLIC)) == 0);

@@ -298,6 +298,9 @@ jwt_claims(void)
     c.exp = NOW + 900;
     c.epoch = 4000000000u;
     c.roles = STOA_ADMIN | STOA_MEMBER;
+    c.auth_time = NOW - 60;
+    c.amr = STOA_AMR_PWD | STOA_AMR_OTP | STOA_AMR_MFA;
+    c.mfa = true;
 
     return c;
 }
@@ -392,10 +395,13 @@ jwt_round(stoa_alg_e alg, stoa_str_t private, stoa_str_t public)
         jwt_minted(alg, private, reader);
     }
 
-    /* device tokens carry an event and no roles */
+    /* device tokens carry an event and no roles, nor how one signed in */
     c.roles = STOA_DEVICE;
     c.sid = c.sub;
     c.epoch = 0;
+    c.auth_time = 0;
+    c.amr = 0;
+    c.mfa = false;
     memset(c.event.b, 5, 16);
     b.len = 0;
     assert_int_equal(stoa_jwt_sign(signer, &rules, &c, L(""), &b), STOA_OK);
@@ -845,6 +851,14 @@ jwt_claim_rules(void **state)
         { "{" FROM IDS TIMES "\"nbf\":1767323051," REST,
           STOA_E_UNAUTHENTICATED },
         { "{" FROM IDS TIMES "\"nbf\":1767323050," REST, STOA_OK },
+        { "{" FROM IDS TIMES "\"auth_time\":1,\"amr\":[\"pwd\",\"face\"],"
+          "\"mfa\":false," REST,
+          STOA_OK },
+        { "{" FROM IDS TIMES "\"auth_time\":\"1\"," REST,
+          STOA_E_UNAUTHENTICATED },
+        { "{" FROM IDS TIMES "\"amr\":\"mfa\"," REST, STOA_E_UNAUTHENTICATED },
+        { "{" FROM IDS TIMES "\"mfa\":1," REST, STOA_E_UNAUTHENTICATED },
+        { "{" FROM IDS TIMES "\"mfa\":null," REST, STOA_E_UNAUTHENTICATED },
         { "{" FROM IDS "\"iat\":1767323110,\"exp\":1767323945," REST, STOA_OK },
         { "{" FROM IDS "\"iat\":1767323111,\"exp\":1767323945," REST,
           STOA_E_UNAUTHENTICATED },
