@@ -1,17 +1,26 @@
 -- users.*
 
+-- The account's version, and whose: of two people's accounts both may be in
+-- their first, and one's tag must not say of the other's that it is known.
+create or replace function app.user_tag(who app.users)
+returns text
+language sql immutable
+as $$ select who.version || '.' || left(md5(who.id::text), 12) $$;
+
 create or replace view api.users_me as
-select u.id, u.version, app.user_json(u) as body
+select u.id, app.user_tag(u) as etag, app.user_json(u) as body
 from app.users u
 where u.status in ('active', 'limited');
 
-grant execute on function app.user_json(app.users) to stoa_edge;
+grant execute on function app.user_json(app.users), app.user_tag(app.users)
+    to stoa_edge;
 
 -- What others see of somebody.  Who acts in public, by a role, has the whole
 -- name there; a visitor's last name is an initial, and no other role shows.
 -- Suspended accounts are not shown, deleted ones are nobody's.
 create or replace view api.users_profile as
-select u.id, u.version, u.status in ('active', 'limited') as shown,
+select u.id, app.user_tag(u) as etag,
+    u.status in ('active', 'limited') as shown,
     app.user_json(u) as account,
     json_build_object(
         'id', u.id,
@@ -76,7 +85,7 @@ begin
         app.diff(body, to_jsonb(v_old), to_jsonb(v_new),
             '{first_name,last_name,phone}'));
 
-    return app.ok(200, app.user_json(v_new), v_new.version::text);
+    return app.ok(200, app.user_json(v_new), app.user_tag(v_new));
 end $$;
 
 -- ---- the operator's command line, run as the owner ----

@@ -73,7 +73,7 @@ const stoa_endpoint_t stoa_api_users[] = {
         .of = STOA_OF_NONE,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
-        .sql = "select 200 as status, u.body as body, u.version::text as etag"
+        .sql = "select 200 as status, u.body as body, u.etag as etag"
                " from api.users_me u where u.id = $actor",
         .body_kind = STOA_BODY_NONE,
         .status = 200,
@@ -109,7 +109,7 @@ const stoa_endpoint_t stoa_api_users[] = {
         .pool = STOA_POOL_FAST,
         .sql = "select 200 as status, case when u.id = $actor "
                "or 'admin' = any ($roles) then u.account else u.profile end "
-               "as body, u.version || case when u.id = $actor "
+               "as body, u.etag || case when u.id = $actor "
                "or 'admin' = any ($roles) then '' else '.p' end as etag "
                "from api.users_profile u where u.id = $id "
                "and (u.shown or 'admin' = any ($roles))",
