@@ -24,8 +24,10 @@
 #include "../shared/stoa_metric.h"
 #include "../shared/stoa_redis.h"
 #include "../shared/stoa_route.h"
+#include "../shared/stoa_seal.h"
 #include "../shared/stoa_str.h"
 #include "../shared/stoa_time.h"
+#include "../shared/stoa_totp.h"
 #include "../shared/api/stoa_flow.h"
 
 _Static_assert(sizeof(stoa_str_t) == sizeof(ngx_str_t)
@@ -167,7 +169,10 @@ typedef struct {
     stoa_pg_stmt_t        stmts[STOA_STMT_COUNT]; /* with slots */
     stoa_str_t            throttle_secret;
     stoa_str_t            csrf_secret;
-    ngx_uint_t            cookies;   /* ngx_http_stoa_cookies_e */
+    ngx_uint_t            cookies;          /* ngx_http_stoa_cookies_e */
+    stoa_str_t            challenge_secret; /* of sign-ins that want a code */
+    stoa_seal_t          *seal;             /* second factors */
+    uint32_t              require_mfa;      /* roles that must have one */
     uint16_t             *row_index; /* by address of the row: index + 1 */
     ngx_uint_t            row_mask;
     ngx_uint_t            used;   /* some location has rows or gates */
@@ -651,7 +656,10 @@ extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
     ngx_http_stoa_flow_event_register[], ngx_http_stoa_flow_pay_form[],
     ngx_http_stoa_flow_errors[], ngx_http_stoa_flow_openapi[],
     ngx_http_stoa_flow_jwks[], ngx_http_stoa_flow_auth_verify[],
-    ngx_http_stoa_flow_user_email[];
+    ngx_http_stoa_flow_user_email[], ngx_http_stoa_flow_login_mfa[],
+    ngx_http_stoa_flow_mfa_enrol[], ngx_http_stoa_flow_mfa_confirm[],
+    ngx_http_stoa_flow_mfa_off[], ngx_http_stoa_flow_mfa_codes[],
+    ngx_http_stoa_flow_step_up[];
 
 /* q->hash: what tables know of the body's token; no token's when it is none. */
 stoa_err_e ngx_http_stoa_token_hash(ngx_http_stoa_ctx_t *q);
@@ -659,6 +667,11 @@ stoa_err_e ngx_http_stoa_token_hash(ngx_http_stoa_ctx_t *q);
 ngx_http_stoa_go_e ngx_http_stoa_flow_end(ngx_http_stoa_ctx_t *q, ngx_int_t rc);
 ngx_http_stoa_go_e ngx_http_stoa_flow_fail(ngx_http_stoa_ctx_t *q,
                                            stoa_err_e           err);
+/* 400: one fault of the input that only the flow could see. */
+ngx_http_stoa_go_e ngx_http_stoa_flow_fault(ngx_http_stoa_ctx_t *q,
+                                            const char          *pointer,
+                                            const char          *code,
+                                            const char          *detail);
 ngx_http_stoa_go_e ngx_http_stoa_flow_wait(ngx_http_stoa_ctx_t *q,
                                            ngx_int_t            rc);
 void               ngx_http_stoa_misc_exit(void);
@@ -704,9 +717,9 @@ stoa_err_e ngx_http_stoa_cookie_token(ngx_http_stoa_ctx_t *q,
 ngx_int_t ngx_http_stoa_cookie_set(ngx_http_request_t    *r,
                                    ngx_http_stoa_cookie_e which,
                                    stoa_str_t value, stoa_str_t max_age);
-/* Those that the setting wants of a grant; max_age is the session's. */
-ngx_int_t  ngx_http_stoa_cookie_grant(ngx_http_request_t *r, stoa_str_t access,
-                                      stoa_str_t refresh, stoa_str_t max_age);
+/* The access token as one, where the setting wants that. */
+ngx_int_t  ngx_http_stoa_cookie_access_set(ngx_http_request_t *r,
+                                           stoa_str_t          token);
 ngx_int_t  ngx_http_stoa_cookie_clear(ngx_http_request_t *r);
 stoa_err_e ngx_http_stoa_cookie_csrf(ngx_http_request_t *r, stoa_buf_t *token);
 
@@ -717,6 +730,8 @@ ngx_int_t ngx_http_stoa_identity(ngx_http_request_t *r);
 stoa_str_t   ngx_http_stoa_account(ngx_http_stoa_ctx_t *q, stoa_value_t email);
 stoa_value_t ngx_http_stoa_user_agent(ngx_http_stoa_ctx_t *q);
 ngx_http_stoa_go_e ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q);
+/* The members of a grant's access token, without braces. */
+stoa_err_e ngx_http_stoa_access_token(ngx_http_stoa_ctx_t *q, stoa_buf_t *b);
 /* Steps of what the caller's own password allows: reads its hash; tries the
    body's field; and the verdict of any try, INVALID_CREDENTIALS for a wrong
    one, which the throttle of failures has counted. */
@@ -727,6 +742,37 @@ stoa_err_e         ngx_http_stoa_password_verdict(ngx_http_stoa_ctx_t *q,
                                                   stoa_value_t         email);
 ngx_http_stoa_go_e ngx_http_stoa_password_own(ngx_http_stoa_ctx_t *q,
                                               const char          *pointer);
+
+/* mfa: a code of the body, and what the flow's statements are told of it. */
+#define NGX_HTTP_STOA_RECOVERY 15 /* bytes of a recovery code: 120 bits */
+
+typedef struct {
+    u_char       digits[STOA_TOTP_DIGITS];
+    u_char       raw[NGX_HTTP_STOA_RECOVERY]; /* of a recovery code */
+    ngx_uint_t   ndigits, nraw;               /* which of them was sent */
+    stoa_value_t account; /* the address, as the throttle knows it */
+    stoa_value_t factor, step, sealed, recovery;
+    stoa_str_t   hashes, codes; /* of new recovery codes: stored, told */
+    stoa_str_t   secret, uri;   /* of a new factor */
+    unsigned     tried   : 1;
+    unsigned     counted : 1; /* as wrong */
+} ngx_http_stoa_mfa_t;
+
+/* Makes q->flow of what the body brings, before anything is looked up; END
+   when it has no form of a code, or there must be one and is none. */
+ngx_http_stoa_go_e ngx_http_stoa_mfa_form(ngx_http_stoa_ctx_t *q,
+                                          ngx_uint_t           required);
+/* Tries it with the factor of q->res; RATE_LIMITED, or what went wrong. */
+stoa_err_e ngx_http_stoa_mfa_try(ngx_http_stoa_ctx_t *q, stoa_value_t user,
+                                 stoa_value_t account);
+/* What became of it, by the grant in q->res; RATE_LIMITED: tell no more. */
+stoa_err_e ngx_http_stoa_mfa_count(ngx_http_stoa_ctx_t *q);
+/* A new factor: q->flow with its id, sealed, secret and uri. */
+stoa_err_e ngx_http_stoa_mfa_secret(ngx_http_stoa_ctx_t *q, stoa_value_t email);
+/* Ten recovery codes: as "abcd-efgh-ijkl-mnop-qrst-uvwx", and hashes. */
+stoa_err_e ngx_http_stoa_mfa_codes(ngx_http_stoa_ctx_t *q, stoa_value_t user);
+/* The last step of a sign-in: counts codes, asks for one, or grants. */
+ngx_http_stoa_go_e ngx_http_stoa_login_reply(ngx_http_stoa_ctx_t *q);
 
 /* tickets: $codes for orders.create. */
 stoa_err_e ngx_http_stoa_codes(ngx_http_stoa_ctx_t *q);

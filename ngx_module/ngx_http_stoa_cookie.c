@@ -156,26 +156,14 @@ ngx_http_stoa_cookie_set(ngx_http_request_t *r, ngx_http_stoa_cookie_e which,
                     : ngx_http_stoa_header(r, "Set-Cookie", stoa_buf_view(&b));
 }
 
-/* Those of a grant.  The access token's ends with the token: a browser that
-   still sent it would be refused where it is not even needed. */
+/* It ends with the token: a browser that still sent it would be refused where
+   it is not even needed. */
 ngx_int_t
-ngx_http_stoa_cookie_grant(ngx_http_request_t *r, stoa_str_t access,
-                           stoa_str_t refresh, stoa_str_t max_age)
+ngx_http_stoa_cookie_access_set(ngx_http_request_t *r, stoa_str_t token)
 {
     u_char                     text[NGX_INT_T_LEN];
     stoa_str_t                 ttl;
     ngx_http_stoa_main_conf_t *mcf = ngx_http_stoa_mcf(r);
-
-    if (mcf->cookies == NGX_HTTP_STOA_COOKIES_OFF) {
-        return NGX_OK;
-    }
-
-    if (ngx_http_stoa_cookie_set(r, NGX_HTTP_STOA_COOKIE_REFRESH, refresh,
-                                 max_age)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
 
     if (mcf->cookies != NGX_HTTP_STOA_COOKIES_BOTH) {
         return NGX_OK;
@@ -186,8 +174,7 @@ ngx_http_stoa_cookie_grant(ngx_http_request_t *r, stoa_str_t access,
                                     (ngx_int_t) mcf->conf.access_ttl)
                         - text);
 
-    return ngx_http_stoa_cookie_set(r, NGX_HTTP_STOA_COOKIE_ACCESS, access,
-                                    ttl);
+    return ngx_http_stoa_cookie_set(r, NGX_HTTP_STOA_COOKIE_ACCESS, token, ttl);
 }
 
 ngx_int_t

@@ -154,13 +154,12 @@ ngx_http_stoa_granted_email(ngx_http_stoa_ctx_t *q)
     return json != NULL ? stoa_json_str(json) : none;
 }
 
-/* The access token and, with sid, the refresh token of a grant. */
-static stoa_err_e
-ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
+stoa_err_e
+ngx_http_stoa_access_token(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
 {
     int64_t                    n;
     stoa_err_e                 err;
-    stoa_buf_t                 token, refresh;
+    stoa_buf_t                 token;
     stoa_claims_t              claims;
     ngx_http_stoa_main_conf_t *mcf;
 
@@ -170,6 +169,8 @@ ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
     if (!stoa_uuid_parse(ngx_http_stoa_flow_column(q, "user_id"), &claims.sub)
         || !stoa_uuid_parse(ngx_http_stoa_flow_column(q, "sid"), &claims.sid)
         || !stoa_id_next(&ngx_http_stoa_process.ids, &claims.jti)
+        || !stoa_str_int(ngx_http_stoa_flow_column(q, "auth_time"), 0,
+                         INT64_MAX, &claims.auth_time)
         || !stoa_str_int(ngx_http_stoa_flow_column(q, "epoch"), 0, UINT32_MAX,
                          &n))
     {
@@ -178,10 +179,12 @@ ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
 
     claims.epoch = (uint32_t) n;
     claims.roles = stoa_roles_parse(ngx_http_stoa_flow_column(q, "roles"));
+    claims.amr = stoa_amr_parse(ngx_http_stoa_flow_column(q, "amr"));
+    claims.mfa = stoa_str_eq_z(ngx_http_stoa_flow_column(q, "mfa"), "t");
     claims.iat = stoa_time_ms() / 1000;
     claims.exp = claims.iat + mcf->conf.access_ttl;
 
-    stoa_buf_init(&token, &q->mem, 512, STOA_JWT_MAX);
+    stoa_buf_init(&token, &q->mem, 640, STOA_JWT_MAX);
     err = stoa_jwt_sign(mcf->keys, &mcf->rules, &claims,
                         ngx_http_stoa_granted_email(q), &token);
 
@@ -191,26 +194,54 @@ ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
 
     stoa_buf_z(b, "\"accessToken\":\"");
     stoa_buf_str(b, stoa_buf_view(&token));
-    stoa_buf_z(b, "\",\"refreshToken\":\"");
-
-    stoa_buf_init(&refresh, &q->mem, STOA_REFRESH_LEN, STOA_REFRESH_LEN);
-
-    if (!stoa_str_int(ngx_http_stoa_flow_column(q, "counter"), 0, INT64_MAX, &n)
-        || !stoa_refresh_make(mcf->refresh_secret, &claims.sid, (uint64_t) n,
-                              &refresh))
-    {
-        return STOA_E_INTERNAL;
-    }
-
-    stoa_buf_str(b, stoa_buf_view(&refresh));
     stoa_buf_z(b, "\",\"tokenType\":\"Bearer\",\"expiresIn\":");
     stoa_buf_int(b, mcf->conf.access_ttl);
 
     if (b->failed
-        || ngx_http_stoa_cookie_grant(q->r, stoa_buf_view(&token),
-                                      stoa_buf_view(&refresh),
-                                      ngx_http_stoa_flow_column(q, "max_age"))
+        || ngx_http_stoa_cookie_access_set(q->r, stoa_buf_view(&token))
                != NGX_OK)
+    {
+        return STOA_E_NO_MEMORY;
+    }
+
+    return STOA_OK;
+}
+
+/* Both tokens of a grant. */
+static stoa_err_e
+ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
+{
+    int64_t     n;
+    stoa_err_e  err;
+    stoa_buf_t  refresh;
+    stoa_uuid_t sid;
+
+    err = ngx_http_stoa_access_token(q, b);
+    if (err != STOA_OK) {
+        return err;
+    }
+
+    stoa_buf_init(&refresh, &q->mem, STOA_REFRESH_LEN, STOA_REFRESH_LEN);
+
+    if (!stoa_uuid_parse(ngx_http_stoa_flow_column(q, "sid"), &sid)
+        || !stoa_str_int(ngx_http_stoa_flow_column(q, "counter"), 0, INT64_MAX,
+                         &n)
+        || !stoa_refresh_make(ngx_http_stoa_mcf(q->r)->refresh_secret, &sid,
+                              (uint64_t) n, &refresh))
+    {
+        return STOA_E_INTERNAL;
+    }
+
+    stoa_buf_z(b, ",\"refreshToken\":\"");
+    stoa_buf_str(b, stoa_buf_view(&refresh));
+    stoa_buf_char(b, '"');
+
+    if (b->failed
+        || (ngx_http_stoa_cookie_on(q->r)
+            && ngx_http_stoa_cookie_set(q->r, NGX_HTTP_STOA_COOKIE_REFRESH,
+                                        stoa_buf_view(&refresh),
+                                        ngx_http_stoa_flow_column(q, "max_age"))
+                   != NGX_OK))
     {
         return STOA_E_NO_MEMORY;
     }
@@ -335,6 +366,10 @@ ngx_http_stoa_login_begin(ngx_http_stoa_ctx_t *q)
     stoa_err_e   err;
     stoa_value_t email;
 
+    if (ngx_http_stoa_mfa_form(q, 0) == NGX_HTTP_STOA_END) {
+        return NGX_HTTP_STOA_END;
+    }
+
     email = ngx_http_stoa_body_value(q, "email");
 
     err = ngx_http_stoa_throttle_check(q->gate,
@@ -360,14 +395,32 @@ ngx_http_stoa_login_hash(ngx_http_stoa_ctx_t *q)
                                   stored, stored.len == 0));
 }
 
+/* With a second factor, a right password is not yet what forgets failures: or
+   codes were guessed without end by who knows it. */
+static stoa_err_e
+ngx_http_stoa_login_verdict(ngx_http_stoa_ctx_t *q)
+{
+    stoa_value_t email;
+
+    email = ngx_http_stoa_body_value(q, "email");
+
+    if (!q->hashing->matched || ngx_http_stoa_flow_column(q, "mfa_id").len == 0)
+    {
+        return ngx_http_stoa_password_verdict(q, email);
+    }
+
+    return ngx_http_stoa_mfa_try(q, ngx_http_stoa_flow_column(q, "user_id"),
+                                 email);
+}
+
 static ngx_http_stoa_go_e
 ngx_http_stoa_login_finish(ngx_http_stoa_ctx_t *q)
 {
-    stoa_err_e   err;
-    stoa_value_t values[6];
+    stoa_err_e           err;
+    stoa_value_t         values[10];
+    ngx_http_stoa_mfa_t *m;
 
-    err = ngx_http_stoa_password_verdict(q,
-                                         ngx_http_stoa_body_value(q, "email"));
+    err = ngx_http_stoa_login_verdict(q);
     if (err != STOA_OK) {
         return ngx_http_stoa_flow_fail(q, err);
     }
@@ -388,8 +441,14 @@ ngx_http_stoa_login_finish(ngx_http_stoa_ctx_t *q)
     values[4] = ngx_http_stoa_user_agent(q);
     values[5] = q->hashing->stored; /* what the password fits to */
 
+    m = q->flow;
+    values[6] = m->factor;
+    values[7] = m->step;
+    values[8] = m->sealed;
+    values[9] = m->recovery;
+
     return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_LOGIN_FINISH,
-                                    values, 6);
+                                    values, 10);
 }
 
 /* ---- refresh ---- */
@@ -513,7 +572,7 @@ const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_login[] = {
     { "begin", ngx_http_stoa_login_begin },   /* throttle; pg, waits */
     { "hash", ngx_http_stoa_login_hash },     /* thread, waits */
     { "finish", ngx_http_stoa_login_finish }, /* verdict; pg, waits */
-    { "reply", ngx_http_stoa_granted },       ngx_http_stoa_steps_end,
+    { "reply", ngx_http_stoa_login_reply },   ngx_http_stoa_steps_end,
 };
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_refresh[] = {

@@ -8,7 +8,7 @@
 
 #define NGX_HTTP_STOA_MAIL_TOKEN 32 /* bytes before base64url */
 
-static ngx_http_stoa_go_e
+ngx_http_stoa_go_e
 ngx_http_stoa_flow_fault(ngx_http_stoa_ctx_t *q, const char *pointer,
                          const char *code, const char *detail)
 {

@@ -40,6 +40,12 @@ static const ngx_http_stoa_step_t *const ngx_http_stoa_flows[] = {
     [STOA_FLOW_JWKS] = ngx_http_stoa_flow_jwks,
     [STOA_FLOW_AUTH_VERIFY] = ngx_http_stoa_flow_auth_verify,
     [STOA_FLOW_USER_EMAIL] = ngx_http_stoa_flow_user_email,
+    [STOA_FLOW_LOGIN_MFA] = ngx_http_stoa_flow_login_mfa,
+    [STOA_FLOW_MFA_ENROL] = ngx_http_stoa_flow_mfa_enrol,
+    [STOA_FLOW_MFA_CONFIRM] = ngx_http_stoa_flow_mfa_confirm,
+    [STOA_FLOW_MFA_OFF] = ngx_http_stoa_flow_mfa_off,
+    [STOA_FLOW_MFA_CODES] = ngx_http_stoa_flow_mfa_codes,
+    [STOA_FLOW_STEP_UP] = ngx_http_stoa_flow_step_up,
 };
 
 _Static_assert(stoa_nitems(ngx_http_stoa_flows) == STOA_FLOW_COUNT,

@@ -771,11 +771,40 @@ ngx_http_stoa_gate_refuse(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf,
 }
 
 
+/* Whether the code of who asks is fresh enough for the row.  The token says
+   how old it is, and whether the account has a second factor at all. */
+static stoa_err_e
+ngx_http_stoa_gate_step_up(const ngx_http_stoa_gate_t *gate)
+{
+    const ngx_http_stoa_main_conf_t *mcf = ngx_http_stoa_process.mcf;
+    const stoa_claims_t             *claims = &gate->claims;
+    ngx_uint_t                       must;
+
+    must = gate->ep->step_up == STOA_STEP_UP_OTHERS
+        && (mcf->require_mfa & claims->roles) != 0;
+
+    if (gate->ep->step_up == STOA_STEP_UP_NONE || (!claims->mfa && !must)) {
+        return STOA_OK;
+    }
+
+    if (!claims->mfa) {
+        return STOA_E_MFA_ENROLMENT_REQUIRED;
+    }
+
+    return (claims->amr & STOA_AMR_MFA)
+                && stoa_time_ms() / 1000
+                       < claims->auth_time + mcf->conf.step_up_ttl
+             ? STOA_OK
+             : STOA_E_STEP_UP_REQUIRED;
+}
+
+
 ngx_int_t
 ngx_http_stoa_access(ngx_http_request_t *r)
 {
     ngx_http_stoa_loc_conf_t *lcf;
     ngx_http_stoa_gate_t     *gate;
+    stoa_err_e                err;
     uint32_t                  roles;
 
     if (r != r->main) {
@@ -795,13 +824,18 @@ ngx_http_stoa_access(ngx_http_request_t *r)
 
     if (lcf->api) {
 
-        if (gate->ep == NULL || !gate->authenticated
-            || (gate->ep->who & (STOA_PUBLIC | gate->claims.roles)) != 0)
-        {
+        if (gate->ep == NULL || !gate->authenticated) {
             return NGX_DECLINED;
         }
 
-        return ngx_http_stoa_reply_refuse(r, STOA_E_FORBIDDEN);
+        if ((gate->ep->who & (STOA_PUBLIC | gate->claims.roles)) == 0) {
+            return ngx_http_stoa_reply_refuse(r, STOA_E_FORBIDDEN);
+        }
+
+        err = ngx_http_stoa_gate_step_up(gate);
+
+        return err == STOA_OK ? NGX_DECLINED
+                              : ngx_http_stoa_reply_refuse(r, err);
     }
 
     if (gate->has_token && gate->auth != STOA_OK) {

@@ -12,6 +12,7 @@ static void      ngx_http_stoa_problem_faults(stoa_buf_t          *b,
                                               const stoa_faults_t *faults);
 static ngx_int_t ngx_http_stoa_problem_after(ngx_http_request_t   *r,
                                              ngx_http_stoa_gate_t *gate);
+static ngx_int_t ngx_http_stoa_problem_step_up(ngx_http_request_t *r);
 
 void
 ngx_http_stoa_problem(stoa_buf_t *b, ngx_http_stoa_ctx_t *q,
@@ -94,6 +95,10 @@ ngx_http_stoa_problem_headers(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     case NGX_HTTP_UNAUTHORIZED:
         v = (stoa_str_t) stoa_string("Bearer");
 
+        if (err == STOA_E_STEP_UP_REQUIRED) {
+            return ngx_http_stoa_problem_step_up(r);
+        }
+
         if (r->headers_in.authorization != NULL) {
             v = (stoa_str_t) stoa_string("Bearer error=\"invalid_token\"");
         }
@@ -122,6 +127,25 @@ ngx_http_stoa_problem_headers(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     default:
         return NGX_OK;
     }
+}
+
+/* RFC 9470 section 3 */
+static ngx_int_t
+ngx_http_stoa_problem_step_up(ngx_http_request_t *r)
+{
+    stoa_mem_t mem;
+    stoa_buf_t b;
+
+    ngx_http_stoa_mem_init(&mem, r->pool);
+    stoa_buf_init(&b, &mem, 128, 256);
+    stoa_buf_z(&b, "Bearer error=\"insufficient_user_authentication\", "
+                   "error_description=\"a fresh code is needed\", max_age=\"");
+    stoa_buf_int(&b, ngx_http_stoa_mcf(r)->conf.step_up_ttl);
+    stoa_buf_char(&b, '"');
+
+    return b.failed
+             ? NGX_ERROR
+             : ngx_http_stoa_header(r, "WWW-Authenticate", stoa_buf_view(&b));
 }
 
 static ngx_int_t

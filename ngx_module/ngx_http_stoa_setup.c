@@ -196,6 +196,26 @@ ngx_http_stoa_setup_tickets(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
 }
 
 
+static ngx_int_t
+ngx_http_stoa_setup_mfa(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
+{
+    const char *why, *who = mcf->conf.require_mfa;
+
+    mcf->require_mfa = ngx_strcmp(who, "all") == 0   ? ~0U
+                     : ngx_strcmp(who, "admin") == 0 ? STOA_ADMIN
+                                                     : 0;
+    mcf->seal = stoa_seal_conf(&mcf->conf, mcf->secrets, &why);
+
+    if (mcf->seal == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\": %s",
+                           &mcf->settings_path, why);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
 /* Secrets that sign payment webhooks: Stripe's, and the test provider's where
    it exists. */
 static ngx_int_t
@@ -286,7 +306,11 @@ ngx_http_stoa_setup_secrets(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
                != NGX_OK
         || ngx_http_stoa_setup_derive(cf, mcf, "csrf", &mcf->csrf_secret)
                != NGX_OK
-        || ngx_http_stoa_setup_derive(cf, mcf, "limit", &limit) != NGX_OK)
+        || ngx_http_stoa_setup_derive(cf, mcf, "limit", &limit) != NGX_OK
+        || ngx_http_stoa_setup_derive(cf, mcf, "challenge",
+                                      &mcf->challenge_secret)
+               != NGX_OK
+        || ngx_http_stoa_setup_mfa(cf, mcf) != NGX_OK)
     {
         return NGX_ERROR;
     }

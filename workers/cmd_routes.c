@@ -42,10 +42,16 @@ cmd_routes_line(stoa_buf_t *b, const stoa_endpoint_t *ep, stoa_mem_t *mem)
         return;
     }
 
-    stoa_buf_printf(b, "%-6s %-46s %-28s %-16s %-6s %s\n",
+    stoa_buf_printf(b, "%-6s %-46s %-28s %-16s %-6s %s",
                     stoa_method_name(ep->method), ep->path,
                     (const char *) who.data, (const char *) of.data,
                     cmd_routes_rate(ep), ep->id);
+
+    if (ep->step_up != STOA_STEP_UP_NONE) {
+        stoa_buf_printf(b, " (step-up: %s)", stoa_step_up_name(ep->step_up));
+    }
+
+    stoa_buf_char(b, '\n');
 }
 
 

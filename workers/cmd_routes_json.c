@@ -191,6 +191,7 @@ cmd_routes_work(stoa_buf_t *b, const stoa_endpoint_t *ep)
     cmd_routes_flag(b, "ifMatch", ep->if_match);
     cmd_routes_flag(b, "development", ep->development);
     cmd_routes_flag(b, "auditReads", ep->audit_reads);
+    cmd_routes_text(b, "stepUp", stoa_step_up_name(ep->step_up));
     cmd_routes_flag(b, "verify", ep->verify != STOA_VERIFY_NONE);
 }
 

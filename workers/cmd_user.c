@@ -1,7 +1,7 @@
 /*
- * stoa user add, and stoa token: the first admin, and a token for scripts.
- * The password is read from standard input only, so that it stands in no
- * list of processes and no shell history.
+ * stoa user, and stoa token: the first admin, the last one who lost his
+ * second factor, and a token for scripts.  The password is read from standard
+ * input only, so that it stands in no list of processes and no shell history.
  */
 
 #include "cmd.h"
@@ -174,6 +174,36 @@ cmd_user_add(cmd_t *c, const cmd_user_t *u)
 }
 
 
+static int
+cmd_user_mfa_off(cmd_t *c, const char *email)
+{
+    const char       *values[1] = { email };
+    cmd_db_t         *db = cmd_db_open(c, "owner");
+    stoa_pg_result_t *res;
+    const char       *why;
+    int               rc;
+
+    if (db == NULL) {
+        return CMD_UNREACHED;
+    }
+
+    rc = cmd_db_query(db, "select app.user_mfa_off($1::text)", 1, values, &res,
+                      NULL, &why);
+
+    if (rc != CMD_OK) {
+        cmd_say(c, "cannot take the second factor away: %s", why);
+
+    } else if (!stoa_str_eq_z(stoa_pg_value(res, 0, 0), "t")) {
+        cmd_say(c, "there is no account \"%s\" with a second factor", email);
+        rc = CMD_FAILED;
+    }
+
+    stoa_pg_result_free(res);
+    cmd_db_close(db);
+    return rc;
+}
+
+
 int
 cmd_user(cmd_t *c, int argc, char **argv)
 {
@@ -196,11 +226,17 @@ cmd_user(cmd_t *c, int argc, char **argv)
         return rc;
     }
 
+    if (nrest == 2 && strcmp(rest[0], "mfa-off") == 0 && u.role == NULL
+        && !u.stdin_password && u.hash == NULL)
+    {
+        return cmd_load(c) ? cmd_user_mfa_off(c, rest[1]) : CMD_FAILED;
+    }
+
     if (nrest != 2 || strcmp(rest[0], "add") != 0 || u.role == NULL
         || u.stdin_password == (u.hash != NULL))
     {
         cmd_say(c, "say: stoa user add EMAIL --role ROLE --password-stdin, "
-                   "or --password-hash HASH");
+                   "or --password-hash HASH; or stoa user mfa-off EMAIL");
         return CMD_USAGE;
     }
 
@@ -251,7 +287,7 @@ cmd_keys(cmd_t *c)
 
 
 static int
-cmd_token_print(cmd_t *c, const stoa_pg_result_t *res)
+cmd_token_print(cmd_t *c, const stoa_pg_result_t *res, bool mfa)
 {
     stoa_jwt_rules_t rules = { c->conf.jwt_issuer, c->conf.jwt_audience, 60,
                                0 };
@@ -277,6 +313,13 @@ cmd_token_print(cmd_t *c, const stoa_pg_result_t *res)
     claims.epoch = (uint32_t) epoch;
     claims.iat = stoa_time_ms() / 1000;
     claims.exp = claims.iat + c->conf.access_ttl;
+
+    if (mfa) {
+        claims.auth_time = claims.iat;
+        claims.amr = STOA_AMR_MFA;
+        claims.mfa = true;
+    }
+
     keys = cmd_keys(c);
 
     if (keys == NULL) {
@@ -301,9 +344,11 @@ int
 cmd_token(cmd_t *c, int argc, char **argv)
 {
     const char  *values[2] = { NULL, NULL };
+    bool         mfa = false;
     cmd_option_t options[] = {
         { "--user", NULL, &values[0] },
         { "--email", NULL, &values[1] },
+        { "--mfa", &mfa, NULL },
     };
     cmd_db_t         *db;
     stoa_pg_result_t *res;
@@ -352,7 +397,7 @@ cmd_token(cmd_t *c, int argc, char **argv)
         rc = CMD_FAILED;
 
     } else {
-        rc = cmd_token_print(c, res);
+        rc = cmd_token_print(c, res, mfa);
     }
 
     stoa_pg_result_free(res);

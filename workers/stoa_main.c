@@ -66,10 +66,15 @@ static const char stoa_user_options[] =
     "  --password-hash HASH\n"
     "                or take over a bcrypt or argon2id hash\n"
     "  --first NAME, --last NAME\n"
-    "                default: the role, and \"Account\"\n";
+    "                default: the role, and \"Account\"\n"
+    "\n"
+    "mfa-off takes away the second factor of somebody who lost it and has no\n"
+    "recovery codes left; admins do so for others by the API.\n";
 
-static const char stoa_token_options[] = "  --user ID     id of the account\n"
-                                         "  --email EMAIL its address\n";
+static const char stoa_token_options[] =
+    "  --user ID     id of the account\n"
+    "  --email EMAIL its address\n"
+    "  --mfa         as if a code of its second factor had been shown now\n";
 
 static const cmd_row_t stoa_commands[] = {
     {
@@ -135,14 +140,15 @@ static const cmd_row_t stoa_commands[] = {
         .name = "user",
         .arguments = "add EMAIL --role ROLE --password-stdin | "
                      "--password-hash HASH\n                "
-                     "[--first NAME] [--last NAME]",
-        .summary = "Add an account.",
+                     "[--first NAME] [--last NAME]\n"
+                     "       stoa user mfa-off EMAIL",
+        .summary = "Add an account, or take away its second factor.",
         .options = stoa_user_options,
         .run = cmd_user,
     },
     {
         .name = "token",
-        .arguments = "--user ID | --email EMAIL",
+        .arguments = "--user ID | --email EMAIL [--mfa]",
         .summary = "Mint an access token.",
         .options = stoa_token_options,
         .run = cmd_token,

@@ -15,7 +15,7 @@
 #define WORKER_LETTER_TEXT_MAX (256 * 1024)
 #define WORKER_LETTER_MAX      (4 * 1024 * 1024)
 #define WORKER_LETTER_QR_SCALE 6
-#define WORKER_LETTER_VARS     16
+#define WORKER_LETTER_VARS     24
 #define WORKER_LETTER_REF      8
 
 typedef struct {
@@ -153,8 +153,28 @@ worker_letter_hours(const worker_letter_t *l)
 static bool
 worker_letter_vars(worker_letter_work_t *w)
 {
+    size_t           i;
     stoa_buf_t       when, hours;
     worker_letter_t *l = w->l;
+
+    /* as they are in the data */
+    static const struct {
+        const char *name, *member;
+    } texts[] = {
+        { "name", "name" },
+        { "event_title", "eventTitle" },
+        { "event_location", "eventLocation" },
+        { "from_name", "fromName" },
+        { "reason", "reason" },
+        { "late", "late" },
+        { "order_id", "orderId" },
+        { "mfa_on", "mfa_on" },
+        { "mfa_off", "mfa_off" },
+        { "mfa_codes", "mfa_codes" },
+        { "mfa_used", "mfa_used" },
+        { "mfa_tried", "mfa_tried" },
+        { "left", "left" },
+    };
 
     stoa_buf_init(&when, l->mem, 128, 1024);
     stoa_buf_init(&hours, l->mem, 16, 16);
@@ -162,15 +182,12 @@ worker_letter_vars(worker_letter_work_t *w)
     w->all.vars = w->vars;
 
     worker_letter_set(w, "public_url", stoa_str_z(l->public_url));
-    worker_letter_set(w, "name", worker_member_text(w->data, "name"));
-    worker_letter_set(w, "event_title",
-                      worker_member_text(w->data, "eventTitle"));
-    worker_letter_set(w, "event_location",
-                      worker_member_text(w->data, "eventLocation"));
-    worker_letter_set(w, "from_name", worker_member_text(w->data, "fromName"));
-    worker_letter_set(w, "reason", worker_member_text(w->data, "reason"));
-    worker_letter_set(w, "late", worker_member_text(w->data, "late"));
-    worker_letter_set(w, "order_id", worker_member_text(w->data, "orderId"));
+
+    for (i = 0; i < stoa_nitems(texts); i++) {
+        worker_letter_set(w, texts[i].name,
+                          worker_member_text(w->data, texts[i].member));
+    }
+
     worker_letter_set(w, "order_ref",
                       worker_letter_ref(
                           worker_member_text(w->data, "orderId")));

@@ -71,6 +71,9 @@ static const worker_template_row_t worker_template_rows[] = {
     { .name = "verify_email", .vars = { "token", "hours" } },
     { .name = "change_email", .vars = { "token", "hours" } },
     { .name = "change_notice", .vars = { "name" } },
+    { .name = "mfa_notice",
+      .vars = { "name", "mfa_on", "mfa_off", "mfa_codes", "mfa_used",
+                "mfa_tried", "left" } },
 };
 
 /* Variables of every template. */

@@ -42,7 +42,7 @@ returns api.grant
 language sql immutable
 as $$
     select row(0, json_build_object('code', code), null, null, null, null,
-        null, null, null, emit, null)::api.grant
+        null, null, null, emit, null, null, null, null)::api.grant
 $$;
 
 -- Ends sessions, writes what edges must refuse, answers it as emit.
@@ -67,12 +67,9 @@ as $$
     select json_agg(json_build_object('ctl', t.entry)) from told t
 $$;
 
--- Every access token of a user that carries an older epoch dies, and every
--- session but the one that is kept.
-drop function if exists app.epoch_bump(uuid, text);
-
-create or replace function app.epoch_bump(who uuid, why text,
-    keep uuid default null)
+-- Every access token of a user that carries an older epoch dies; sessions go
+-- on with new ones.
+create or replace function app.epoch_next(who uuid)
 returns json
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -87,17 +84,32 @@ begin
     where u.id = who
     returning u.token_epoch into v_epoch;
 
-    update app.login_sessions s
-    set revoked_at = app.now(), reason = why
-    where s.user_id = who and s.revoked_at is null
-        and s.id is distinct from keep;
-
     v_entry := 'user ' || who || ' ' || v_epoch;
 
     insert into app.revocations (entry, at, expires_at)
     values (v_entry, app.now(), app.now() + app.access_ttl_max());
 
     return json_build_array(json_build_object('ctl', v_entry));
+end $$;
+
+-- The same, and every session ends but the one that is kept.
+drop function if exists app.epoch_bump(uuid, text);
+
+create or replace function app.epoch_bump(who uuid, why text,
+    keep uuid default null)
+returns json
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_emit json := app.epoch_next(who);
+begin
+    update app.login_sessions s
+    set revoked_at = app.now(), reason = why
+    where s.user_id = who and s.revoked_at is null
+        and s.id is distinct from keep;
+
+    return v_emit;
 end $$;
 
 -- A browser keeps the cookie of a remembered session as long as it lives, and
@@ -112,15 +124,33 @@ as $$
         then floor(extract(epoch from until - app.now()))::int end
 $$;
 
+-- What the edge makes a session's tokens of.
+create or replace function app.grant_of(status int, body json, who app.users,
+    s app.login_sessions, refresh text default null, emit json default null)
+returns api.grant
+language sql stable
+as $$
+    select row(status, body, (who).id, (who).roles, (who).token_epoch, (s).id,
+        (s).counter, (s).expires_at, refresh, emit,
+        app.cookie_age((s).remember, (s).expires_at),
+        floor(extract(epoch from coalesce((s).auth_at, (s).created_at))),
+        (s).amr, app.mfa_on((who).id))::api.grant
+$$;
+
+-- amr: names of RFC 8176, of how it was shown who it is.
+drop function if exists app.session_open(api.ctx, app.users, boolean, text,
+    int);
+
 create or replace function app.session_open(ctx api.ctx, who app.users,
-    remember boolean, user_agent text, status int)
+    remember boolean, user_agent text, status int,
+    amr text[] default '{pwd}')
 returns api.grant
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_now timestamptz := app.now();
-    v_sid uuid := app.uuid7();
+    v_session app.login_sessions;
     v_end timestamptz;
     v_absolute timestamptz;
 begin
@@ -131,14 +161,13 @@ begin
             else app.setting_s('refresh_ttl', 604800) end));
 
     insert into app.login_sessions (id, user_id, counter, rotated_at, remember,
-        user_agent, ip, created_at, expires_at, absolute_expires_at)
-    values (v_sid, who.id, 1, v_now, remember, left(user_agent, 500),
-        (ctx).ip, v_now, v_end, v_absolute);
+        user_agent, ip, created_at, expires_at, absolute_expires_at, amr)
+    values (app.uuid7(), who.id, 1, v_now, remember, left(user_agent, 500),
+        (ctx).ip, v_now, v_end, v_absolute, session_open.amr)
+    returning * into v_session;
 
-    return row(status,
-        json_build_object('user', app.user_json(who)),
-        who.id, who.roles, who.token_epoch, v_sid, 1, v_end, null, null,
-        app.cookie_age(remember, v_end))::api.grant;
+    return app.grant_of(status, json_build_object(
+        'user', app.user_json(who)), who, v_session);
 end $$;
 
 create or replace function api.auth_register(ctx api.ctx, email text,
@@ -178,7 +207,7 @@ begin
     if app.setting('require_verified_email', 'off') = 'login' then
         return row(201, json_build_object('user', app.user_json(v_user)),
             null, null, null, null, null, null, null, app.wake(),
-            null)::api.grant;
+            null, null, null, null)::api.grant;
     end if;
 
     v_grant := app.session_open(ctx, v_user, false, user_agent, 201);
@@ -188,24 +217,35 @@ begin
 end $$;
 
 -- No row: nobody has this address; the edge then hashes a decoy.
+drop function if exists api.auth_login_begin(text);
+
 create or replace function api.auth_login_begin(email text)
-returns table (user_id uuid, hash text, status text)
+returns table (user_id uuid, hash text, mfa_id uuid, mfa_secret text,
+    mfa_step bigint, mfa_rest int)
 language sql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select u.id, u.password_hash, u.status
+    select u.id, u.password_hash, m.mfa_id, m.mfa_secret, m.mfa_step,
+        m.mfa_rest
     from app.users u
+    left join lateral app.mfa_look(u.id, false) m
+        on u.status in ('active', 'limited')
     where u.email = app.email($1) and u.status <> 'deleted'
 $$;
 
 -- The password was right, for the hash that was read before it was tried: one
 -- that was replaced since lets nobody in and is not overwritten by new_hash.
+-- Whether a code is needed is seen here, and that it is right (13_mfa.sql).
 drop function if exists api.auth_login_finish(api.ctx, uuid, boolean, text,
     text);
+drop function if exists api.auth_login_finish(api.ctx, uuid, boolean, text,
+    text, text);
 
 create or replace function api.auth_login_finish(ctx api.ctx, user_id uuid,
-    remember boolean, new_hash text, user_agent text, tried_hash text)
+    remember boolean, new_hash text, user_agent text, tried_hash text,
+    factor uuid default null, step bigint default null,
+    sealed bytea default null, recovery bytea default null)
 returns api.grant
 language plpgsql
 security definer
@@ -214,6 +254,7 @@ as $$
 #variable_conflict use_column
 declare
     v_user app.users;
+    v_proof text[];
 begin
     -- told to whoever knows the password, and to nobody else
     if app.setting('require_verified_email', 'off') = 'login' then
@@ -236,7 +277,8 @@ begin
     end if;
 
     update app.users u
-    set last_login_at = app.now(),
+    set last_login_at = case when app.mfa_on(u.id) then u.last_login_at
+            else app.now() end,
         password_hash = coalesce(new_hash, u.password_hash)
     where u.id = auth_login_finish.user_id and u.status in (
         'active', 'limited') and u.password_hash = tried_hash
@@ -244,6 +286,23 @@ begin
 
     if not found then
         return app.grant_fail('INVALID_CREDENTIALS');
+    end if;
+
+    -- asked under the account's row, which who turns it on holds
+    if app.mfa_on(v_user.id) then
+        if step is null and recovery is null then
+            return app.mfa_challenge(ctx, v_user, coalesce(remember, false));
+        end if;
+
+        v_proof := app.mfa_prove(ctx, v_user.id, factor, step, sealed,
+            recovery);
+
+        if v_proof is null then
+            return app.grant_wrong();
+        end if;
+
+        return app.mfa_login(ctx, v_user, coalesce(remember, false),
+            user_agent, v_proof);
     end if;
 
     perform app.audit(app.ctx_as(ctx, v_user.id, v_user.roles, (ctx).session,
@@ -325,12 +384,9 @@ begin
         'auth.refresh', 'session', sid::text,
         jsonb_build_object('refresh', v_how));
 
-    return row(200,
-        json_build_object('user', app.user_json(v_user), 'refresh', v_how),
-        v_user.id, v_user.roles, v_user.token_epoch, sid, v_session.counter,
-        v_session.expires_at, v_how, null,
-        app.cookie_age(v_session.remember,
-            v_session.expires_at))::api.grant;
+    return app.grant_of(200, json_build_object(
+        'user', app.user_json(v_user), 'refresh', v_how), v_user, v_session,
+        v_how);
 end $$;
 
 create or replace function api.auth_logout(ctx api.ctx, everywhere boolean)
@@ -553,11 +609,8 @@ begin
         and s.revoked_at is null and s.expires_at > app.now();
 
     if found then
-        return row(200, json_build_object('user', app.user_json(v_user)),
-            v_user.id, v_user.roles, v_user.token_epoch, v_session.id,
-            v_session.counter, v_session.expires_at, null, v_emit,
-            app.cookie_age(v_session.remember,
-                v_session.expires_at))::api.grant;
+        return app.grant_of(200, json_build_object(
+            'user', app.user_json(v_user)), v_user, v_session, null, v_emit);
     end if;
 
     -- a token that was minted without a session gets one

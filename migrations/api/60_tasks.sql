@@ -934,6 +934,7 @@ begin
     delete from app.revocations r where r.expires_at < v_now;
     delete from app.auth_throttle t
     where t.until_ms < app.ms(v_now) - 86400000;
+    delete from app.mfa_challenges c where c.expires_at < v_now;
     delete from app.mail_budget b
     where b.hour < floor(date_part('epoch', v_now) / 3600) - 24;
     delete from app.one_time_tokens t

@@ -63,6 +63,15 @@ begin
         where m.template = v_template;
         v_data := coalesce(v_data, '{}');
 
+    when 'mfa_notice' then
+        select u.* into v_user
+        from app.users u
+        where u.id = (payload->>'user_id')::uuid;
+
+        -- one template; what happened is the section that shows
+        v_data := jsonb_build_object('mfa_' || (payload->>'what'), '1',
+            'left', payload->>'left');
+
     when 'order_paid', 'order_refunded', 'order_cancelled', 'refund_failed',
         'tickets_cancelled', 'event_cancelled'
     then

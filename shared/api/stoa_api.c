@@ -19,9 +19,9 @@
 #define STOA_API_BATCH_MAX  256
 
 static const stoa_endpoint_t *const stoa_api_list[] = {
-    stoa_api_auth,   stoa_api_sessions, stoa_api_users,   stoa_api_events,
-    stoa_api_orders, stoa_api_tickets,  stoa_api_checkin, stoa_api_webhooks,
-    stoa_api_admin,  stoa_api_system,
+    stoa_api_auth,     stoa_api_sessions, stoa_api_mfa,     stoa_api_users,
+    stoa_api_events,   stoa_api_orders,   stoa_api_tickets, stoa_api_checkin,
+    stoa_api_webhooks, stoa_api_admin,    stoa_api_system,
 };
 
 typedef struct {
@@ -79,6 +79,15 @@ stoa_method_name(stoa_method_e m)
     };
 
     return m > 0 && m < STOA_METHOD_COUNT ? names[m] : "-";
+}
+
+
+const char *
+stoa_step_up_name(stoa_step_up_e step_up)
+{
+    return step_up == STOA_STEP_UP_OWN    ? "own"
+         : step_up == STOA_STEP_UP_OTHERS ? "others"
+                                          : NULL;
 }
 
 
@@ -515,6 +524,19 @@ stoa_api_check_work(stoa_api_look_t *look, const stoa_endpoint_t *ep)
     {
         return stoa_api_refuse(look, ".audit_reads is for GET rows of a "
                                      "resource, not in the fast pool");
+    }
+
+    if (ep->step_up < 0 || ep->step_up > STOA_STEP_UP_OTHERS
+        || (ep->step_up != STOA_STEP_UP_NONE
+            && (ep->who & (STOA_PUBLIC | STOA_DEVICE)) != 0))
+    {
+        return stoa_api_refuse(look, ".step_up is for rows of people who are "
+                                     "signed in");
+    }
+
+    if (ep->who == STOA_ADMIN && ep->step_up != STOA_STEP_UP_OTHERS) {
+        return stoa_api_refuse(look, "a row of admins alone says .step_up = "
+                                     "STOA_STEP_UP_OTHERS");
     }
 
     if (ep->wait_ms > STOA_API_WAIT_MAX) {

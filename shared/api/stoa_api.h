@@ -155,7 +155,8 @@ typedef enum {
     X(AUTH_LOGOUT) X(AUTH_RESET) X(DEVICE_PAIR) X(DEVICE_LOGIN)               \
     X(TICKET_SVG) X(TICKET_CHANGE) X(EVENT_REGISTER) X(PAY_FORM) X(ERRORS)     \
     X(OPENAPI) X(JWKS) X(SESSION_END) X(AUTH_PASSWORD) X(AUTH_VERIFY)         \
-    X(USER_EMAIL) X(AUTH_CSRF)
+    X(USER_EMAIL) X(AUTH_CSRF) X(LOGIN_MFA) X(MFA_ENROL) X(MFA_CONFIRM)       \
+    X(MFA_OFF) X(MFA_CODES) X(STEP_UP)
 /* clang-format on */
 #define STOA_FLOW_ENUM(name) STOA_FLOW_##name,
     STOA_FLOWS(STOA_FLOW_ENUM)
@@ -167,6 +168,14 @@ typedef enum {
     STOA_VERIFY_NONE = 0,
     STOA_VERIFY_STRIPE
 } stoa_verify_e;
+
+/* Whether a code of the second factor must be fresh (STEP_UP_TTL). */
+typedef enum {
+    STOA_STEP_UP_NONE = 0,
+    STOA_STEP_UP_OWN,   /* one's own address and password: of whoever has one */
+    STOA_STEP_UP_OTHERS /* what others' accounts, roles and money hang on: of
+                           whoever has one, or must by REQUIRE_MFA */
+} stoa_step_up_e;
 
 #define STOA_MAX_ERRORS 12
 
@@ -198,6 +207,7 @@ struct stoa_endpoint_s {
     bool                audit_reads; /* shows staff personal data of others:
                                         who looked is written to the audit
                                         log in the same transaction */
+    stoa_step_up_e      step_up;
     stoa_verify_e       verify;
     stoa_media_e        media;                   /* 0: JSON */
     stoa_err_e          errors[STOA_MAX_ERRORS]; /* beyond the usual ones */
@@ -236,6 +246,8 @@ size_t stoa_api_errors(const stoa_endpoint_t *ep, stoa_err_e out[STOA_E_COUNT]);
 bool stoa_api_openapi(const stoa_api_t *api, stoa_buf_t *out);
 
 const char *stoa_method_name(stoa_method_e m);
+/* "own", "others"; NULL: none. */
+const char *stoa_step_up_name(stoa_step_up_e step_up);
 /* "1234567890abcdef": one bit set in who, as a name, for listings. */
 void stoa_who_print(stoa_buf_t *b, uint32_t who);
 

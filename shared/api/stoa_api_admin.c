@@ -1,5 +1,6 @@
 /*
- * Rows of administration.  Statements: migrations/api/06_audit.sql.
+ * Rows of administration.  Statements: migrations/api/06_audit.sql,
+ * 13_mfa.sql.
  */
 
 #include "stoa_api_tables.h"
@@ -75,7 +76,24 @@ const stoa_endpoint_t stoa_api_admin[] = {
         .body_kind = STOA_BODY_NONE,
         .query = stoa_audit_query,
         .status = 200,
+        .step_up = STOA_STEP_UP_OTHERS,
         .summary = "Who did what to what, newest first.",
+        .tag = "admin",
+    },
+    {
+        .id = "admin.mfa_remove",
+        .method = STOA_DELETE,
+        .path = "/api/v1/admin/users/:id/mfa",
+        .who = STOA_ADMIN,
+        .of = STOA_OF_NONE,
+        .rate = STOA_RATE_WRITE,
+        .pool = STOA_POOL_WRITE,
+        .sql = "api.admin_mfa_remove($ctx, $id)",
+        .body_kind = STOA_BODY_NONE,
+        .status = 200,
+        .step_up = STOA_STEP_UP_OTHERS,
+        .errors = { STOA_E_INVALID_STATE },
+        .summary = "Take away the second factor of somebody who lost it.",
         .tag = "admin",
     },
     { .id = NULL },

@@ -81,6 +81,41 @@ static const stoa_answer_member_t stoa_answer_check[] = {
     STOA_ANSWER_END,
 };
 
+static const stoa_answer_member_t stoa_answer_mfa[] = {
+    { "enabled", "bool" },     { "confirmedAt", "time?" },
+    { "lastUsedAt", "time?" }, { "recoveryCodesLeft", "int" },
+    { "required", "bool" }, /* by REQUIRE_MFA */
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_mfa_secret[] = {
+    { "id", "uuid" },  { "secret", "text" }, /* base32 */
+    { "uri", "text" }, /* otpauth: what the QR code says */
+    { "qr", "text" },  /* SVG */
+    STOA_ANSWER_END,
+};
+
+/* The access token of the same session, which says how fresh the code is. */
+static const stoa_answer_member_t stoa_answer_proved[] = {
+    { "accessToken", "text" },
+    { "tokenType", "text" },
+    { "expiresIn", "int" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_recovery[] = {
+    { "recoveryCodes", "text[]" },
+    { "accessToken", "text" },
+    { "tokenType", "text" },
+    { "expiresIn", "int" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_removed[] = {
+    { "removed", "bool" },
+    STOA_ANSWER_END,
+};
+
 static const stoa_answer_member_t stoa_answer_logged_out[] = {
     { "loggedOut", "bool" },
     STOA_ANSWER_END,
@@ -503,6 +538,11 @@ static const stoa_answer_object_t stoa_answer_objects[] = {
     { "Refreshed", stoa_answer_refreshed },
     { "TokenCheck", stoa_answer_check },
     { "CsrfToken", stoa_answer_csrf },
+    { "SecondFactor", stoa_answer_mfa },
+    { "SecondFactorSecret", stoa_answer_mfa_secret },
+    { "Proved", stoa_answer_proved },
+    { "RecoveryCodes", stoa_answer_recovery },
+    { "Removed", stoa_answer_removed },
     { "LoggedOut", stoa_answer_logged_out },
     { "Session", stoa_answer_session },
     { "SessionsEnded", stoa_answer_sessions_ended },
@@ -564,6 +604,13 @@ const stoa_answer_t stoa_api_answers[] = {
     { "auth.resend_verification", "Nothing", false },
     { "auth.check", "TokenCheck", false },
     { "auth.csrf", "CsrfToken", false },
+    { "auth.login_mfa", "Grant", false },
+    { "auth.mfa", "SecondFactor", false },
+    { "auth.mfa_enrol", "SecondFactorSecret", false },
+    { "auth.mfa_confirm", "RecoveryCodes", false },
+    { "auth.mfa_off", "Proved", false },
+    { "auth.mfa_codes", "RecoveryCodes", false },
+    { "auth.step_up", "Proved", false },
     { "auth.sessions", "Session[]", false },
     { "auth.session_end", "SessionsEnded", false },
     { "auth.sessions_end", "SessionsEnded", false },
@@ -614,6 +661,7 @@ const stoa_answer_t stoa_api_answers[] = {
     { "checkin.stats", "DoorStats", false },
     { "webhooks.stripe", "Received", false },
     { "admin.audit", "AuditRow[]", false },
+    { "admin.mfa_remove", "Removed", false },
     { "system.errors", "ErrorRow[]", false },
     { NULL, NULL, false },
 };

@@ -47,6 +47,17 @@ static const stoa_field_t stoa_auth_login_body[] = {
     { .name = "remember",
       .type = STOA_T_BOOL,
       .summary = "Keep the session for the longer life" },
+    { .name = "code",
+      .type = STOA_T_SECRET,
+      .min = 6,
+      .max = 7,
+      .summary = "The second factor's code, where there is one; or see "
+                 "MFA_REQUIRED" },
+    { .name = "recovery_code",
+      .type = STOA_T_SECRET,
+      .min = 24,
+      .max = 48,
+      .summary = "Instead: one of the recovery codes" },
     stoa_end_field,
 };
 
@@ -144,6 +155,7 @@ const stoa_endpoint_t stoa_api_auth[] = {
         .body = stoa_auth_login_body,
         .status = 200,
         .errors = { STOA_E_INVALID_CREDENTIALS, STOA_E_EMAIL_NOT_VERIFIED,
+                    STOA_E_MFA_REQUIRED, STOA_E_MFA_CODE_INVALID,
                     STOA_E_HASH_QUEUE_FULL },
         .summary = "Sign in.",
         .tag = "auth",
@@ -223,6 +235,7 @@ const stoa_endpoint_t stoa_api_auth[] = {
         .body_kind = STOA_BODY_JSON,
         .body = stoa_auth_password_body,
         .status = 200,
+        .step_up = STOA_STEP_UP_OWN,
         .errors = { STOA_E_NOT_FOUND, STOA_E_CONFLICT, STOA_E_HASH_QUEUE_FULL },
         .summary = "Change one's own password; every other session ends.",
         .tag = "auth",

@@ -47,6 +47,10 @@ stoa_api_errors(const stoa_endpoint_t *ep, stoa_err_e out[STOA_E_COUNT])
     stoa_api_errors_mark(marks, STOA_E_ACCOUNT_SUSPENDED, true);
     stoa_api_errors_mark(marks, STOA_E_EMAIL_NOT_VERIFIED, true);
     stoa_api_errors_mark(marks, STOA_E_ISSUER_UNAVAILABLE, true);
+    stoa_api_errors_mark(marks, STOA_E_STEP_UP_REQUIRED,
+                         ep->step_up != STOA_STEP_UP_NONE);
+    stoa_api_errors_mark(marks, STOA_E_MFA_ENROLMENT_REQUIRED,
+                         ep->step_up == STOA_STEP_UP_OTHERS);
     stoa_api_errors_mark(marks, STOA_E_FORBIDDEN,
                          (ep->who & STOA_PUBLIC) == 0 || owned);
     /* a cookie came where one has to be signed in, and not from our page */

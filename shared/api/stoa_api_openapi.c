@@ -489,6 +489,10 @@ stoa_openapi_columns(stoa_openapi_t *o, const stoa_endpoint_t *ep)
         stoa_openapi_int(o, "cost", ep->cost);
     }
 
+    if (ep->step_up != STOA_STEP_UP_NONE) {
+        stoa_openapi_text(o, "stepUp", stoa_step_up_name(ep->step_up));
+    }
+
     stoa_openapi_raw(o, "keyed", ep->keyed ? "true" : "false");
     stoa_openapi_raw(o, "development", ep->development ? "true" : "false");
     stoa_openapi_int(o, "batch", ep->batch);

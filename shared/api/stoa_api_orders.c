@@ -216,6 +216,7 @@ const stoa_endpoint_t stoa_api_orders[] = {
         .body_kind = STOA_BODY_JSON,
         .body = stoa_refunds_body,
         .status = 201,
+        .step_up = STOA_STEP_UP_OTHERS,
         .keyed = true,
         .errors = { STOA_E_NOT_FOUND, STOA_E_INVALID_STATE,
                     STOA_E_REFUND_EXCEEDS },

@@ -94,6 +94,7 @@ const stoa_endpoint_t stoa_api_users[] = {
         .body_kind = STOA_BODY_JSON,
         .body = stoa_users_email_body,
         .status = 200,
+        .step_up = STOA_STEP_UP_OWN,
         .errors = { STOA_E_INVALID_CREDENTIALS, STOA_E_HASH_QUEUE_FULL },
         .summary = "Mail a link to a new address, which is one's own as soon "
                    "as the link is used.",

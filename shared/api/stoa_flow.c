@@ -43,7 +43,10 @@
 
 #define STOA_STMT_GRANT                                                        \
     "select a.status, a.body, a.user_id, a.roles, a.epoch, a.sid, "            \
-    "a.counter, a.refresh, a.emit, a.max_age from "
+    "a.counter, a.refresh, a.emit, a.max_age, a.auth_time, a.amr, a.mfa from "
+
+/* Of an account, for who is to try a code of its second factor. */
+#define STOA_STMT_MFA "a.mfa_id, a.mfa_secret, a.mfa_step, a.mfa_rest from "
 
 const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
     [STOA_STMT_REGISTER] = {
@@ -61,7 +64,7 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
         .flow = STOA_FLOW_AUTH_LOGIN,
         .stmt = {
             .name = "flow_login_begin",
-            .sql = "select a.user_id, a.hash, a.status from "
+            .sql = "select a.user_id, a.hash, " STOA_STMT_MFA
                    "api.auth_login_begin($1::text) a",
             .nparams = 1,
         },
@@ -72,8 +75,9 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .name = "flow_login_finish",
             .sql = STOA_STMT_GRANT
                    "api.auth_login_finish($1::api.ctx, $2::uuid, $3::boolean, "
-                   "$4::text, $5::text, $6::text) a",
-            .nparams = 6,
+                   "$4::text, $5::text, $6::text, $7::uuid, $8::bigint, "
+                   "$9::bytea, $10::bytea) a",
+            .nparams = 10,
             .write = true,
         },
     },
@@ -173,6 +177,90 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .sql = STOA_STMT_ANSWER
                    "api.users_email($1::api.ctx, $2::text, $3::text) a",
             .nparams = 3,
+            .write = true,
+        },
+    },
+    [STOA_STMT_MFA_CHALLENGE] = {
+        .flow = STOA_FLOW_LOGIN_MFA,
+        .stmt = {
+            .name = "flow_mfa_challenge",
+            .sql = "select a.user_id, a.email, " STOA_STMT_MFA
+                   "api.auth_mfa_begin($1::api.ctx, $2::uuid) a",
+            .nparams = 2,
+        },
+    },
+    [STOA_STMT_LOGIN_MFA] = {
+        .flow = STOA_FLOW_LOGIN_MFA,
+        .stmt = {
+            .name = "flow_login_mfa",
+            .sql = STOA_STMT_GRANT
+                   "api.auth_login_mfa($1::api.ctx, $2::uuid, $3::bigint, "
+                   "$4::bytea, $5::bytea, $6::uuid, $7::text) a",
+            .nparams = 7,
+            .write = true,
+        },
+    },
+    [STOA_STMT_MFA_BEGIN] = {
+        .flow = STOA_FLOW_STEP_UP,
+        .stmt = {
+            .name = "flow_mfa_begin",
+            .sql = "select a.user_id, a.email, a.hash, " STOA_STMT_MFA
+                   "api.mfa_begin($1::api.ctx, $2::boolean) a",
+            .nparams = 2,
+        },
+    },
+    [STOA_STMT_MFA_ENROL] = {
+        .flow = STOA_FLOW_MFA_ENROL,
+        .stmt = {
+            .name = "flow_mfa_enrol",
+            .sql = STOA_STMT_ANSWER
+                   "api.mfa_enrol($1::api.ctx, $2::uuid, $3::bytea, "
+                   "$4::text) a",
+            .nparams = 4,
+            .write = true,
+        },
+    },
+    [STOA_STMT_MFA_CONFIRM] = {
+        .flow = STOA_FLOW_MFA_CONFIRM,
+        .stmt = {
+            .name = "flow_mfa_confirm",
+            .sql = STOA_STMT_GRANT
+                   "api.mfa_confirm($1::api.ctx, $2::uuid, $3::bigint, "
+                   "$4::text) a",
+            .nparams = 4,
+            .write = true,
+        },
+    },
+    [STOA_STMT_MFA_OFF] = {
+        .flow = STOA_FLOW_MFA_OFF,
+        .stmt = {
+            .name = "flow_mfa_off",
+            .sql = STOA_STMT_GRANT
+                   "api.mfa_off($1::api.ctx, $2::uuid, $3::bigint, "
+                   "$4::bytea, $5::bytea, $6::text) a",
+            .nparams = 6,
+            .write = true,
+        },
+    },
+    [STOA_STMT_MFA_CODES] = {
+        .flow = STOA_FLOW_MFA_CODES,
+        .stmt = {
+            .name = "flow_mfa_codes",
+            .sql = STOA_STMT_GRANT
+                   "api.mfa_codes($1::api.ctx, $2::uuid, $3::bigint, "
+                   "$4::bytea, $5::text) a",
+            .nparams = 5,
+            .write = true,
+        },
+    },
+    [STOA_STMT_STEP_UP] = {
+        .flow = STOA_FLOW_STEP_UP,
+        .stmt = {
+            .name = "flow_step_up",
+            .sql = STOA_STMT_GRANT
+                   "api.auth_step_up($1::api.ctx, $2::uuid, $3::bigint, "
+                   "$4::bytea, $5::bytea) a",
+            .nparams = 5,
             .write = true,
         },
     },

@@ -11,6 +11,7 @@ import crypto from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { SECRETS, boot } from '../harness/index.js';
 import { must } from '../harness/fixtures.js';
+import { Factor, enrol } from '../harness/mfa.js';
 import { request, rows } from './rows.js';
 import { World } from './world.js';
 
@@ -77,6 +78,43 @@ const RECIPES = {
   'auth.resend_verification': async ({ user }) => {
     await unverified(user);
     return { token: user.token };
+  },
+  'auth.login_mfa': async ({ user }) => {
+    const factor = await enrol(app, user);
+    const { email, password } = user;
+    const { mfaToken } = (await app.api('POST', '/api/v1/auth/login',
+      { body: { email, password } })).error;
+
+    return { body: { mfaToken, recoveryCode: factor.recovery[0] } };
+  },
+  'auth.mfa_enrol': ({ user }) => ({ token: user.token, body: {
+    password: user.password } }),
+  'auth.mfa_confirm': async ({ user }) => {
+    const { secret } = await post('/api/v1/auth/mfa/totp', { token: user.token,
+      body: { password: user.password } }, 201);
+
+    return { token: user.token,
+      body: { code: new Factor(app, secret).code() } };
+  },
+  'auth.mfa_off': async ({ user }) => {
+    const factor = await enrol(app, user);
+
+    return { token: user.token, body: { password: user.password,
+      recoveryCode: factor.recovery[0] } };
+  },
+  'auth.mfa_codes': async ({ user }) => {
+    const factor = await enrol(app, user);
+
+    return { token: user.token, body: { code: factor.code(1) } };
+  },
+  'auth.step_up': async ({ user }) => {
+    const factor = await enrol(app, user);
+
+    return { token: user.token, body: { recoveryCode: factor.recovery[0] } };
+  },
+  'admin.mfa_remove': async ({ user }) => {
+    await enrol(app, user);
+    return { token: (await app.user('admin')).token, params: { id: user.id } };
   },
   'users.email': ({ user }) => ({ token: user.token, body: {
     newEmail: `new-${user.email}`, password: user.password } }),

@@ -69,6 +69,27 @@ export const MUTANTS = [
     test: 'rights', pattern: 'own, foreign and missing',
   },
   {
+    name: 'step-up: how old the code is does not matter',
+    file: 'ngx_module/ngx_http_stoa_gate.c',
+    from: '< claims->auth_time + mcf->conf.step_up_ttl',
+    to: '< claims->auth_time + mcf->conf.step_up_ttl + ($ ? 1000000 : 0)',
+    test: 'step_up', pattern: 'who has a factor',
+  },
+  {
+    name: 'step-up: a password is as good as a code',
+    file: 'ngx_module/ngx_http_stoa_gate.c',
+    from: 'return (claims->amr & STOA_AMR_MFA)',
+    to: 'return ($ || (claims->amr & STOA_AMR_MFA))',
+    test: 'step_up', pattern: 'who has a factor',
+  },
+  {
+    name: 'step-up: who must have a factor is not told',
+    file: 'ngx_module/ngx_http_stoa_gate.c',
+    from: '    must = gate->ep->step_up == STOA_STEP_UP_OTHERS',
+    to: '    must = !$ && gate->ep->step_up == STOA_STEP_UP_OTHERS',
+    test: 'step_up', pattern: 'who has none',
+  },
+  {
     name: 'validation: required members may be absent',
     file: 'shared/stoa_input.c',
     from: '        if ((seen >> i & 1) == 0 &&',

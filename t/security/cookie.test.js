@@ -90,7 +90,8 @@ test('register, login and refresh set it, in these words', async () => {
 
   /* near the end of the session's life the cookie has no more of it */
   await app.sql(`update app.login_sessions
-    set absolute_expires_at = app.now() + interval '100 s' where id = $1`,
+    set absolute_expires_at = app.now() + interval '100 s',
+      expires_at = app.now() + interval '100 s' where id = $1`,
   [sidOf(kept.data.accessToken)]);
 
   const last = cookieOf(await byCookie(cookieOf(again).pair));

@@ -9,6 +9,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, before, test } from 'node:test';
 import { boot, until } from '../harness/index.js';
+import { enrol } from '../harness/mfa.js';
 
 let app, alice;
 
@@ -101,6 +102,24 @@ test('a suspended account, too', async () => {
   assert.equal((await look('login',
     { email: bob.email, password: bob.password })).error,
   'INVALID_CREDENTIALS');
+});
+
+test('whether it has a second factor, too', async () => {
+  const carol = await app.user();
+  const factor = await enrol(app, carol);
+
+  for (const proof of [{}, { code: factor.code() },
+    { recoveryCode: factor.recovery[0] }]) {
+    const seen = await same('login',
+      { email: carol.email, password: PASSWORD, ...proof },
+      { email: 'nobody4@test.example', password: PASSWORD, ...proof });
+
+    assert.equal(seen.error, 'INVALID_CREDENTIALS');
+  }
+  /* what has no form of a code is refused before anything is looked up */
+  assert.deepEqual(await look('login', { email: carol.email,
+    password: carol.password, code: '12345x' }), await look('login',
+    { email: 'nobody5@test.example', password: PASSWORD, code: '12345x' }));
 });
 
 test('forgotten passwords', async () => {

@@ -9,6 +9,7 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { after, before, test } from 'node:test';
 import { SECRETS, boot } from '../harness/index.js';
+import { enrol } from '../harness/mfa.js';
 
 const PASSWORD = 'Sentinel-Password-5521';
 const SECOND = 'Sentinel-Password-7734';
@@ -84,8 +85,29 @@ async function live() {
     { body: { code: pair.data.pairingCode } });
 
   secrets.set('device token', device.data.deviceToken.split('.')[2]);
+  await factors(await app.user());
   await app.api('POST', '/api/v1/webhooks/stripe', { body: '{}',
     headers: { 'Stripe-Signature': 't=1,v1=00' } });
+}
+
+/* A second factor, its codes and recovery codes, right and wrong. */
+async function factors(user) {
+  const factor = await enrol(app, user);
+  const post = (path, body, token) => app.api('POST', `/api/v1/auth/${path}`,
+    { body, token });
+  const { email, password } = user;
+  const { mfaToken } = (await post('login', { email, password })).error;
+
+  secrets.set('secret of an app', factor.secret);
+  secrets.set('recovery code', factor.recovery[0]);
+  secrets.set('another recovery code', factor.recovery[1]);
+  secrets.set('challenge', mfaToken);
+  await post('login/mfa', { mfaToken, recoveryCode: `${factor.recovery[0]}x` });
+  await post('login/mfa', { mfaToken, code: factor.wrong() });
+  await post('login/mfa', { mfaToken, code: factor.recovery[0] });
+  await post('login/mfa', { mfaToken, recoveryCode: factor.recovery[0] });
+  await post('step-up', { recoveryCode: factor.recovery[1] }, user.token);
+  await post('step-up', { recoveryCode: factor.recovery[1] }, user.token);
 }
 
 function absent(text, where, but = []) {

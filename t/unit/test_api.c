@@ -266,6 +266,14 @@ api_errors(void **state)
     assert_false(api_answers(&ep, STOA_E_PRECONDITION_REQUIRED));
     assert_false(api_answers(&ep, STOA_E_SIGNATURE_INVALID));
     assert_false(api_answers(&ep, STOA_E_SOLD_OUT));
+    assert_false(api_answers(&ep, STOA_E_STEP_UP_REQUIRED));
+
+    ep.step_up = STOA_STEP_UP_OWN;
+    assert_true(api_answers(&ep, STOA_E_STEP_UP_REQUIRED));
+    assert_false(api_answers(&ep, STOA_E_MFA_ENROLMENT_REQUIRED));
+    ep.step_up = STOA_STEP_UP_OTHERS;
+    assert_true(api_answers(&ep, STOA_E_STEP_UP_REQUIRED));
+    assert_true(api_answers(&ep, STOA_E_MFA_ENROLMENT_REQUIRED));
 
     ep.keyed = true;
     ep.if_match = true;
@@ -379,6 +387,14 @@ api_holes(void **state)
     REFUSED(".audit_reads", ep.audit_reads = true);
     REFUSED(".audit_reads", ep.method = STOA_GET; ep.body_kind = STOA_BODY_NONE;
             ep.pool = STOA_POOL_FAST; ep.audit_reads = true);
+    REFUSED(".step_up is for", ep.who = STOA_PUBLIC;
+            ep.step_up = STOA_STEP_UP_OTHERS);
+    REFUSED(".step_up is for", ep.who = STOA_MEMBER | STOA_DEVICE;
+            ep.step_up = STOA_STEP_UP_OWN);
+    REFUSED(".step_up is for", ep.step_up = (stoa_step_up_e) 3);
+    REFUSED("a row of admins alone", ep.who = STOA_ADMIN);
+    REFUSED("a row of admins alone", ep.who = STOA_ADMIN;
+            ep.step_up = STOA_STEP_UP_OWN);
     REFUSED(".wait_ms", ep.wait_ms = 4001);
     REFUSED(".list is for GET", ep.sql = NULL; ep.list = &list);
     REFUSED("limit <= max", ep.sql = NULL; ep.list = &list;

@@ -625,6 +625,36 @@ describe('accounts', () => {
     assert.equal((await stoa(['token', '--email', 'a', '--user', 'b'], s)).code, 2);
   });
 
+  test('token --mfa: says that a code was shown', async () => {
+    const read = async (...more) => JSON.parse(Buffer.from((await stoa(
+      ['token', '--email', 'root@example.org', ...more], s)).out
+      .split('.')[1], 'base64url'));
+    const [plain, shown] = [await read(), await read('--mfa')];
+
+    assert.deepEqual([plain.amr, plain.auth_time, plain.mfa],
+      [undefined, undefined, undefined]);
+    assert.deepEqual([shown.amr, shown.auth_time, shown.mfa],
+      [['mfa'], shown.iat, true]);
+  });
+
+  test('user mfa-off: takes a second factor away, or says there is none, 1',
+    async () => {
+      const off = () => stoa(['user', 'mfa-off', 'Root@example.org'], s);
+
+      await cluster.sql(s.name, `insert into app.mfa_factors (id, user_id,
+        secret, created_at, confirmed_at) select app.uuid7(), id, '', now(),
+        now() from app.users where email = 'root@example.org'`);
+      assert.deepEqual(await off(), { code: 0, signal: null, out: '',
+        err: '' });
+      const none = await off();
+
+      assert.equal(none.code, 1);
+      assert.match(none.err, /no account "Root@example\.org" with a second/);
+      assert.equal((await stoa(['user', 'mfa-off'], s)).code, 2);
+      assert.equal((await stoa(['user', 'mfa-off', 'a@b.example', '--role',
+        'admin'], s)).code, 2);
+    });
+
   test('queues: Redis away is 3', async () => {
     const r = await stoa(['queues'], s);
 
