@@ -25,6 +25,10 @@ const LOCATIONS = `
       stoa_limit_apply everywhere;
       alias ${process.cwd()}/conf/www/kit/;
   }
+  location /anybody/ {
+      stoa_limit_apply anybody;
+      alias ${process.cwd()}/conf/www/kit/;
+  }
   location /failures/ {
       stoa_limit_apply guesses;
       alias ${process.cwd()}/conf/www/kit/;
@@ -45,8 +49,12 @@ for (const nginxWorkers of [1, 4]) {
         workers: 0, nginxWorkers, nodes: 2, validate: false,
         nginx: {
           http: `
+            set_real_ip_from 127.0.0.1;
+            real_ip_header X-Forwarded-For;
             stoa_limit exact key=user rate=${BURST}/m burst=${BURST};
             stoa_limit everywhere key=user rate=${BURST}/m burst=${BURST}
+                scope=cluster timeout=5s;
+            stoa_limit anybody key=addr rate=${BURST}/m burst=${BURST}
                 scope=cluster timeout=5s;
             stoa_limit guesses key=addr rate=${BURST}/m burst=${BURST}
                 on=404;`,
@@ -58,11 +66,13 @@ for (const nginxWorkers of [1, 4]) {
     });
     after(() => app?.stop());
 
-    const burst = (path, n, nodes) => {
+    const burst = (path, n, nodes, more = () => ({})) => {
       const token = mint(app);
 
-      return app.barrier(n, (i) => ({ path, token, node: i % nodes }));
+      return app.barrier(n, (i) => ({ path, token, node: i % nodes,
+        ...more(i) }));
     };
+    const from = (host) => ({ 'X-Forwarded-For': host });
 
     test('one node', async () => {
       assert.deepEqual(tally(await burst('/node/tokens.css', MANY, 1)),
@@ -73,6 +83,19 @@ for (const nginxWorkers of [1, 4]) {
       assert.deepEqual(tally(await burst('/cluster/tokens.css', MANY, 2)),
         exactly);
     });
+
+    test('I-42: one address, then one user behind a thousand, on two nodes',
+      async () => {
+        const hosts = (i) => ({ headers: from(`10.6.${i >> 8}.${i & 255}`) });
+
+        assert.deepEqual(tally(await burst('/anybody/tokens.css', 1000, 2,
+          () => ({ token: undefined, headers: from('10.5.0.1') }))),
+        { 200: BURST, 429: 1000 - BURST });
+        assert.deepEqual(tally(await burst('/anybody/tokens.css', 1000, 2,
+          (i) => ({ token: undefined, ...hosts(i) }))), { 200: 1000 });
+        assert.deepEqual(tally(await burst('/cluster/tokens.css', 1000, 2,
+          hosts)), { 200: BURST, 429: 1000 - BURST });
+      });
 
     test('two nodes that count for themselves know no more', async () => {
       assert.deepEqual(tally(await burst('/node/tokens.css', MANY, 2)),
