@@ -57,6 +57,9 @@ typedef struct {
     int64_t     exp;
     uint32_t    epoch; /* "ep" */
     uint32_t    roles; /* STOA_* bits; STOA_DEVICE for typ stoa-device+jwt */
+    stoa_uuid_t act;   /* who acts as sub (RFC 8693 4.1); sid is then his */
+    uint32_t    act_epoch;
+    bool        acting; /* there is such a one */
 } stoa_claims_t;
 
 typedef struct {
