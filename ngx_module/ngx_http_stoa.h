@@ -103,7 +103,8 @@ typedef struct {
                                          differ from ours */
     stoa_pg_stmt_t        stmts[STOA_STMT_COUNT]; /* with slots */
     stoa_str_t            throttle_secret;
-    uint16_t             *row_index; /* by address of the row: index + 1 */
+    stoa_str_t            key_secret; /* of the MAC of API keys */
+    uint16_t             *row_index;  /* by address of the row: index + 1 */
     ngx_uint_t            row_mask;
     ngx_uint_t            used;   /* some location has rows or gates */
     ngx_uint_t            served; /* some location has rows */
@@ -178,9 +179,14 @@ typedef struct {
     ngx_uint_t                   row; /* index in api->rows when ep is set */
     ngx_http_stoa_limit_status_e limit_status;
     ngx_http_stoa_cache_status_e cache_status;
-    stoa_err_e auth; /* verdict on the token, when has_token */
-    unsigned   has_token : 1;
+    stoa_err_e auth;          /* verdict on the token, when has_token */
+    stoa_str_t scopes;        /* of the API key, in the request's pool */
+    unsigned   has_token : 1; /* or an API key */
     unsigned   checked   : 1; /* PREACCESS has run */
+    unsigned   waiting   : 1; /* it waits for what PostgreSQL knows of a key */
+    unsigned   waited    : 1; /* and goes on, with the verdict in auth */
+    unsigned   counted   : 1; /* in a limit of its address */
+    unsigned   by_key    : 1; /* authenticated by an API key, claims.sid */
     unsigned   logged    : 1;
     uint64_t   start_us; /* monotonic */
     uint32_t   auth_us;
@@ -284,6 +290,29 @@ stoa_err_e ngx_http_stoa_auth_verify(ngx_http_request_t   *r,
                                      ngx_http_stoa_gate_t *gate,
                                      stoa_str_t            token);
 
+/*
+ * API keys (ngx_http_stoa_key.c).  NGX_OK: gate->auth is the verdict, and
+ * claims, scopes and by_key are those of the key; NGX_AGAIN: the request waits,
+ * and PREACCESS runs again with gate->waited.
+ */
+ngx_int_t ngx_http_stoa_key_verify(ngx_http_request_t   *r,
+                                   ngx_http_stoa_gate_t *gate, stoa_str_t text);
+void      ngx_http_stoa_key_exit_process(ngx_cycle_t *cycle);
+/* The arrays of api.keys_used(), of uses that are due; how many. */
+ngx_uint_t ngx_http_stoa_key_due(stoa_buf_t b[3]);
+/* Each second: stores them. */
+void ngx_http_stoa_key_tick(void);
+void ngx_http_stoa_key_used_exit(void);
+
+/* Whether a person speaks by a session of that account: no device, no key, no
+   admin in its name. */
+static ngx_inline ngx_uint_t
+ngx_http_stoa_own_session(const ngx_http_stoa_gate_t *gate)
+{
+    return gate->authenticated && !gate->by_key && !gate->claims.acting
+        && !(gate->claims.roles & STOA_DEVICE);
+}
+
 /* Exact GCRA in the zone; OK or RATE_LIMITED (fills limit_* of gate).
    cost 0 looks only. */
 stoa_err_e ngx_http_stoa_rate_take(ngx_http_stoa_gate_t  *gate,
@@ -299,6 +328,14 @@ stoa_err_e ngx_http_stoa_throttle_verdict(ngx_http_stoa_gate_t *gate,
 /* Revocations in the zone. */
 ngx_uint_t ngx_http_stoa_revoke_loaded(void);
 stoa_err_e ngx_http_stoa_revoke_check(const stoa_claims_t *claims);
+/* What has become of claims since they were made. */
+typedef enum {
+    NGX_HTTP_STOA_STANDS = 0,
+    NGX_HTTP_STOA_OUTDATED, /* the account has changed: an older epoch */
+    NGX_HTTP_STOA_ENDED     /* the session, or the key */
+} ngx_http_stoa_revoke_state_e;
+ngx_http_stoa_revoke_state_e ngx_http_stoa_revoke_state(
+    const stoa_claims_t *claims);
 /* text: "sid <uuid> <exp ms>" or "user <uuid> <epoch>": what PostgreSQL's
    revocation rows and the Redis channel <prefix>ctl carry. */
 void      ngx_http_stoa_revoke_apply(stoa_str_t text);
@@ -550,7 +587,9 @@ extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
     ngx_http_stoa_flow_ticket_change[], ngx_http_stoa_flow_event_register[],
     ngx_http_stoa_flow_pay_form[], ngx_http_stoa_flow_errors[],
     ngx_http_stoa_flow_openapi[], ngx_http_stoa_flow_jwks[],
-    ngx_http_stoa_flow_auth_verify[], ngx_http_stoa_flow_user_email[];
+    ngx_http_stoa_flow_auth_verify[], ngx_http_stoa_flow_user_email[],
+    ngx_http_stoa_flow_key_create[], ngx_http_stoa_flow_key_rotate[],
+    ngx_http_stoa_flow_key_scopes[], ngx_http_stoa_flow_impersonate[];
 
 /* q->hash: what tables know of the body's token; no token's when it is none. */
 stoa_err_e ngx_http_stoa_token_hash(ngx_http_stoa_ctx_t *q);
@@ -577,6 +616,10 @@ ngx_http_stoa_go_e ngx_http_stoa_flow_store(ngx_http_stoa_ctx_t *q,
                                             ngx_uint_t           n);
 ngx_http_stoa_go_e ngx_http_stoa_flow_refuse(ngx_http_stoa_ctx_t *q);
 ngx_http_stoa_go_e ngx_http_stoa_flow_answer(ngx_http_stoa_ctx_t *q);
+/* An answer row of 2xx, with one more text, which is of the base64 kind. */
+ngx_http_stoa_go_e ngx_http_stoa_answer_with(ngx_http_stoa_ctx_t *q,
+                                             const char          *name,
+                                             stoa_str_t           value);
 stoa_value_t       ngx_http_stoa_flow_column(ngx_http_stoa_ctx_t *q,
                                              const char          *name);
 /* Rests until q->resume(); what hash and the like return into a flow. */

@@ -39,6 +39,10 @@ static const ngx_http_stoa_step_t *const ngx_http_stoa_flows[] = {
     [STOA_FLOW_JWKS] = ngx_http_stoa_flow_jwks,
     [STOA_FLOW_AUTH_VERIFY] = ngx_http_stoa_flow_auth_verify,
     [STOA_FLOW_USER_EMAIL] = ngx_http_stoa_flow_user_email,
+    [STOA_FLOW_KEY_CREATE] = ngx_http_stoa_flow_key_create,
+    [STOA_FLOW_KEY_ROTATE] = ngx_http_stoa_flow_key_rotate,
+    [STOA_FLOW_KEY_SCOPES] = ngx_http_stoa_flow_key_scopes,
+    [STOA_FLOW_IMPERSONATE] = ngx_http_stoa_flow_impersonate,
 };
 
 _Static_assert(stoa_nitems(ngx_http_stoa_flows) == STOA_FLOW_COUNT,

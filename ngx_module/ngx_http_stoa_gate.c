@@ -8,12 +8,18 @@
  * subrequests pass.  Gates answer NGX_DECLINED to go on, since NGX_OK would
  * skip the other handlers of PREACCESS (limit_req among them).
  *
+ * An API key that is not known yet makes the request wait for PostgreSQL in
+ * PREACCESS, which then runs once more (gate->waited) and goes on behind the
+ * verification.  In ACCESS a key has its scopes checked, and who acts in
+ * somebody's name that the row allows it.
+ *
  * The anonymous classes of addresses count what comes without a token, what
  * leads nowhere and what brings a bad token; whoever is signed in is counted
  * by user, so that a hall behind one address is not one visitor.
  */
 
 #include "ngx_http_stoa_zone.h"
+#include "stoa_key.h"
 
 static void
 ngx_http_stoa_gate_cleanup(void *data)
@@ -177,12 +183,19 @@ ngx_http_stoa_gate_user_limit(ngx_http_stoa_gate_t *gate, ngx_uint_t cls)
 }
 
 
-/* The token of "Authorization: Bearer"; another scheme is an empty one. */
+/* The token of "Authorization: Bearer"; another scheme is an empty one.
+   Without that header, the key of X-Api-Key. */
 static stoa_str_t
 ngx_http_stoa_gate_token(ngx_http_request_t *r)
 {
     ngx_table_elt_t *h = r->headers_in.authorization;
     stoa_str_t       token = stoa_null_string;
+
+    if (h == NULL) {
+        token = ngx_http_stoa_header_in(r, "x-api-key");
+
+        return stoa_key_is(token) ? token : (stoa_str_t) stoa_null_string;
+    }
 
     if (h->value.len < 8
         || ngx_strncasecmp(h->value.data, (u_char *) "Bearer ", 7) != 0)
@@ -208,25 +221,46 @@ ngx_http_stoa_gate_token(ngx_http_request_t *r)
 }
 
 
+/* OK with gate->waiting: not yet known. */
 static stoa_err_e
 ngx_http_stoa_gate_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 {
+    stoa_str_t token;
+
     if (!gate->has_token) {
         return STOA_OK;
     }
 
-    if (!ngx_http_stoa_revoke_loaded()) {
+    if (gate->waited) {
+        gate->waited = 0; /* gate->auth is here */
+
+    } else if (!ngx_http_stoa_revoke_loaded()) {
         gate->auth = STOA_E_STARTING;
 
     } else {
-        gate->auth = ngx_http_stoa_auth_verify(r, gate,
-                                               ngx_http_stoa_gate_token(r));
+        token = ngx_http_stoa_gate_token(r);
+
+        if (!stoa_key_is(token)) {
+            gate->auth = ngx_http_stoa_auth_verify(r, gate, token);
+
+        } else if (ngx_http_stoa_key_verify(r, gate, token) == NGX_AGAIN) {
+            gate->waiting = 1;
+            return STOA_OK;
+        }
     }
 
     /* since the gate was entered: one reading of the clock less */
     gate->auth_us = (uint32_t) (ngx_http_stoa_mono_us() - gate->start_us);
 
     return gate->auth;
+}
+
+
+/* Whether the verdict is a bad token's, and not our own trouble. */
+static ngx_uint_t
+ngx_http_stoa_gate_is_bad(const ngx_http_stoa_gate_t *gate)
+{
+    return stoa_err_row(gate->auth)->status == NGX_HTTP_UNAUTHORIZED;
 }
 
 
@@ -315,16 +349,16 @@ ngx_http_stoa_gate_rows(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                         ngx_http_stoa_loc_conf_t *lcf)
 {
     const stoa_endpoint_t *ep;
-    ngx_uint_t             again, cls, spent;
+    ngx_uint_t             again, cls, waited;
 
-    again = gate->checked;
+    waited = gate->waited;
+    again = gate->checked && !waited;
     gate->checked = 1;
 
     ngx_http_stoa_gate_route(r, gate);
 
     ep = gate->ep;
     cls = ep != NULL ? ep->rate : STOA_RATE_READ;
-    spent = 0;
 
     if (again || lcf->rate == STOA_RATE_NONE) {
         cls = STOA_RATE_NONE;
@@ -335,8 +369,8 @@ ngx_http_stoa_gate_rows(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
         return gate->routed ? STOA_OK : STOA_E_NOT_FOUND;
     }
 
-    if (!gate->has_token || cls == STOA_RATE_AUTH || ep == NULL) {
-        spent = 1;
+    if (!waited && (!gate->has_token || cls == STOA_RATE_AUTH || ep == NULL)) {
+        gate->counted = 1;
 
         if (ngx_http_stoa_gate_address_limit(gate, cls) != STOA_OK) {
             return STOA_E_RATE_LIMITED;
@@ -353,14 +387,14 @@ ngx_http_stoa_gate_rows(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
 
     if (!again && ngx_http_stoa_gate_verify(r, gate) != STOA_OK) {
 
-        if (!spent && gate->auth != STOA_E_STARTING
+        if (!gate->counted && ngx_http_stoa_gate_is_bad(gate)
             && ngx_http_stoa_gate_address_limit(gate, cls) != STOA_OK)
         {
             return STOA_E_RATE_LIMITED;
         }
     }
 
-    if (gate->auth != STOA_OK) {
+    if (gate->auth != STOA_OK || gate->waiting) {
         return gate->auth;
     }
 
@@ -377,13 +411,17 @@ static stoa_err_e
 ngx_http_stoa_gate_other(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                          ngx_http_stoa_loc_conf_t *lcf)
 {
-    if (gate->checked) {
+    ngx_uint_t waited = gate->waited;
+
+    if (gate->checked && !waited) {
         return STOA_OK;
     }
 
     gate->checked = 1;
 
-    if (!gate->has_token || lcf->auth == 0 || lcf->rate == STOA_RATE_AUTH) {
+    if (!waited
+        && (!gate->has_token || lcf->auth == 0 || lcf->rate == STOA_RATE_AUTH))
+    {
 
         if (ngx_http_stoa_gate_address_limit(gate, lcf->rate) != STOA_OK) {
             return STOA_E_RATE_LIMITED;
@@ -397,12 +435,13 @@ ngx_http_stoa_gate_other(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     /* a bad token is refused in ACCESS, where "satisfy any" can overrule */
 
     if (ngx_http_stoa_gate_verify(r, gate) != STOA_OK) {
-        return gate->auth != STOA_E_STARTING && lcf->rate != STOA_RATE_AUTH
+        return ngx_http_stoa_gate_is_bad(gate) && lcf->rate != STOA_RATE_AUTH
                  ? ngx_http_stoa_gate_address_limit(gate, lcf->rate)
                  : STOA_OK;
     }
 
-    return ngx_http_stoa_gate_user_limit(gate, lcf->rate);
+    return gate->waiting ? STOA_OK
+                         : ngx_http_stoa_gate_user_limit(gate, lcf->rate);
 }
 
 
@@ -435,10 +474,23 @@ ngx_http_stoa_preaccess(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    gate->has_token = r->headers_in.authorization != NULL;
+    gate->has_token = r->headers_in.authorization != NULL
+                   || ngx_http_stoa_header_in(r, "x-api-key").data != NULL;
 
     err = lcf->api ? ngx_http_stoa_gate_rows(r, gate, lcf)
                    : ngx_http_stoa_gate_other(r, gate, lcf);
+
+    if (gate->waiting) {
+
+        if (ngx_handle_read_event(r->connection->read, 0) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        r->read_event_handler = ngx_http_test_reading;
+        r->write_event_handler = ngx_http_request_empty_handler;
+
+        return NGX_AGAIN;
+    }
 
     if (err == STOA_OK) {
         return NGX_DECLINED;
@@ -454,11 +506,37 @@ ngx_http_stoa_preaccess(ngx_http_request_t *r)
 }
 
 
+/* What those may who did not sign in themselves.  Other software than rows
+   (ep NULL) gets keys for everything, and no admin in somebody's name: nobody
+   knows what it does for them. */
+static stoa_err_e
+ngx_http_stoa_gate_via(const ngx_http_stoa_gate_t *gate,
+                       const stoa_endpoint_t      *ep)
+{
+    if (gate->by_key) {
+
+        if (ep == NULL ? !stoa_scope_allows(gate->scopes, NULL)
+                       : !(ep->via & (STOA_VIA_KEY | STOA_VIA_ANY_KEY)))
+        {
+            return STOA_E_KEY_FORBIDDEN;
+        }
+
+        return stoa_scope_allows(gate->scopes, ep) ? STOA_OK
+                                                   : STOA_E_SCOPE_MISSING;
+    }
+
+    return gate->claims.acting && (ep == NULL || !(ep->via & STOA_VIA_ACTING))
+             ? STOA_E_IMPERSONATION_FORBIDDEN
+             : STOA_OK;
+}
+
+
 ngx_int_t
 ngx_http_stoa_access(ngx_http_request_t *r)
 {
     ngx_http_stoa_loc_conf_t *lcf;
     ngx_http_stoa_gate_t     *gate;
+    stoa_err_e                err;
     uint32_t                  roles;
 
     if (r != r->main) {
@@ -478,13 +556,19 @@ ngx_http_stoa_access(ngx_http_request_t *r)
 
     if (lcf->api) {
 
-        if (gate->ep == NULL || !gate->authenticated
-            || (gate->ep->who & (STOA_PUBLIC | gate->claims.roles)) != 0)
-        {
+        if (gate->ep == NULL || !gate->authenticated) {
             return NGX_DECLINED;
         }
 
-        return ngx_http_stoa_reply_refuse(r, STOA_E_FORBIDDEN);
+        err = ngx_http_stoa_gate_via(gate, gate->ep);
+
+        if (err == STOA_OK
+            && (gate->ep->who & (STOA_PUBLIC | gate->claims.roles)) == 0) {
+            err = STOA_E_FORBIDDEN;
+        }
+
+        return err == STOA_OK ? NGX_DECLINED
+                              : ngx_http_stoa_reply_refuse(r, err);
     }
 
     if (gate->has_token && gate->auth != STOA_OK) {
@@ -495,6 +579,11 @@ ngx_http_stoa_access(ngx_http_request_t *r)
         return lcf->auth == 2
                  ? ngx_http_stoa_reply_refuse(r, STOA_E_UNAUTHENTICATED)
                  : NGX_DECLINED;
+    }
+
+    err = ngx_http_stoa_gate_via(gate, NULL);
+    if (err != STOA_OK) {
+        return ngx_http_stoa_reply_refuse(r, err);
     }
 
     roles = lcf->roles != 0 ? (uint32_t) lcf->roles : gate->claims.roles;

@@ -16,6 +16,7 @@ returns json
 language sql stable
 return json_build_object(
         'id', u.id,
+        'kind', u.kind,
         'email', u.email,
         'firstName', u.first_name,
         'lastName', u.last_name,
@@ -67,8 +68,27 @@ as $$
     select json_agg(json_build_object('ctl', t.entry)) from told t
 $$;
 
--- Every access token of a user that carries an older epoch dies, and every
--- session but the one that is kept.
+-- Every access token of a user that carries an older epoch dies.
+create or replace function app.epoch_raise(who uuid)
+returns json
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    with raised as (
+        update app.users u
+        set token_epoch = u.token_epoch + 1, updated_at = app.now()
+        where u.id = who
+        returning u.token_epoch),
+    told as (
+        insert into app.revocations (entry, at, expires_at)
+        select 'user ' || who || ' ' || r.token_epoch, app.now(),
+            app.now() + app.access_ttl_max()
+        from raised r
+        returning entry)
+    select json_agg(json_build_object('ctl', t.entry)) from told t
+$$;
+
+-- The same, and every session ends but the one that is kept.
 drop function if exists app.epoch_bump(uuid, text);
 
 create or replace function app.epoch_bump(who uuid, why text,
@@ -78,25 +98,14 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_epoch int;
-    v_entry text;
+    v_emit json := app.epoch_raise(who);
 begin
-    update app.users u
-    set token_epoch = u.token_epoch + 1, updated_at = app.now()
-    where u.id = who
-    returning u.token_epoch into v_epoch;
-
     update app.login_sessions s
     set revoked_at = app.now(), reason = why
     where s.user_id = who and s.revoked_at is null
         and s.id is distinct from keep;
 
-    v_entry := 'user ' || who || ' ' || v_epoch;
-
-    insert into app.revocations (entry, at, expires_at)
-    values (v_entry, app.now(), app.now() + app.access_ttl_max());
-
-    return json_build_array(json_build_object('ctl', v_entry));
+    return v_emit;
 end $$;
 
 -- A browser keeps the cookie of a remembered session as long as it lives, and

@@ -44,6 +44,11 @@ stoa_api_errors(const stoa_endpoint_t *ep, stoa_err_e out[STOA_E_COUNT])
     stoa_api_errors_mark(marks, STOA_E_TOKEN_REVOKED, true);
     stoa_api_errors_mark(marks, STOA_E_FORBIDDEN,
                          (ep->who & STOA_PUBLIC) == 0 || owned);
+    stoa_api_errors_mark(marks, STOA_E_SCOPE_MISSING, ep->via & STOA_VIA_KEY);
+    stoa_api_errors_mark(marks, STOA_E_KEY_FORBIDDEN,
+                         !(ep->via & (STOA_VIA_KEY | STOA_VIA_ANY_KEY)));
+    stoa_api_errors_mark(marks, STOA_E_IMPERSONATION_FORBIDDEN,
+                         !(ep->via & STOA_VIA_ACTING));
     stoa_api_errors_mark(marks, STOA_E_NOT_FOUND, params || ep->development);
     stoa_api_errors_mark(marks, STOA_E_NOT_ACCEPTABLE,
                          ep->media != STOA_MEDIA_BYTES);

@@ -56,7 +56,7 @@ static const stoa_field_t stoa_users_email_body[] = {
 #define STOA_USERS_UPDATE(row_id, verb)                                       \
     .id = row_id, .method = verb, .path = "/api/v1/users/me",                 \
     .who = STOA_MEMBER, .of = STOA_OF_NONE, .rate = STOA_RATE_WRITE,          \
-    .pool = STOA_POOL_WRITE,                                                  \
+    .pool = STOA_POOL_WRITE, .via = STOA_VIA_ACTING,                          \
     .sql = "api.users_update($ctx, $if_match, $body)",                        \
     .body_kind = STOA_BODY_JSON, .body = stoa_users_update_body,              \
     .status = 200, .keyed = true, .if_match = true,                           \
@@ -71,10 +71,13 @@ const stoa_endpoint_t stoa_api_users[] = {
         .path = "/api/v1/users/me",
         .who = STOA_MEMBER,
         .of = STOA_OF_NONE,
+        .via = STOA_VIA_BOTH,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
-        .sql = "select 200 as status, u.body as body, u.version::text as etag"
-               " from api.users_me u where u.id = $actor",
+        .sql = "select 200 as status, case when $acting_as is null then "
+               "u.body else (u.body::jsonb || jsonb_build_object('actingAs', "
+               "$acting_as))::json end as body, u.version::text as etag "
+               "from api.users_me u where u.id = $actor",
         .body_kind = STOA_BODY_NONE,
         .status = 200,
         .summary = "One's own account.",
@@ -105,6 +108,7 @@ const stoa_endpoint_t stoa_api_users[] = {
         .path = "/api/v1/users/:id",
         .who = STOA_PUBLIC,
         .of = STOA_OF_NONE,
+        .via = STOA_VIA_BOTH,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
         .sql = "select 200 as status, case when u.id = $actor "
