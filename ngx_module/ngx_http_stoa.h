@@ -173,6 +173,7 @@ typedef struct {
     stoa_str_t            challenge_secret; /* of sign-ins that want a code */
     stoa_seal_t          *seal;             /* second factors */
     uint32_t              require_mfa;      /* roles that must have one */
+    stoa_str_t            key_secret;       /* of the MAC of API keys */
     uint16_t             *row_index; /* by address of the row: index + 1 */
     ngx_uint_t            row_mask;
     ngx_uint_t            used;   /* some location has rows or gates */
@@ -262,7 +263,9 @@ typedef struct {
     ngx_http_stoa_cache_status_e    cache_status;
     stoa_err_e auth;           /* verdict on the token, when has_token */
     stoa_str_t token;          /* the access token as it came */
+    stoa_str_t scopes;         /* of the API key, in the request's pool */
     unsigned   has_token  : 1; /* something came that should be one */
+    unsigned   by_key     : 1; /* authenticated by an API key, claims.sid */
     unsigned   by_cookie  : 1; /* it came as a cookie */
     unsigned   cross      : 1; /* a cookie was left aside: not our page's */
     unsigned   checked    : 1; /* PREACCESS has run */
@@ -395,6 +398,29 @@ ngx_int_t ngx_http_stoa_issuer_init_process(ngx_http_stoa_main_conf_t *mcf);
 void      ngx_http_stoa_issuer_exit_process(void);
 void      ngx_http_stoa_issuer_tick(ngx_uint_t retiring);
 
+/*
+ * API keys (ngx_http_stoa_key.c).  NGX_OK: gate->auth is the verdict, and
+ * claims, scopes and by_key are those of the key; NGX_AGAIN: the request waits,
+ * and ngx_http_stoa_gate_resume() follows.
+ */
+ngx_int_t ngx_http_stoa_key_verify(ngx_http_request_t   *r,
+                                   ngx_http_stoa_gate_t *gate, stoa_str_t text);
+void      ngx_http_stoa_key_exit_process(ngx_cycle_t *cycle);
+/* The arrays of api.keys_used(), of uses that are due; how many. */
+ngx_uint_t ngx_http_stoa_key_due(stoa_buf_t b[3]);
+/* Each second: stores them. */
+void ngx_http_stoa_key_tick(void);
+void ngx_http_stoa_key_used_exit(void);
+
+/* Whether a person speaks by a session of that account: no device, no key, no
+   admin in its name. */
+static ngx_inline ngx_uint_t
+ngx_http_stoa_own_session(const ngx_http_stoa_gate_t *gate)
+{
+    return gate->authenticated && !gate->by_key && !gate->claims.acting
+        && !(gate->claims.roles & STOA_DEVICE);
+}
+
 /* Failures of (account, prefix) (decision 24): OK or RATE_LIMITED. */
 stoa_err_e ngx_http_stoa_throttle_check(ngx_http_stoa_gate_t *gate,
                                         stoa_str_t            account);
@@ -404,6 +430,14 @@ stoa_err_e ngx_http_stoa_throttle_verdict(ngx_http_stoa_gate_t *gate,
 /* Revocations in the zone. */
 ngx_uint_t ngx_http_stoa_revoke_loaded(void);
 stoa_err_e ngx_http_stoa_revoke_check(const stoa_claims_t *claims);
+/* What has become of claims since they were made. */
+typedef enum {
+    NGX_HTTP_STOA_STANDS = 0,
+    NGX_HTTP_STOA_OUTDATED, /* the account has changed: an older epoch */
+    NGX_HTTP_STOA_ENDED     /* the session, or the key */
+} ngx_http_stoa_revoke_state_e;
+ngx_http_stoa_revoke_state_e ngx_http_stoa_revoke_state(
+    const stoa_claims_t *claims);
 /* text: "sid <uuid> <exp ms>" or "user <uuid> <epoch>": what PostgreSQL's
    revocation rows and the Redis channel <prefix>ctl carry. */
 void      ngx_http_stoa_revoke_apply(stoa_str_t text);
@@ -659,7 +693,9 @@ extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
     ngx_http_stoa_flow_user_email[], ngx_http_stoa_flow_login_mfa[],
     ngx_http_stoa_flow_mfa_enrol[], ngx_http_stoa_flow_mfa_confirm[],
     ngx_http_stoa_flow_mfa_off[], ngx_http_stoa_flow_mfa_codes[],
-    ngx_http_stoa_flow_step_up[];
+    ngx_http_stoa_flow_step_up[], ngx_http_stoa_flow_key_create[],
+    ngx_http_stoa_flow_key_rotate[], ngx_http_stoa_flow_key_scopes[],
+    ngx_http_stoa_flow_impersonate[];
 
 /* q->hash: what tables know of the body's token; no token's when it is none. */
 stoa_err_e ngx_http_stoa_token_hash(ngx_http_stoa_ctx_t *q);
@@ -691,6 +727,10 @@ ngx_http_stoa_go_e ngx_http_stoa_flow_store(ngx_http_stoa_ctx_t *q,
                                             ngx_uint_t           n);
 ngx_http_stoa_go_e ngx_http_stoa_flow_refuse(ngx_http_stoa_ctx_t *q);
 ngx_http_stoa_go_e ngx_http_stoa_flow_answer(ngx_http_stoa_ctx_t *q);
+/* An answer row of 2xx, with one more text, which is of the base64 kind. */
+ngx_http_stoa_go_e ngx_http_stoa_answer_with(ngx_http_stoa_ctx_t *q,
+                                             const char          *name,
+                                             stoa_str_t           value);
 stoa_value_t       ngx_http_stoa_flow_column(ngx_http_stoa_ctx_t *q,
                                              const char          *name);
 /* Rests until q->resume(); what hash and the like return into a flow. */

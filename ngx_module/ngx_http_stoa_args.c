@@ -138,7 +138,8 @@ ngx_http_stoa_array(stoa_mem_t *mem, const stoa_arg_t *arg,
     return b->failed ? NGX_ERROR : NGX_OK;
 }
 
-/* api.ctx: (actor,roles,session,device,ip,request_id,lang,reply_to,event) */
+/* api.ctx: (actor,roles,session,device,ip,request_id,lang,reply_to,event,
+   acting_as,api_key) */
 stoa_str_t
 ngx_http_stoa_ctx_literal(ngx_http_stoa_ctx_t *q)
 {
@@ -165,7 +166,7 @@ ngx_http_stoa_ctx_literal(ngx_http_stoa_ctx_t *q)
     ngx_http_stoa_quote(&b, ngx_http_stoa_arg_roles(q));
     stoa_buf_char(&b, ',');
 
-    if (gate->authenticated && !(gate->claims.roles & STOA_DEVICE)) {
+    if (ngx_http_stoa_own_session(gate)) {
         stoa_buf_uuid(&b, &gate->claims.sid);
     }
 
@@ -199,6 +200,18 @@ ngx_http_stoa_ctx_literal(ngx_http_stoa_ctx_t *q)
         stoa_buf_uuid(&b, &gate->claims.event);
     }
 
+    stoa_buf_char(&b, ',');
+
+    if (gate->authenticated && gate->claims.acting) {
+        stoa_buf_uuid(&b, &gate->claims.act);
+    }
+
+    stoa_buf_char(&b, ',');
+
+    if (gate->by_key) {
+        stoa_buf_uuid(&b, &gate->claims.sid);
+    }
+
     stoa_buf_char(&b, ')');
 
     if (!b.failed) {
@@ -227,9 +240,18 @@ ngx_http_stoa_arg(ngx_http_stoa_ctx_t *q, const stoa_arg_t *arg)
                  : none;
 
     case STOA_ARG_SESSION:
-        return gate->authenticated && !(gate->claims.roles & STOA_DEVICE)
+        return ngx_http_stoa_own_session(gate)
                  ? ngx_http_stoa_arg_uuid(q, &gate->claims.sid)
                  : none;
+
+    case STOA_ARG_ACTING_AS:
+        return gate->authenticated && gate->claims.acting
+                 ? ngx_http_stoa_arg_uuid(q, &gate->claims.act)
+                 : none;
+
+    case STOA_ARG_API_KEY:
+        return gate->by_key ? ngx_http_stoa_arg_uuid(q, &gate->claims.sid)
+                            : none;
 
     case STOA_ARG_DEVICE:
         return gate->authenticated && (gate->claims.roles & STOA_DEVICE)

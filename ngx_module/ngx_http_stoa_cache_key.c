@@ -32,6 +32,8 @@ ngx_http_stoa_cache_args(const stoa_bound_t *bound)
 
         case STOA_ARG_ACTOR:
         case STOA_ARG_SESSION:
+        case STOA_ARG_ACTING_AS:
+        case STOA_ARG_API_KEY:
         case STOA_ARG_DEVICE:
         case STOA_ARG_DEVICE_EVENT:
         case STOA_ARG_ROLES:

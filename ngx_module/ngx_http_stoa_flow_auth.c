@@ -15,7 +15,7 @@ ngx_http_stoa_auth_check(ngx_http_stoa_ctx_t *q)
 {
     char                 at[24];
     uint32_t             bit;
-    ngx_uint_t           some;
+    ngx_uint_t           i, some;
     stoa_buf_t           b;
     stoa_str_t           none = stoa_null_string;
     const stoa_claims_t *claims;
@@ -26,7 +26,7 @@ ngx_http_stoa_auth_check(ngx_http_stoa_ctx_t *q)
 
     claims = &q->gate->claims;
 
-    stoa_buf_init(&b, &q->mem, 320, 1024);
+    stoa_buf_init(&b, &q->mem, 320, 2048);
     stoa_buf_z(&b, claims->roles & STOA_DEVICE ? "{\"deviceId\":\""
                                                : "{\"userId\":\"");
     stoa_buf_uuid(&b, &claims->sub);
@@ -48,6 +48,25 @@ ngx_http_stoa_auth_check(ngx_http_stoa_ctx_t *q)
     if (claims->roles & STOA_DEVICE) {
         stoa_buf_z(&b, "],\"eventId\":\"");
         stoa_buf_uuid(&b, &claims->event);
+
+    } else if (q->gate->by_key) {
+        stoa_buf_z(&b, "],\"scopes\":[\"");
+
+        for (i = 0; i < q->gate->scopes.len; i++) {
+            if (q->gate->scopes.data[i] == ' ') {
+                stoa_buf_z(&b, "\",\"");
+
+            } else {
+                stoa_buf_char(&b, (char) q->gate->scopes.data[i]);
+            }
+        }
+
+        stoa_buf_z(&b, "\"],\"keyId\":\"");
+        stoa_buf_uuid(&b, &claims->sid);
+
+    } else if (claims->acting) {
+        stoa_buf_z(&b, "],\"actingAs\":\"");
+        stoa_buf_uuid(&b, &claims->act);
 
     } else {
         stoa_buf_z(&b, "],\"sessionId\":\"");

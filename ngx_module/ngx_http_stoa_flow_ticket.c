@@ -380,8 +380,7 @@ ngx_http_stoa_pair_make(ngx_http_stoa_ctx_t *q)
                                     values, 4);
 }
 
-/* Adds a member to the answer's object. */
-static ngx_http_stoa_go_e
+ngx_http_stoa_go_e
 ngx_http_stoa_answer_with(ngx_http_stoa_ctx_t *q, const char *name,
                           stoa_str_t value)
 {

@@ -46,6 +46,10 @@ static const ngx_http_stoa_step_t *const ngx_http_stoa_flows[] = {
     [STOA_FLOW_MFA_OFF] = ngx_http_stoa_flow_mfa_off,
     [STOA_FLOW_MFA_CODES] = ngx_http_stoa_flow_mfa_codes,
     [STOA_FLOW_STEP_UP] = ngx_http_stoa_flow_step_up,
+    [STOA_FLOW_KEY_CREATE] = ngx_http_stoa_flow_key_create,
+    [STOA_FLOW_KEY_ROTATE] = ngx_http_stoa_flow_key_rotate,
+    [STOA_FLOW_KEY_SCOPES] = ngx_http_stoa_flow_key_scopes,
+    [STOA_FLOW_IMPERSONATE] = ngx_http_stoa_flow_impersonate,
 };
 
 _Static_assert(stoa_nitems(ngx_http_stoa_flows) == STOA_FLOW_COUNT,

@@ -8,6 +8,11 @@
  * subrequests pass.  Gates answer NGX_DECLINED to go on, since NGX_OK would
  * skip the other handlers of PREACCESS (limit_req among them).
  *
+ * An API key that is not known yet makes the request wait for PostgreSQL in
+ * PREACCESS, which then runs once more (gate->resumed) and goes on behind the
+ * verification.  In ACCESS a key has its scopes checked, and who acts in
+ * somebody's name that the row allows it.
+ *
  * The anonymous classes of addresses count what comes without a token, what
  * leads nowhere and what brings a bad token; whoever is signed in is counted
  * by user, so that a hall behind one address is not one visitor.  Policies by
@@ -16,6 +21,7 @@
  */
 
 #include "ngx_http_stoa_limit.h"
+#include "stoa_key.h"
 
 static void
 ngx_http_stoa_gate_cleanup(void *data)
@@ -258,12 +264,19 @@ ngx_http_stoa_gate_count(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
 }
 
 
-/* The token of "Authorization: Bearer"; another scheme is an empty one. */
+/* The token of "Authorization: Bearer"; another scheme is an empty one.
+   Without that header, the key of X-Api-Key. */
 static stoa_str_t
 ngx_http_stoa_gate_bearer(ngx_http_request_t *r)
 {
     ngx_table_elt_t *h = r->headers_in.authorization;
     stoa_str_t       token = stoa_null_string;
+
+    if (h == NULL) {
+        token = ngx_http_stoa_header_in(r, "x-api-key");
+
+        return stoa_key_is(token) ? token : (stoa_str_t) stoa_null_string;
+    }
 
     if (h->value.len < 8
         || ngx_strncasecmp(h->value.data, (u_char *) "Bearer ", 7) != 0)
@@ -293,9 +306,19 @@ ngx_http_stoa_gate_bearer(ngx_http_request_t *r)
 static void
 ngx_http_stoa_gate_token(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 {
+    stoa_str_t key;
+
     if (r->headers_in.authorization != NULL) {
         gate->has_token = 1;
         gate->token = ngx_http_stoa_gate_bearer(r);
+        return;
+    }
+
+    key = ngx_http_stoa_header_in(r, "x-api-key");
+
+    if (key.data != NULL) {
+        gate->has_token = 1;
+        gate->token = stoa_key_is(key) ? key : (stoa_str_t) stoa_null_string;
         return;
     }
 
@@ -340,8 +363,12 @@ ngx_http_stoa_gate_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
     if (!ngx_http_stoa_revoke_loaded()) {
         gate->auth = STOA_E_STARTING;
 
-    } else {
+    } else if (!stoa_key_is(gate->token)) {
         gate->auth = ngx_http_stoa_auth_verify(r, gate, gate->token);
+
+    } else if (ngx_http_stoa_key_verify(r, gate, gate->token) == NGX_AGAIN) {
+        gate->parked = 1;
+        return STOA_OK;
     }
 
     /* since the gate was entered: one reading of the clock less */
@@ -351,7 +378,7 @@ ngx_http_stoa_gate_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 }
 
 
-/* A refusal that is the token's fault, and not of what we need ourselves. */
+/* Whether the verdict is the token's fault, and not our own trouble. */
 static ngx_uint_t
 ngx_http_stoa_gate_is_fault(const ngx_http_stoa_gate_t *gate)
 {
@@ -642,7 +669,7 @@ ngx_http_stoa_gate_resume(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 }
 
 
-/* NGX_AGAIN: parked until Redis or an issuer has answered; else *err. */
+/* NGX_AGAIN: parked until what it waits for has answered; else *err. */
 static ngx_int_t
 ngx_http_stoa_gate_verdict(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                            ngx_http_stoa_loc_conf_t *lcf, stoa_err_e *err)
@@ -662,7 +689,7 @@ ngx_http_stoa_gate_verdict(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
         gate->resumed = 0;
 
         if (*err == STOA_OK && gate->parked) {
-            return ngx_http_stoa_gate_park(r, "waiting for an issuer");
+            return ngx_http_stoa_gate_park(r, "waiting for what a token needs");
         }
 
         if (*err == STOA_E_RATE_LIMITED || gate->cluster == NULL) {
@@ -783,7 +810,9 @@ ngx_http_stoa_gate_step_up(const ngx_http_stoa_gate_t *gate)
     must = gate->ep->step_up == STOA_STEP_UP_OTHERS
         && (mcf->require_mfa & claims->roles) != 0;
 
-    if (gate->ep->step_up == STOA_STEP_UP_NONE || (!claims->mfa && !must)) {
+    if (gate->ep->step_up == STOA_STEP_UP_NONE || (!claims->mfa && !must)
+        || gate->by_key /* a program: its scopes were given by somebody */)
+    {
         return STOA_OK;
     }
 
@@ -796,6 +825,31 @@ ngx_http_stoa_gate_step_up(const ngx_http_stoa_gate_t *gate)
                        < claims->auth_time + mcf->conf.step_up_ttl
              ? STOA_OK
              : STOA_E_STEP_UP_REQUIRED;
+}
+
+
+/* What those may who did not sign in themselves.  Other software than rows
+   (ep NULL) gets keys for everything, and no admin in somebody's name: nobody
+   knows what it does for them. */
+static stoa_err_e
+ngx_http_stoa_gate_via(const ngx_http_stoa_gate_t *gate,
+                       const stoa_endpoint_t      *ep)
+{
+    if (gate->by_key) {
+
+        if (ep == NULL ? !stoa_scope_allows(gate->scopes, NULL)
+                       : !(ep->via & (STOA_VIA_KEY | STOA_VIA_ANY_KEY)))
+        {
+            return STOA_E_KEY_FORBIDDEN;
+        }
+
+        return stoa_scope_allows(gate->scopes, ep) ? STOA_OK
+                                                   : STOA_E_SCOPE_MISSING;
+    }
+
+    return gate->claims.acting && (ep == NULL || !(ep->via & STOA_VIA_ACTING))
+             ? STOA_E_IMPERSONATION_FORBIDDEN
+             : STOA_OK;
 }
 
 
@@ -828,11 +882,16 @@ ngx_http_stoa_access(ngx_http_request_t *r)
             return NGX_DECLINED;
         }
 
-        if ((gate->ep->who & (STOA_PUBLIC | gate->claims.roles)) == 0) {
-            return ngx_http_stoa_reply_refuse(r, STOA_E_FORBIDDEN);
+        err = ngx_http_stoa_gate_via(gate, gate->ep);
+
+        if (err == STOA_OK
+            && (gate->ep->who & (STOA_PUBLIC | gate->claims.roles)) == 0) {
+            err = STOA_E_FORBIDDEN;
         }
 
-        err = ngx_http_stoa_gate_step_up(gate);
+        if (err == STOA_OK) {
+            err = ngx_http_stoa_gate_step_up(gate);
+        }
 
         return err == STOA_OK ? NGX_DECLINED
                               : ngx_http_stoa_reply_refuse(r, err);
@@ -847,6 +906,11 @@ ngx_http_stoa_access(ngx_http_request_t *r)
                  ? ngx_http_stoa_gate_refuse(r, lcf,
                                              ngx_http_stoa_gate_nobody(gate))
                  : NGX_DECLINED;
+    }
+
+    err = ngx_http_stoa_gate_via(gate, NULL);
+    if (err != STOA_OK) {
+        return ngx_http_stoa_reply_refuse(r, err);
     }
 
     roles = lcf->roles != 0 ? (uint32_t) lcf->roles : gate->claims.roles;

@@ -14,6 +14,7 @@
  */
 
 #include "ngx_http_stoa_conf.h"
+#include "stoa_key.h"
 
 typedef struct {
     const char *param;    /* of the directive */
@@ -185,7 +186,8 @@ ngx_http_stoa_identity_say(ngx_http_request_t             *r,
 
     gate = ngx_http_stoa_gate(r, 0);
 
-    if (!identity->bearer || gate == NULL || !gate->authenticated) {
+    if (!identity->bearer || gate == NULL || !gate->authenticated
+        || gate->by_key) {
         return NGX_OK;
     }
 
@@ -285,7 +287,8 @@ ngx_http_stoa_identity_named(const ngx_http_stoa_identity_t *identity,
     const ngx_http_stoa_claim_t *claim = identity->claims.elts;
 
     if (ngx_http_stoa_identity_same(h->lowcase_key, &h->key,
-                                    &ngx_http_stoa_bearer_low))
+                                    &ngx_http_stoa_bearer_low)
+        || stoa_key_is((stoa_str_t){ h->value.len, h->value.data }))
     {
         return 1;
     }

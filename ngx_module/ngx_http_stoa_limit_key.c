@@ -16,6 +16,8 @@
 
 static stoa_str_t ngx_http_stoa_key_addr(ngx_http_request_t   *r,
                                          ngx_http_stoa_gate_t *gate);
+static stoa_str_t ngx_http_stoa_key_api(ngx_http_request_t   *r,
+                                        ngx_http_stoa_gate_t *gate);
 static stoa_str_t ngx_http_stoa_key_route(ngx_http_request_t   *r,
                                           ngx_http_stoa_gate_t *gate);
 static stoa_str_t ngx_http_stoa_key_session(ngx_http_request_t   *r,
@@ -29,6 +31,11 @@ static const ngx_http_stoa_key_t ngx_http_stoa_keys[] = {
         .name = "addr", /* IPv4 address or IPv6 /64 */
         .shared = 1,
         .get = ngx_http_stoa_key_addr,
+    },
+    {
+        .name = "key", /* of the API, by its id */
+        .verified = 1,
+        .get = ngx_http_stoa_key_api,
     },
     {
         .name = "route", /* a row, or the location in front of others */
@@ -55,6 +62,20 @@ static stoa_str_t
 ngx_http_stoa_key_addr(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 {
     stoa_str_t s = { gate->addr_prefix_len, gate->addr_prefix };
+
+    return s;
+}
+
+
+static stoa_str_t
+ngx_http_stoa_key_api(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
+{
+    stoa_str_t s = stoa_null_string;
+
+    if (gate->by_key) {
+        s.data = gate->claims.sid.b;
+        s.len = sizeof(gate->claims.sid.b);
+    }
 
     return s;
 }

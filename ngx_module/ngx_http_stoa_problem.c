@@ -13,6 +13,8 @@ static void      ngx_http_stoa_problem_faults(stoa_buf_t          *b,
 static ngx_int_t ngx_http_stoa_problem_after(ngx_http_request_t   *r,
                                              ngx_http_stoa_gate_t *gate);
 static ngx_int_t ngx_http_stoa_problem_step_up(ngx_http_request_t *r);
+static ngx_int_t ngx_http_stoa_problem_scope(ngx_http_request_t   *r,
+                                             ngx_http_stoa_gate_t *gate);
 
 void
 ngx_http_stoa_problem(stoa_buf_t *b, ngx_http_stoa_ctx_t *q,
@@ -105,6 +107,11 @@ ngx_http_stoa_problem_headers(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
 
         return ngx_http_stoa_header(r, "WWW-Authenticate", v);
 
+    case NGX_HTTP_FORBIDDEN:
+        return err == STOA_E_SCOPE_MISSING
+                 ? ngx_http_stoa_problem_scope(r, gate)
+                 : NGX_OK;
+
     case NGX_HTTP_TOO_MANY_REQUESTS:
         gate->retry_after = ngx_http_stoa_limit_after(gate);
         return ngx_http_stoa_problem_after(r, gate);
@@ -146,6 +153,33 @@ ngx_http_stoa_problem_step_up(ngx_http_request_t *r)
     return b.failed
              ? NGX_ERROR
              : ngx_http_stoa_header(r, "WWW-Authenticate", stoa_buf_view(&b));
+}
+
+/* RFC 6750 3.1: the scope that would do. */
+static ngx_int_t
+ngx_http_stoa_problem_scope(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
+{
+    char       scope[STOA_SCOPE_MAX];
+    u_char    *p;
+    stoa_str_t v;
+
+    if (gate->ep == NULL || !stoa_scope_of(gate->ep, scope)) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, STOA_SCOPE_MAX + 64);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    v.data = p;
+    v.len = (size_t) (ngx_sprintf(p,
+                                  "Bearer error=\"insufficient_scope\", "
+                                  "scope=\"%s\"",
+                                  scope)
+                      - p);
+
+    return ngx_http_stoa_header(r, "WWW-Authenticate", v);
 }
 
 static ngx_int_t

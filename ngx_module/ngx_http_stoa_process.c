@@ -239,6 +239,7 @@ ngx_http_stoa_process_exit(ngx_cycle_t *cycle)
 
     ngx_http_stoa_tick_exit_process(cycle);
     ngx_http_stoa_issuer_exit_process();
+    ngx_http_stoa_key_exit_process(cycle);
     ngx_http_stoa_metric_close();
 
     if (p->mcf->served) {

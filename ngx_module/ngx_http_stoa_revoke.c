@@ -225,42 +225,59 @@ ngx_http_stoa_revoke_loaded(void)
 }
 
 
-stoa_err_e
-ngx_http_stoa_revoke_check(const stoa_claims_t *claims)
+static ngx_uint_t
+ngx_http_stoa_revoke_older(const ngx_http_stoa_revoke_table_t *t,
+                           const stoa_uuid_t *user, uint32_t epoch)
+{
+    const ngx_http_stoa_revoke_slot_t *s;
+
+    s = ngx_http_stoa_revoke_find(t, user, NGX_HTTP_STOA_REVOKE_USER);
+
+    return s != NULL && epoch < s->value;
+}
+
+
+ngx_http_stoa_revoke_state_e
+ngx_http_stoa_revoke_state(const stoa_claims_t *claims)
 {
     const ngx_http_stoa_revoke_table_t *t;
-    const ngx_http_stoa_revoke_slot_t  *s;
     ngx_http_stoa_shared_t             *sh = ngx_http_stoa_shared();
-
-    if (sh == NULL || !sh->revoke_loaded) {
-        return STOA_E_STARTING;
-    }
-
-    if (claims->iat < (int64_t) sh->not_before) {
-        return STOA_E_TOKEN_REVOKED;
-    }
 
     t = &sh->tables[sh->revoke_active];
 
-    if (t->count == 0) {
-        return STOA_OK;
-    }
-
     /* an entry outlives its end until the next sweep: tokens of it are
        expired by then */
-    if (ngx_http_stoa_revoke_find(t, &claims->sid, NGX_HTTP_STOA_REVOKE_SID)
-        != NULL)
+    if (t->count != 0
+        && ngx_http_stoa_revoke_find(t, &claims->sid, NGX_HTTP_STOA_REVOKE_SID)
+               != NULL)
     {
-        return STOA_E_TOKEN_REVOKED;
+        return NGX_HTTP_STOA_ENDED;
     }
 
-    s = ngx_http_stoa_revoke_find(t, &claims->sub, NGX_HTTP_STOA_REVOKE_USER);
-
-    if (s != NULL && claims->epoch < s->value) {
-        return STOA_E_TOKEN_REVOKED;
+    if (claims->iat < (int64_t) sh->not_before
+        || (t->count != 0
+            && (ngx_http_stoa_revoke_older(t, &claims->sub, claims->epoch)
+                || (claims->acting
+                    && ngx_http_stoa_revoke_older(t, &claims->act,
+                                                  claims->act_epoch)))))
+    {
+        return NGX_HTTP_STOA_OUTDATED;
     }
 
-    return STOA_OK;
+    return NGX_HTTP_STOA_STANDS;
+}
+
+
+stoa_err_e
+ngx_http_stoa_revoke_check(const stoa_claims_t *claims)
+{
+    if (!ngx_http_stoa_revoke_loaded()) {
+        return STOA_E_STARTING;
+    }
+
+    return ngx_http_stoa_revoke_state(claims) == NGX_HTTP_STOA_STANDS
+             ? STOA_OK
+             : STOA_E_TOKEN_REVOKED;
 }
 
 

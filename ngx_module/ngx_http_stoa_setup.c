@@ -299,6 +299,8 @@ ngx_http_stoa_setup_secrets(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
         || ngx_http_stoa_setup_webhooks(cf, mcf) != NGX_OK
         || ngx_http_stoa_setup_derive(cf, mcf, "refresh", &mcf->refresh_secret)
                != NGX_OK
+        || ngx_http_stoa_setup_derive(cf, mcf, "api-key", &mcf->key_secret)
+               != NGX_OK
         || ngx_http_stoa_setup_derive(cf, mcf, "cursor", &mcf->cursor_secret)
                != NGX_OK
         || ngx_http_stoa_setup_derive(cf, mcf, "throttle",

@@ -10,6 +10,8 @@ typedef enum {
     NGX_HTTP_STOA_V_USER = 0,
     NGX_HTTP_STOA_V_ROLE,
     NGX_HTTP_STOA_V_SESSION,
+    NGX_HTTP_STOA_V_KEY,
+    NGX_HTTP_STOA_V_ACTING_AS,
     NGX_HTTP_STOA_V_ROUTE,
     NGX_HTTP_STOA_V_REQUEST_ID,
     NGX_HTTP_STOA_V_ERROR_CODE,
@@ -151,8 +153,21 @@ ngx_http_stoa_var_identity(ngx_http_request_t *r, ngx_http_variable_value_t *v,
         return ngx_http_stoa_var_uuid(r, v, &gate->claims.sub);
     }
 
+    if (data == NGX_HTTP_STOA_V_KEY) {
+        return gate->by_key ? ngx_http_stoa_var_uuid(r, v, &gate->claims.sid)
+                            : NGX_OK;
+    }
+
+    if (data == NGX_HTTP_STOA_V_ACTING_AS) {
+        return gate->claims.acting
+                 ? ngx_http_stoa_var_uuid(r, v, &gate->claims.act)
+                 : NGX_OK;
+    }
+
+    /* of an admin in somebody's name: his own */
     if (data == NGX_HTTP_STOA_V_SESSION) {
-        return ngx_http_stoa_var_uuid(r, v, &gate->claims.sid);
+        return gate->by_key ? NGX_OK
+                            : ngx_http_stoa_var_uuid(r, v, &gate->claims.sid);
     }
 
     return ngx_http_stoa_var_roles(r, v, gate->claims.roles);
@@ -248,6 +263,8 @@ ngx_http_stoa_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     case NGX_HTTP_STOA_V_USER:
     case NGX_HTTP_STOA_V_ROLE:
     case NGX_HTTP_STOA_V_SESSION:
+    case NGX_HTTP_STOA_V_KEY:
+    case NGX_HTTP_STOA_V_ACTING_AS:
         return ngx_http_stoa_var_identity(r, v, gate, data);
 
     case NGX_HTTP_STOA_V_ROUTE:
@@ -306,6 +323,8 @@ ngx_http_stoa_add_variables(ngx_conf_t *cf)
         { ngx_string("stoa_user"), NGX_HTTP_STOA_V_USER },
         { ngx_string("stoa_role"), NGX_HTTP_STOA_V_ROLE },
         { ngx_string("stoa_session"), NGX_HTTP_STOA_V_SESSION },
+        { ngx_string("stoa_key"), NGX_HTTP_STOA_V_KEY },
+        { ngx_string("stoa_acting_as"), NGX_HTTP_STOA_V_ACTING_AS },
         { ngx_string("stoa_route"), NGX_HTTP_STOA_V_ROUTE },
         { ngx_string("stoa_request_id"), NGX_HTTP_STOA_V_REQUEST_ID },
         { ngx_string("stoa_error_code"), NGX_HTTP_STOA_V_ERROR_CODE },

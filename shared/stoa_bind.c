@@ -45,6 +45,8 @@ static const struct {
     { "ctx", STOA_ARG_CTX, "api.ctx" },
     { "actor", STOA_ARG_ACTOR, "uuid" },
     { "session", STOA_ARG_SESSION, "uuid" },
+    { "acting_as", STOA_ARG_ACTING_AS, "uuid" },
+    { "api_key", STOA_ARG_API_KEY, "uuid" },
     { "device", STOA_ARG_DEVICE, "uuid" },
     { "device_event", STOA_ARG_DEVICE_EVENT, "uuid" },
     { "roles", STOA_ARG_ROLES, "text[]" },
@@ -516,10 +518,15 @@ stoa_bind_noted(stoa_bind_t *bind, stoa_buf_t *out)
         return false;
     }
 
-    stoa_buf_printf(out, "'%s', ", ep->of.resource);
+    if (ep->of.field == NULL) { /* a list, of no one resource */
+        stoa_buf_printf(out, "'%s', null", ep->tag);
 
-    if (!stoa_bind_name(bind, out, stoa_str_z(ep->of.field))) {
-        return false;
+    } else {
+        stoa_buf_printf(out, "'%s', ", ep->of.resource);
+
+        if (!stoa_bind_name(bind, out, stoa_str_z(ep->of.field))) {
+            return false;
+        }
     }
 
     stoa_buf_printf(out,

@@ -3,11 +3,11 @@
  * numbered, cast parameters, once, at configuration.  An unknown name, or a
  * declared field that no $name uses (unless $body is bound), is an error.
  *
- * A $name is: $ctx (api.ctx), $actor, $session, $device, $device_event
- * (uuid), $roles (text[]), $ip, $request_id, $lang (text), $new_id (uuid),
- * $body (jsonb, snake_case members), $raw (bytea), $if_match (int), $codes
- * (jsonb: signed ticket codes), $limit, $offset (int), $cursor (jsonb), $ord
- * (int, batch only), $h_<header> (text, allow-list: user_agent,
+ * A $name is: $ctx (api.ctx), $actor, $session, $acting_as, $api_key, $device,
+ * $device_event (uuid), $roles (text[]), $ip, $request_id, $lang (text),
+ * $new_id (uuid), $body (jsonb, snake_case members), $raw (bytea), $if_match
+ * (int), $codes (jsonb: signed ticket codes), $limit, $offset (int), $cursor
+ * (jsonb), $ord (int, batch only), $h_<header> (text, allow-list: user_agent,
  * stripe_signature, accept_language), $hash (text, made by a flow), $provider
  * (text: whose secret signed a webhook), or a path, query or body field of the
  * row; $q_<field> is the row's field even where it is named like one of these.
@@ -54,6 +54,8 @@ typedef enum {
     STOA_ARG_CTX = 1,
     STOA_ARG_ACTOR,
     STOA_ARG_SESSION,
+    STOA_ARG_ACTING_AS,
+    STOA_ARG_API_KEY,
     STOA_ARG_DEVICE,
     STOA_ARG_DEVICE_EVENT, /* whose door the device is */
     STOA_ARG_ROLES,

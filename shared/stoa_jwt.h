@@ -85,6 +85,9 @@ typedef struct {
     uint32_t    roles; /* STOA_* bits; STOA_DEVICE for typ stoa-device+jwt */
     uint32_t    amr;   /* STOA_AMR_* bits; 0: not said */
     bool        mfa;   /* the account has a second factor */
+    stoa_uuid_t act;   /* who acts as sub (RFC 8693 4.1); sid is then his */
+    uint32_t    act_epoch;
+    bool        acting; /* there is such a one */
 } stoa_claims_t;
 
 /* Claims that other applications look for, in access tokens by request;

@@ -26,7 +26,8 @@ typedef enum {
     STOA_CLAIM_NBF = 1 << 10,
     STOA_CLAIM_AUTH_TIME = 1 << 11,
     STOA_CLAIM_AMR = 1 << 12,
-    STOA_CLAIM_MFA = 1 << 13
+    STOA_CLAIM_MFA = 1 << 13,
+    STOA_CLAIM_ACT = 1 << 14
 } stoa_claim_e;
 
 #define STOA_CLAIMS_BOTH                                                       \
@@ -47,6 +48,7 @@ static const struct {
     { "roles", STOA_CLAIM_ROLES }, { "evt", STOA_CLAIM_EVT },
     { "nbf", STOA_CLAIM_NBF },     { "auth_time", STOA_CLAIM_AUTH_TIME },
     { "amr", STOA_CLAIM_AMR },     { "mfa", STOA_CLAIM_MFA },
+    { "act", STOA_CLAIM_ACT },
 };
 
 /* ---- JSON texts as written ---- */
@@ -229,6 +231,36 @@ stoa_jwt_names(stoa_str_t value, uint32_t (*by_name)(stoa_str_t name),
 }
 
 
+/* {"sub": .., "ep": ..}: an actor whose rights cannot be taken back is none.
+   Who acted before him (a nested "act") is of no account. */
+static bool
+stoa_jwt_act(stoa_str_t value, stoa_claims_t *c)
+{
+    stoa_str_t name, member;
+    size_t     at = 0;
+    int64_t    epoch;
+    bool       sub = false, ep = false;
+
+    if (value.len == 0 || value.data[0] != '{') {
+        return false;
+    }
+
+    while (stoa_json_walk(value, &at, &name, &member)) {
+        if (stoa_str_eq_z(name, "sub")) {
+            sub = stoa_jwt_uuid(member, &c->act);
+
+        } else if (stoa_str_eq_z(name, "ep")) {
+            ep = stoa_str_int(member, 0, UINT32_MAX, &epoch);
+            c->act_epoch = ep ? (uint32_t) epoch : 0;
+        }
+    }
+
+    c->acting = sub && ep;
+
+    return c->acting;
+}
+
+
 static bool
 stoa_jwt_claim(stoa_claim_e claim, stoa_str_t value,
                const stoa_jwt_rules_t *rules, stoa_claims_t *c, int64_t *nbf)
@@ -266,6 +298,8 @@ stoa_jwt_claim(stoa_claim_e claim, stoa_str_t value,
         c->mfa = stoa_str_eq_z(value, "true");
 
         return c->mfa || stoa_str_eq_z(value, "false");
+    case STOA_CLAIM_ACT:
+        return stoa_jwt_act(value, c);
     case STOA_CLAIM_EP:
         if (!stoa_str_int(value, 0, UINT32_MAX, &epoch)) {
             return false;
@@ -352,6 +386,10 @@ stoa_jwt_verify(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
     }
 
     if (type == STOA_JWT_DEVICE) {
+        if (claims->acting) {
+            return stoa_jwt_refuse(why, "nobody acts as a device");
+        }
+
         claims->sid = claims->sub;
         claims->roles = STOA_DEVICE;
         claims->auth_time = 0;

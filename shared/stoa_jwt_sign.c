@@ -130,6 +130,12 @@ stoa_jwt_claims(stoa_buf_t *b, const stoa_jwt_rules_t *rules,
         stoa_buf_z(b, ",\"mfa\":true");
     }
 
+    if (claims->acting) {
+        stoa_buf_z(b, ",\"act\":{\"sub\":\"");
+        stoa_buf_uuid(b, &claims->act);
+        stoa_buf_printf(b, "\",\"ep\":%u}", claims->act_epoch);
+    }
+
     stoa_jwt_extras(b, rules->extra, claims, email);
     stoa_buf_char(b, '}');
 }

@@ -50,6 +50,7 @@ int cmd_tasks(cmd_t *c, int argc, char **argv);
 int cmd_audit(cmd_t *c, int argc, char **argv);
 int cmd_user(cmd_t *c, int argc, char **argv);
 int cmd_token(cmd_t *c, int argc, char **argv);
+int cmd_key(cmd_t *c, int argc, char **argv);
 
 /* "stoa migrate: <sentence>" on standard error. */
 void cmd_say(const cmd_t *c, const char *fmt, ...) STOA_PRINTF(2, 3);

@@ -197,6 +197,20 @@ cmd_routes_work(stoa_buf_t *b, const stoa_endpoint_t *ep)
 
 
 static void
+cmd_routes_via(stoa_buf_t *b, const stoa_endpoint_t *ep)
+{
+    char scope[STOA_SCOPE_MAX];
+
+    cmd_routes_flag(b, "acting", (ep->via & STOA_VIA_ACTING) != 0);
+    cmd_routes_flag(b, "anyKey", (ep->via & STOA_VIA_ANY_KEY) != 0);
+
+    if (stoa_scope_of(ep, scope)) {
+        cmd_routes_text(b, "scope", scope);
+    }
+}
+
+
+static void
 cmd_routes_names(stoa_buf_t *b, const stoa_api_t *api,
                  const stoa_endpoint_t *ep)
 {
@@ -237,6 +251,7 @@ cmd_routes_json(stoa_buf_t *b, const stoa_api_t *api, const stoa_endpoint_t *ep)
     cmd_routes_of(b, ep);
     stoa_buf_char(b, '"');
     cmd_routes_text(b, "ofField", ep->of.field);
+    cmd_routes_via(b, ep);
     cmd_routes_text(b, "rate", cmd_routes_rate(ep));
     stoa_buf_z(b, ",\"cost\":");
     stoa_buf_int(b, ep->cost != 0 ? ep->cost : 1);

@@ -76,6 +76,16 @@ static const char stoa_token_options[] =
     "  --email EMAIL its address\n"
     "  --mfa         as if a code of its second factor had been shown now\n";
 
+static const char stoa_key_options[] =
+    "  ACCOUNT       its address or id\n"
+    "  --name NAME   what the key is for\n"
+    "  --scopes LIST what it may do: *, *:read, events:read, ... with a\n"
+    "                comma between; GET /api/v1/auth/scopes has all\n"
+    "  --days N      its life (default API_KEY_TTL)\n"
+    "\n"
+    "The key is printed once.  list: id, beginning, state, end, last use,\n"
+    "scopes, name.\n";
+
 static const cmd_row_t stoa_commands[] = {
     {
         .name = "work",
@@ -152,6 +162,16 @@ static const cmd_row_t stoa_commands[] = {
         .summary = "Mint an access token.",
         .options = stoa_token_options,
         .run = cmd_token,
+    },
+    {
+        .name = "key",
+        .arguments = "add ACCOUNT --name NAME --scopes SCOPE[,SCOPE] "
+                     "[--days N]\n"
+                     "       stoa key list ACCOUNT\n"
+                     "       stoa key revoke ID",
+        .summary = "Make, list or revoke API keys of an account.",
+        .options = stoa_key_options,
+        .run = cmd_key,
     },
     {
         .name = "help",

@@ -66,6 +66,7 @@ static const worker_template_row_t worker_template_rows[] = {
       .vars = { "name", "event_title", "event_location", "when", "from_name" },
       .tickets = true },
     { .name = "password_reset", .vars = { "name", "token", "hours" } },
+    { .name = "invite", .vars = { "name", "token", "hours" } },
     { .name = "password_changed", .vars = { "name" } },
     { .name = "welcome", .vars = { "name" } },
     { .name = "verify_email", .vars = { "token", "hours" } },

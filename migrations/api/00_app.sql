@@ -192,9 +192,13 @@ as $$ select '[{"wake":true}]'::json $$;
 -- It is on the path of each admission, so nothing is quoted: JSON says itself
 -- where it ends, and of the others app.audit_whole() (06_audit.sql) takes no
 -- '|' and nothing empty, so that no two rows can have one text.
+drop function if exists app.audit_digest(timestamptz, uuid, uuid, text, text,
+    text, jsonb, text, text);
+
 create or replace function app.audit_digest(at timestamptz, actor uuid,
     device uuid, action text, resource text, resource_id text, changes jsonb,
-    ip text, request_id text)
+    ip text, request_id text, acting_as uuid default null,
+    api_key uuid default null)
 returns bytea
 language sql stable
 as $$
@@ -203,7 +207,9 @@ as $$
         || coalesce(actor::text, '') || '|' || coalesce(device::text, '')
         || '|' || action || '|' || resource || '|'
         || coalesce(resource_id, '') || '|' || coalesce(changes::text, '')
-        || '|' || coalesce(ip, '') || '|' || coalesce(request_id, ''),
+        || '|' || coalesce(ip, '') || '|' || coalesce(request_id, '')
+        || coalesce('|as ' || acting_as::text, '')
+        || coalesce('|key ' || api_key::text, ''),
         'UTF8'))
 $$;
 
@@ -214,11 +220,13 @@ language sql
 set search_path = pg_catalog, pg_temp
 as $$
     insert into app.audit_log (at, actor, device, action, resource,
-        resource_id, changes, ip, request_id, digest)
+        resource_id, changes, ip, request_id, acting_as, api_key, digest)
     select app.now(), (ctx).actor, (ctx).device, action, resource,
-        resource_id, changes, (ctx).ip, (ctx).request_id,
+        resource_id, changes, (ctx).ip, (ctx).request_id, (ctx).acting_as,
+        (ctx).api_key,
         app.audit_digest(app.now(), (ctx).actor, (ctx).device, action,
-            resource, resource_id, changes, (ctx).ip, (ctx).request_id)
+            resource, resource_id, changes, (ctx).ip, (ctx).request_id,
+            (ctx).acting_as, (ctx).api_key)
 $$;
 
 -- What an update changed, of the members of its body: {"quota": {"from": 10,
@@ -244,7 +252,7 @@ returns api.ctx
 language sql immutable
 as $$
     select row(who, roles, session, device, (ctx).ip, (ctx).request_id,
-        (ctx).lang, null, null)::api.ctx
+        (ctx).lang, null, null, (ctx).acting_as, (ctx).api_key)::api.ctx
 $$;
 
 -- Who acts when a worker does.
@@ -253,7 +261,7 @@ returns api.ctx
 language sql immutable
 as $$
     select row(null, '{}', null, null, null, 'task:' || name, 'en', null,
-        null)::api.ctx
+        null, null, null)::api.ctx
 $$;
 
 

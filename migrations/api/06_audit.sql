@@ -12,7 +12,7 @@ language sql stable
 as $$
     select (a).digest = app.audit_digest((a).at, (a).actor, (a).device,
             (a).action, (a).resource, (a).resource_id, (a).changes, (a).ip,
-            (a).request_id)
+            (a).request_id, (a).acting_as, (a).api_key)
         and position('|' in concat((a).action, (a).resource,
             (a).resource_id, (a).ip, (a).request_id)) = 0
         and '' <> all (array[(a).action, (a).resource,
@@ -187,6 +187,7 @@ grant execute on function app.audit_verify_from(date),
 
 -- ---- who looked (rows with .audit_reads) ----
 
+-- A list is of no id.
 create or replace function api.audit_viewed(ctx api.ctx, resource text,
     id uuid, what text)
 returns boolean
@@ -209,11 +210,16 @@ select a.xid, a.id, a.at, a.actor, a.action, a.resource, a.resource_id,
         'id', a.id::text,
         'at', app.ts(a.at),
         'actorId', a.actor,
+        'actorKind', u.kind,
+        'actingAs', a.acting_as,
+        'apiKeyId', a.api_key,
         'deviceId', a.device,
         'action', a.action,
         'resource', a.resource,
         'resourceId', a.resource_id,
         'changes', a.changes,
         'ip', a.ip,
-        'requestId', a.request_id) as item
-from app.audit_log a;
+        'requestId', a.request_id) as item,
+    a.acting_as, a.api_key
+from app.audit_log a
+left join app.users u on u.id = a.actor;

@@ -16,6 +16,7 @@ returns json
 language sql stable
 return json_build_object(
         'id', u.id,
+        'kind', u.kind,
         'email', u.email,
         'firstName', u.first_name,
         'lastName', u.last_name,
@@ -71,26 +72,23 @@ $$;
 -- on with new ones.
 create or replace function app.epoch_next(who uuid)
 returns json
-language plpgsql
+language sql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_epoch int;
-    v_entry text;
-begin
-    update app.users u
-    set token_epoch = u.token_epoch + 1, epoch_at = app.now(),
-        updated_at = app.now()
-    where u.id = who
-    returning u.token_epoch into v_epoch;
-
-    v_entry := 'user ' || who || ' ' || v_epoch;
-
-    insert into app.revocations (entry, at, expires_at)
-    values (v_entry, app.now(), app.now() + app.access_ttl_max());
-
-    return json_build_array(json_build_object('ctl', v_entry));
-end $$;
+    with raised as (
+        update app.users u
+        set token_epoch = u.token_epoch + 1, epoch_at = app.now(),
+            updated_at = app.now()
+        where u.id = who
+        returning u.token_epoch),
+    told as (
+        insert into app.revocations (entry, at, expires_at)
+        select 'user ' || who || ' ' || r.token_epoch, app.now(),
+            app.now() + app.access_ttl_max()
+        from raised r
+        returning entry)
+    select json_agg(json_build_object('ctl', t.entry)) from told t
+$$;
 
 -- The same, and every session ends but the one that is kept.
 drop function if exists app.epoch_bump(uuid, text);

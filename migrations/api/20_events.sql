@@ -604,7 +604,8 @@ end $$;
 -- ---- staff ----
 
 create or replace view api.staff_list as
-select s.user_id as id, s.event_id, u.email, s.created_at,
+select s.user_id as id, s.event_id, coalesce(u.email, '') as email,
+    s.created_at,
     json_build_object(
         'userId', u.id,
         'email', u.email,
@@ -738,7 +739,8 @@ join app.users u on u.id = t.holder_id
 where t.state <> 'reserved' and o.paid_at is not null;
 
 create or replace view api.registrations_list as
-select r.id, r.event_id, r.status, r.holder_name as name, r.email,
+select r.id, r.event_id, r.status, r.holder_name as name,
+    coalesce(r.email, '') as email, -- a program has none
     r.created_at,
     json_build_object(
         'id', r.id,

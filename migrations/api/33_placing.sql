@@ -68,6 +68,7 @@ declare
     o_lang text[] := '{}'::text[];
     o_ip text[] := '{}'::text[];
     o_request text[] := '{}'::text[];
+    o_key uuid[] := '{}'::uuid[];
     o_reply text[] := '{}'::text[];
     i_o int[] := '{}'::int[];
     i_line int[] := '{}'::int[];
@@ -415,6 +416,7 @@ begin
         o_lang := o_lang || coalesce((v_ctx).lang, 'en');
         o_ip := o_ip || (v_ctx).ip;
         o_request := o_request || (v_ctx).request_id;
+        o_key := o_key || (v_ctx).api_key;
         o_reply := o_reply || (v_ctx).reply_to;
 
         v_n := cardinality(o_id);
@@ -464,9 +466,9 @@ begin
             case when x.sub > x.disc then app.uuid7() end as payment_id,
             btrim(u.first_name || ' ' || u.last_name) as buyer_name
         from unnest(o_ord, o_elem, o_id, o_e, o_buyer, o_sub, o_disc, o_promo,
-            o_code, o_lang, o_ip, o_request, o_reply) with ordinality
+            o_code, o_lang, o_ip, o_request, o_key, o_reply) with ordinality
             x (ord, elem, id, e, buyer, sub, disc, promo, code, lang, ip,
-                request, reply, n)
+                request, key, reply, n)
         left join app.users u on u.id = x.buyer),
     i as (
         select x.*, o.id as order_id, o.free, o.buyer, o.buyer_name, o.elem,
@@ -556,11 +558,11 @@ begin
         returning q.id, q.kind, (q.payload->>'order_id')::uuid as order_id),
     new_audit as (
         insert into app.audit_log (at, actor, action, resource, resource_id,
-            changes, ip, request_id, digest)
+            changes, ip, request_id, api_key, digest)
         select v_now, o.buyer, 'order.create', 'order', o.id::text, o.changes,
-            o.ip, o.request,
+            o.ip, o.request, o.key,
             app.audit_digest(v_now, o.buyer, null, 'order.create', 'order',
-                o.id::text, o.changes, o.ip, o.request)
+                o.id::text, o.changes, o.ip, o.request, null, o.key)
         from (
             select o.*, jsonb_build_object('status', o.status,
                 'total_cents', o.total, 'event_id', e_id[o.e]) as changes

@@ -66,10 +66,15 @@ $$;
 -- the first statement does not wait for others: the batch fails (55P03), and
 -- the edge runs each of its scans alone.  A plan is made once per connection,
 -- and on small tables too it is the one for large tables.
+drop function if exists api.orders_validate(int[], text[], uuid[], text[],
+    uuid[], uuid[], text[], text[], uuid[], text[], text[], text[], text[],
+    text[]);
+
 create or replace function api.orders_validate(ords int[], codes text[],
     actors uuid[], roles text[], devices uuid[], device_events uuid[],
     ips text[], request_ids text[], event_ids uuid[], device_ids text[],
-    nonces text[], modes text[], gates text[], directions text[])
+    nonces text[], modes text[], gates text[], directions text[],
+    keys uuid[] default null)
 returns setof api.answers_text
 language plpgsql
 security definer
@@ -142,7 +147,7 @@ begin
                 roles[u.i] as roles, devices[u.i] as device,
                 coalesce(devices[u.i], actors[u.i]) as scanner,
                 device_events[u.i] as event, ips[u.i] as ip,
-                request_ids[u.i] as request_id
+                request_ids[u.i] as request_id, keys[u.i] as key
             from generate_subscripts(ords, 1) u (i)
             where modes[u.i] is distinct from 'lookup'
                 and directions[u.i] is distinct from 'exit'
@@ -175,7 +180,7 @@ begin
                 select from app.scan_events r
                 where r.scanner = u.scanner and r.nonce = u.nonce))
         returning u.i, u.actor, u.device, u.scanner, u.nonce, u.ip,
-            u.request_id, t.id, t.id::text as id_text, t.event_id,
+            u.request_id, u.key, t.id, t.id::text as id_text, t.event_id,
             t.ticket_type_id, t.holder_name, t.order_id, t.generation,
             t.admitted_gate as gate, y.name as type_name),
     scanned as (
@@ -187,12 +192,13 @@ begin
         from admitted a),
     audited as (
         insert into app.audit_log (at, actor, device, action, resource,
-            resource_id, changes, ip, request_id, digest)
+            resource_id, changes, ip, request_id, api_key, digest)
         select v_now, a.actor, a.device, 'ticket.scan', 'ticket',
             a.id_text, '{"verdict": "admitted"}'::jsonb, a.ip,
-            a.request_id, app.audit_digest(v_now, a.actor, a.device,
+            a.request_id, a.key, app.audit_digest(v_now, a.actor, a.device,
                 'ticket.scan', 'ticket', a.id_text,
-                '{"verdict": "admitted"}'::jsonb, a.ip, a.request_id)
+                '{"verdict": "admitted"}'::jsonb, a.ip, a.request_id, null,
+                a.key)
         from admitted a)
     select array_agg(ords[a.i]), array_agg(app.scan_body(v_head, a.gate,
         'admitted', a.id_text, a.ticket_type_id, a.type_name, a.holder_name,
@@ -256,10 +262,10 @@ begin
                 u.mode is distinct from 'lookup' as scans,
                 coalesce('admin' = any (u.roles::text[]), false) as admin
             from unnest(codes, event_ids, v_nonce, modes, gates, directions,
-                actors, roles, devices, device_events, ips, request_ids)
+                actors, roles, devices, device_events, ips, request_ids, keys)
                 with ordinality
                 u (code, event_id, nonce, mode, gate, direction, actor, roles,
-                    device, event, ip, request_id, i)
+                    device, event, ip, request_id, key, i)
             where v_turn[u.i] = v_t),
         f as ( -- found
             select x.*, t.id as t_id, t.state,
@@ -326,8 +332,8 @@ begin
             offset 0), -- judged once
         v as ( -- with what a nonce was told before
             select j.ord, j.scanner, j.nonce, j.way, j.scans, j.device,
-                j.actor, j.ip, j.request_id, j.at_event, j.allowed, j.code,
-                j.t_id, j.state, j.ticket_type_id, j.type_name,
+                j.actor, j.ip, j.request_id, j.key, j.at_event, j.allowed,
+                j.code, j.t_id, j.state, j.ticket_type_id, j.type_name,
                 j.holder_name, j.order_id, j.t_event, j.generation,
                 r.id as told,
                 -- a nonce names one scan, not whatever comes with it
@@ -378,11 +384,12 @@ begin
             where v.stores),
         audited as (
             insert into app.audit_log (at, actor, device, action, resource,
-                resource_id, changes, ip, request_id, digest)
+                resource_id, changes, ip, request_id, api_key, digest)
             select v_now, v.actor, v.device, 'ticket.scan', 'ticket',
-                v.t_id::text, a.changes, v.ip, v.request_id,
+                v.t_id::text, a.changes, v.ip, v.request_id, v.key,
                 app.audit_digest(v_now, v.actor, v.device, 'ticket.scan',
-                    'ticket', v.t_id::text, a.changes, v.ip, v.request_id)
+                    'ticket', v.t_id::text, a.changes, v.ip, v.request_id,
+                    null, v.key)
             from v
             cross join lateral (select case v.verdict
                     when 'admitted' then '{"verdict": "admitted"}'::jsonb

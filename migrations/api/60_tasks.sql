@@ -942,6 +942,8 @@ begin
     delete from app.login_sessions s
     where least(s.expires_at, coalesce(s.revoked_at, s.expires_at))
         < v_now - interval '30 days';
+    delete from app.api_keys k
+    where least(k.expires_at, k.revoked_at) < v_now - interval '90 days';
     delete from queue.history h
     where h.finished_at < v_now - interval '30 days';
     -- what was sent to a provider is known as long as its end is not

@@ -23,6 +23,7 @@ returns table (template text, purpose text, hours int)
 language sql immutable
 as $$
     values ('password_reset', 'password_reset', 2),
+        ('invite', 'password_reset', 72),
         ('verify_email', 'email_verify', 24),
         ('change_email', 'email_change', 24)
 $$;
@@ -44,7 +45,7 @@ declare
 begin
     case v_template
     when 'welcome', 'password_reset', 'password_changed', 'verify_email',
-        'change_email', 'change_notice'
+        'change_email', 'change_notice', 'invite'
     then
         select u.* into v_user
         from app.users u
@@ -166,7 +167,10 @@ begin
         return null;
     end case;
 
-    if v_user.id is null or v_user.status = 'deleted' then
+    -- a program has no address
+    if v_user.id is null or v_user.status = 'deleted'
+        or (v_user.email is null and not payload ? 'to')
+    then
         return null;
     end if;
 

@@ -19,9 +19,9 @@
 #define STOA_API_BATCH_MAX  256
 
 static const stoa_endpoint_t *const stoa_api_list[] = {
-    stoa_api_auth,     stoa_api_sessions, stoa_api_mfa,     stoa_api_users,
-    stoa_api_events,   stoa_api_orders,   stoa_api_tickets, stoa_api_checkin,
-    stoa_api_webhooks, stoa_api_admin,    stoa_api_system,
+    stoa_api_auth,    stoa_api_sessions, stoa_api_mfa,    stoa_api_keys,
+    stoa_api_users,   stoa_api_events,   stoa_api_orders, stoa_api_tickets,
+    stoa_api_checkin, stoa_api_webhooks, stoa_api_admin,  stoa_api_system,
 };
 
 typedef struct {
@@ -452,6 +452,35 @@ stoa_api_check_declared(stoa_api_look_t *look, const stoa_endpoint_t *ep)
 
 
 static bool
+stoa_api_check_via(stoa_api_look_t *look, const stoa_endpoint_t *ep)
+{
+    const stoa_field_t *f;
+    char                scope[STOA_SCOPE_MAX];
+
+    if (ep->via >= STOA_VIA_ACTING << 1
+        || (ep->via & STOA_VIA_KEY && ep->via & STOA_VIA_ANY_KEY))
+    {
+        return stoa_api_refuse(look, ".via is not known");
+    }
+
+    if (ep->via & STOA_VIA_KEY && !stoa_scope_of(ep, scope)) {
+        return stoa_api_refuse(look, ".via needs a shorter .tag");
+    }
+
+    for (f = ep->body; f != NULL && f->name != NULL; f++) {
+        if (ep->via != 0 && f->type == STOA_T_SECRET) {
+            return stoa_api_refuse(look,
+                                   "\"%s\" is a secret, which is for people "
+                                   "themselves: .via must be 0",
+                                   f->name);
+        }
+    }
+
+    return true;
+}
+
+
+static bool
 stoa_api_check_body(stoa_api_look_t *look, const stoa_endpoint_t *ep)
 {
     if (ep->body != NULL && ep->body_kind != STOA_BODY_JSON
@@ -519,11 +548,12 @@ stoa_api_check_work(stoa_api_look_t *look, const stoa_endpoint_t *ep)
 
     if (ep->audit_reads
         && (ep->method != STOA_GET || ep->flow != STOA_FLOW_NONE
-            || ep->batch != 0 || ep->of.field == NULL
+            || ep->batch != 0 || (ep->of.field == NULL && ep->list == NULL)
             || (ep->who & STOA_PUBLIC) != 0 || ep->pool == STOA_POOL_FAST))
     {
         return stoa_api_refuse(look, ".audit_reads is for GET rows of a "
-                                     "resource, not in the fast pool");
+                                     "resource and for lists, not in the fast "
+                                     "pool");
     }
 
     if (ep->step_up < 0 || ep->step_up > STOA_STEP_UP_OTHERS
@@ -653,8 +683,8 @@ stoa_api_check_row(stoa_api_look_t *look, const stoa_endpoint_t *ep)
 {
     return stoa_api_check_path(look, ep->path) && stoa_api_check_names(look, ep)
         && stoa_api_check_declared(look, ep) && stoa_api_check_of(look, ep)
-        && stoa_api_check_body(look, ep) && stoa_api_check_work(look, ep)
-        && stoa_api_check_list(look, ep);
+        && stoa_api_check_via(look, ep) && stoa_api_check_body(look, ep)
+        && stoa_api_check_work(look, ep) && stoa_api_check_list(look, ep);
 }
 
 

@@ -130,6 +130,22 @@ typedef struct {
 #define STOA_OF_NONE { "-", NULL, NULL }
 /* clang-format on */
 
+/* ---- by what (API keys, impersonation) ---- */
+
+/*
+ * How a caller may have come, beside by a sign-in of his own; 0: not at all.
+ * Rows about accounts, passwords, sessions, keys and second factors stay at
+ * 0, and a row with a secret in its body must; those that make credentials,
+ * give rights away or move money do not say ACTING.
+ */
+#define STOA_VIA_KEY     1 /* an API key that has the row's scope */
+#define STOA_VIA_ANY_KEY 2 /* any API key */
+#define STOA_VIA_ACTING  4 /* an admin in the account's name */
+
+/* clang-format off */
+#define STOA_VIA_BOTH (STOA_VIA_KEY | STOA_VIA_ACTING)
+/* clang-format on */
+
 /* ---- endpoints ---- */
 
 typedef enum {
@@ -156,7 +172,8 @@ typedef enum {
     X(TICKET_SVG) X(TICKET_CHANGE) X(EVENT_REGISTER) X(PAY_FORM) X(ERRORS)     \
     X(OPENAPI) X(JWKS) X(SESSION_END) X(AUTH_PASSWORD) X(AUTH_VERIFY)         \
     X(USER_EMAIL) X(AUTH_CSRF) X(LOGIN_MFA) X(MFA_ENROL) X(MFA_CONFIRM)       \
-    X(MFA_OFF) X(MFA_CODES) X(STEP_UP)
+    X(MFA_OFF) X(MFA_CODES) X(STEP_UP) X(KEY_CREATE) X(KEY_ROTATE)            \
+    X(KEY_SCOPES) X(IMPERSONATE)
 /* clang-format on */
 #define STOA_FLOW_ENUM(name) STOA_FLOW_##name,
     STOA_FLOWS(STOA_FLOW_ENUM)
@@ -185,6 +202,7 @@ struct stoa_endpoint_s {
     const char         *path; /* "/api/v1/events/:id" */
     uint32_t            who;  /* set of STOA_PUBLIC, STOA_MEMBER, ... */
     stoa_of_t           of;
+    uint32_t            via; /* set of STOA_VIA_* */
     stoa_rate_e         rate;
     uint16_t            cost; /* of a request, in its class; 0: 1 */
     stoa_pool_e         pool; /* not with flows that need none */
@@ -244,6 +262,24 @@ size_t stoa_api_errors(const stoa_endpoint_t *ep, stoa_err_e out[STOA_E_COUNT]);
 /* OpenAPI 3.1 document, with the list of all error rows as "x-stoa-errors"
    and a row's columns as "x-stoa" of its operation, as JSON. */
 bool stoa_api_openapi(const stoa_api_t *api, stoa_buf_t *out);
+
+/*
+ * Scopes of API keys are made of the rows that say STOA_VIA_KEY:
+ * "events:read" is every GET with the tag "events", "events:write" the
+ * others; "*:read" is every GET, "*" everything.  A key's scopes are such
+ * words with a space between, so a tag is stable for ever, too.
+ */
+#define STOA_SCOPE_MAX 64 /* bytes of one, with its NUL */
+
+/* The row's own; false: it has none. */
+bool stoa_scope_of(const stoa_endpoint_t *ep, char out[STOA_SCOPE_MAX]);
+/* Whether a key with these may come to the row, as far as scopes go; NULL:
+   where there are no rows, by "*" only. */
+bool stoa_scope_allows(stoa_str_t scopes, const stoa_endpoint_t *ep);
+/* Whether it is one, of some row. */
+bool stoa_scope_known(const stoa_api_t *api, stoa_str_t scope);
+/* All there are, as a JSON list, in the order of the rows. */
+void stoa_scope_list(stoa_buf_t *b, const stoa_api_t *api);
 
 const char *stoa_method_name(stoa_method_e m);
 /* "own", "others"; NULL: none. */

@@ -32,14 +32,24 @@ typedef struct {
 /* ---- accounts ---- */
 
 static const stoa_answer_member_t stoa_answer_user[] = {
-    { "id", "uuid" },           { "email", "text" },
-    { "firstName", "text" },    { "lastName", "text" },
-    { "name", "text" },         { "phone", "text?" },
-    { "role", "text" },         { "roles", "text[]" },
-    { "status", "text" },       { "preferredLanguage", "text?" },
-    { "timezone", "text?" },    { "emailVerified", "bool" },
-    { "version", "int" },       { "createdAt", "time" },
-    { "lastLoginAt", "time?" }, STOA_ANSWER_END,
+    { "id", "uuid" },
+    { "kind", "text" },
+    { "email", "text?" }, /* a program has none */
+    { "firstName", "text" },
+    { "lastName", "text" },
+    { "name", "text" },
+    { "phone", "text?" },
+    { "role", "text" },
+    { "roles", "text[]" },
+    { "status", "text" },
+    { "preferredLanguage", "text?" },
+    { "timezone", "text?" },
+    { "emailVerified", "bool" },
+    { "version", "int" },
+    { "createdAt", "time" },
+    { "lastLoginAt", "time?" },
+    { "actingAs?", "uuid" },
+    STOA_ANSWER_END,
 };
 
 /* Oneself, and admins, are shown the members of User. */
@@ -69,15 +79,45 @@ static const stoa_answer_member_t stoa_answer_refreshed[] = {
     STOA_ANSWER_END,
 };
 
-/* Of a person: userId and sessionId; of a device: deviceId and eventId. */
 static const stoa_answer_member_t stoa_answer_csrf[] = {
     { "csrfToken", "text" },
     STOA_ANSWER_END,
 };
 
+/* Of a person: userId and sessionId; of a device: deviceId and eventId; by a
+   key: userId, keyId and its scopes; of an admin in somebody's name: userId
+   and actingAs, which is the admin. */
 static const stoa_answer_member_t stoa_answer_check[] = {
-    { "userId?", "uuid" },  { "sessionId?", "uuid" }, { "deviceId?", "uuid" },
-    { "eventId?", "uuid" }, { "roles", "text[]" },    { "expiresAt", "time" },
+    { "userId?", "uuid" },   { "sessionId?", "uuid" }, { "deviceId?", "uuid" },
+    { "eventId?", "uuid" },  { "keyId?", "uuid" },     { "scopes?", "text[]" },
+    { "actingAs?", "uuid" }, { "roles", "text[]" },    { "expiresAt", "time" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_api_key[] = {
+    { "id", "uuid" },          { "ownerId", "uuid" },
+    { "name", "text" },        { "prefix", "text" },
+    { "scopes", "text[]" },    { "state", "text" },
+    { "createdAt", "time" },   { "expiresAt", "time" },
+    { "lastUsedAt", "time?" }, { "lastUsedIp", "text?" },
+    { "revokedAt", "time?" },  { "rotatedFrom", "uuid?" },
+    { "replacedBy", "uuid?" }, { "key?", "text" }, /* once, when it is made */
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_key_revoked[] = {
+    { "revoked", "bool" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_scopes[] = {
+    { "scopes", "text[]" },
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_impersonation[] = {
+    { "user", "User" },      { "actingAs", "uuid" }, { "accessToken", "text" },
+    { "tokenType", "text" }, { "expiresIn", "int" }, { "expiresAt", "time" },
     STOA_ANSWER_END,
 };
 
@@ -216,7 +256,7 @@ static const stoa_answer_member_t stoa_answer_own_event[] = {
 };
 
 static const stoa_answer_member_t stoa_answer_staff[] = {
-    { "userId", "uuid" },   { "email", "text" }, { "name", "text?" },
+    { "userId", "uuid" },   { "email", "text?" }, { "name", "text?" },
     { "relation", "text" }, STOA_ANSWER_END,
 };
 
@@ -231,7 +271,7 @@ static const stoa_answer_member_t stoa_answer_registration[] = {
     { "orderId", "uuid" },
     { "userId", "uuid" },
     { "name", "text?" },
-    { "email", "text" },
+    { "email", "text?" },
     { "ticketTypeId", "uuid" },
     { "ticketTypeName", "text" },
     { "state", "text" },
@@ -517,10 +557,13 @@ static const stoa_answer_member_t stoa_answer_received[] = {
 };
 
 static const stoa_answer_member_t stoa_answer_audit[] = {
-    { "id", "text" },          { "at", "time" },         { "actorId", "uuid?" },
-    { "deviceId", "uuid?" },   { "action", "text" },     { "resource", "text" },
-    { "resourceId", "text?" }, { "changes", "object?" }, { "ip", "text?" },
-    { "requestId", "text?" },  STOA_ANSWER_END,
+    { "id", "text" },         { "at", "time" },
+    { "actorId", "uuid?" },   { "actorKind", "text?" },
+    { "actingAs", "uuid?" },  { "apiKeyId", "uuid?" },
+    { "deviceId", "uuid?" },  { "action", "text" },
+    { "resource", "text" },   { "resourceId", "text?" },
+    { "changes", "object?" }, { "ip", "text?" },
+    { "requestId", "text?" }, STOA_ANSWER_END,
 };
 
 static const stoa_answer_member_t stoa_answer_error_row[] = {
@@ -544,6 +587,10 @@ static const stoa_answer_object_t stoa_answer_objects[] = {
     { "RecoveryCodes", stoa_answer_recovery },
     { "Removed", stoa_answer_removed },
     { "LoggedOut", stoa_answer_logged_out },
+    { "ApiKey", stoa_answer_api_key },
+    { "ApiKeyRevoked", stoa_answer_key_revoked },
+    { "Scopes", stoa_answer_scopes },
+    { "Impersonation", stoa_answer_impersonation },
     { "Session", stoa_answer_session },
     { "SessionsEnded", stoa_answer_sessions_ended },
     { "Nothing", stoa_answer_nothing },
@@ -614,11 +661,20 @@ const stoa_answer_t stoa_api_answers[] = {
     { "auth.sessions", "Session[]", false },
     { "auth.session_end", "SessionsEnded", false },
     { "auth.sessions_end", "SessionsEnded", false },
+    { "auth.keys", "ApiKey[]", false },
+    { "auth.key_create", "ApiKey", false },
+    { "auth.key_rotate", "ApiKey", false },
+    { "auth.key_revoke", "ApiKeyRevoked", false },
+    { "auth.scopes", "Scopes", false },
     { "users.me", "User", true },
     { "users.update", "User", false },
     { "users.replace", "User", false },
     { "users.email", "Nothing", false },
     { "users.get", "Profile", true },
+    { "users.list", "User[]", false },
+    { "users.create", "User", false },
+    { "users.roles", "User", false },
+    { "users.status", "User", false },
     { "events.list", "EventItem[]", true },
     { "events.create", "Event", false },
     { "events.mine", "OwnEvent[]", false },
@@ -662,6 +718,7 @@ const stoa_answer_t stoa_api_answers[] = {
     { "webhooks.stripe", "Received", false },
     { "admin.audit", "AuditRow[]", false },
     { "admin.mfa_remove", "Removed", false },
+    { "admin.impersonate", "Impersonation", false },
     { "system.errors", "ErrorRow[]", false },
     { NULL, NULL, false },
 };

@@ -276,6 +276,7 @@ const stoa_endpoint_t stoa_api_auth[] = {
         .path = "/api/v1/auth/check",
         .who = STOA_MEMBER | STOA_DEVICE,
         .of = STOA_OF_NONE,
+        .via = STOA_VIA_ANY_KEY | STOA_VIA_ACTING,
         .rate = STOA_RATE_READ,
         .flow = STOA_FLOW_AUTH_CHECK,
         .body_kind = STOA_BODY_NONE,

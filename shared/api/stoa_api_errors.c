@@ -56,6 +56,11 @@ stoa_api_errors(const stoa_endpoint_t *ep, stoa_err_e out[STOA_E_COUNT])
     /* a cookie came where one has to be signed in, and not from our page */
     stoa_api_errors_mark(marks, STOA_E_CROSS_SITE,
                          (ep->who & STOA_PUBLIC) == 0);
+    stoa_api_errors_mark(marks, STOA_E_SCOPE_MISSING, ep->via & STOA_VIA_KEY);
+    stoa_api_errors_mark(marks, STOA_E_KEY_FORBIDDEN,
+                         !(ep->via & (STOA_VIA_KEY | STOA_VIA_ANY_KEY)));
+    stoa_api_errors_mark(marks, STOA_E_IMPERSONATION_FORBIDDEN,
+                         !(ep->via & STOA_VIA_ACTING));
     stoa_api_errors_mark(marks, STOA_E_NOT_FOUND, params || ep->development);
     stoa_api_errors_mark(marks, STOA_E_NOT_ACCEPTABLE,
                          ep->media != STOA_MEDIA_BYTES);

@@ -463,6 +463,7 @@ stoa_openapi_columns(stoa_openapi_t *o, const stoa_endpoint_t *ep)
         [STOA_RATE_NONE] = "none",
     };
     uint32_t bit;
+    char     scope[STOA_SCOPE_MAX];
 
     stoa_openapi_object(o, "x-stoa");
     stoa_openapi_list(o, "who");
@@ -483,6 +484,11 @@ stoa_openapi_columns(stoa_openapi_t *o, const stoa_endpoint_t *ep)
         stoa_openapi_close(o, '}');
     }
 
+    if (stoa_scope_of(ep, scope)) {
+        stoa_openapi_text(o, "scope", scope);
+    }
+
+    stoa_openapi_raw(o, "acting", ep->via & STOA_VIA_ACTING ? "true" : "false");
     stoa_openapi_text(o, "rate", rates[ep->rate]);
 
     if (ep->cost != 0) {
@@ -508,6 +514,17 @@ stoa_openapi_columns(stoa_openapi_t *o, const stoa_endpoint_t *ep)
 }
 
 
+/* One way in, by a scheme. */
+static void
+stoa_openapi_secured(stoa_openapi_t *o, const char *scheme)
+{
+    stoa_openapi_open(o, '{');
+    stoa_openapi_list(o, scheme);
+    stoa_openapi_close(o, ']');
+    stoa_openapi_close(o, '}');
+}
+
+
 static void
 stoa_openapi_operation(stoa_openapi_t *o, const stoa_endpoint_t *ep,
                        const stoa_endpoint_t *named)
@@ -523,9 +540,20 @@ stoa_openapi_operation(stoa_openapi_t *o, const stoa_endpoint_t *ep,
     stoa_openapi_list(o, "tags");
     stoa_openapi_item(o, ep->tag);
     stoa_openapi_close(o, ']');
-    stoa_openapi_raw(o, "security",
-                     ep->who & STOA_PUBLIC ? "[{},{\"bearer\":[]}]"
-                                           : "[{\"bearer\":[]}]");
+    stoa_openapi_list(o, "security");
+
+    if (ep->who & STOA_PUBLIC) {
+        stoa_openapi_open(o, '{');
+        stoa_openapi_close(o, '}');
+    }
+
+    stoa_openapi_secured(o, "bearer");
+
+    if (ep->via & (STOA_VIA_KEY | STOA_VIA_ANY_KEY)) {
+        stoa_openapi_secured(o, "apiKey");
+    }
+
+    stoa_openapi_close(o, ']');
     stoa_openapi_parameters(o, ep, named);
 
     if (ep->body_kind != STOA_BODY_NONE) {
@@ -739,7 +767,10 @@ stoa_openapi_components(stoa_openapi_t *o)
                      "\"string\"}}}");
     stoa_openapi_raw(o, "securitySchemes",
                      "{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\","
-                     "\"bearerFormat\":\"JWT\"}}");
+                     "\"bearerFormat\":\"JWT\"},\"apiKey\":{\"type\":"
+                     "\"apiKey\",\"in\":\"header\",\"name\":\"X-Api-Key\","
+                     "\"description\":\"Also as the bearer token; what it may "
+                     "do is its scopes\"}}");
     stoa_openapi_close(o, '}');
 }
 

@@ -34,6 +34,7 @@ const stoa_endpoint_t stoa_api_sessions[] = {
         .path = "/api/v1/auth/sessions",
         .who = STOA_MEMBER,
         .of = STOA_OF_NONE,
+        .via = STOA_VIA_ACTING,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
         .list = &stoa_sessions_list,

@@ -13,6 +13,7 @@
 extern const stoa_endpoint_t stoa_api_auth[];
 extern const stoa_endpoint_t stoa_api_sessions[];
 extern const stoa_endpoint_t stoa_api_mfa[];
+extern const stoa_endpoint_t stoa_api_keys[];
 extern const stoa_endpoint_t stoa_api_users[];
 extern const stoa_endpoint_t stoa_api_events[];
 extern const stoa_endpoint_t stoa_api_orders[];

@@ -75,6 +75,7 @@ static const stoa_field_t stoa_tickets_transfer_body[] = {
     .sql = "select r.status, r.body, r.type, r.bytes, r.emit, r.wait from "   \
            "api.tickets_render($ctx, $id, '" format "') r",                   \
     .body_kind = STOA_BODY_NONE, .media = STOA_MEDIA_BYTES, .wait_ms = 4000,  \
+    .via = STOA_VIA_BOTH,                                                     \
     .status = 200, .errors = { STOA_E_NOT_FOUND, STOA_E_INVALID_STATE },      \
     .summary = text, .tag = "tickets"
 /* clang-format on */
@@ -86,6 +87,7 @@ const stoa_endpoint_t stoa_api_tickets[] = {
         .path = "/api/v1/tickets",
         .who = STOA_MEMBER,
         .of = STOA_OF_NONE,
+        .via = STOA_VIA_BOTH,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
         .list = &stoa_tickets_list,
@@ -101,6 +103,7 @@ const stoa_endpoint_t stoa_api_tickets[] = {
         .path = "/api/v1/tickets/:id",
         .who = STOA_MEMBER,
         .of = STOA_TICKETS_OF,
+        .via = STOA_VIA_BOTH,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
         .sql = "select 200 as status, case when t.holder_id = $actor or "
@@ -123,6 +126,7 @@ const stoa_endpoint_t stoa_api_tickets[] = {
         .path = "/api/v1/tickets/:id.svg",
         .who = STOA_MEMBER,
         .of = STOA_TICKETS_OF,
+        .via = STOA_VIA_BOTH,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
         .flow = STOA_FLOW_TICKET_SVG,
@@ -143,6 +147,7 @@ const stoa_endpoint_t stoa_api_tickets[] = {
         .path = "/api/v1/tickets/:id/transfer",
         .who = STOA_MEMBER,
         .of = STOA_TICKETS_OF,
+        .via = STOA_VIA_KEY,
         .rate = STOA_RATE_WRITE,
         .pool = STOA_POOL_WRITE,
         .flow = STOA_FLOW_TICKET_CHANGE,
@@ -161,6 +166,7 @@ const stoa_endpoint_t stoa_api_tickets[] = {
         .path = "/api/v1/tickets/:id/reissue",
         .who = STOA_MEMBER,
         .of = STOA_TICKETS_OF,
+        .via = STOA_VIA_BOTH,
         .rate = STOA_RATE_WRITE,
         .pool = STOA_POOL_WRITE,
         .flow = STOA_FLOW_TICKET_CHANGE,

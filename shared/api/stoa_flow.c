@@ -264,6 +264,39 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .write = true,
         },
     },
+    [STOA_STMT_KEY_CREATE] = {
+        .flow = STOA_FLOW_KEY_CREATE,
+        .stmt = {
+            .name = "flow_key_create",
+            .sql = STOA_STMT_ANSWER
+                   "api.key_create($1::api.ctx, $2::uuid, $3::bytea, "
+                   "$4::text, $5::jsonb) a",
+            .nparams = 5,
+            .write = true,
+        },
+    },
+    [STOA_STMT_KEY_ROTATE] = {
+        .flow = STOA_FLOW_KEY_ROTATE,
+        .stmt = {
+            .name = "flow_key_rotate",
+            .sql = STOA_STMT_ANSWER
+                   "api.key_rotate($1::api.ctx, $2::uuid, $3::uuid, "
+                   "$4::bytea, $5::text, $6::jsonb) a",
+            .nparams = 6,
+            .write = true,
+        },
+    },
+    [STOA_STMT_IMPERSONATE] = {
+        .flow = STOA_FLOW_IMPERSONATE,
+        .stmt = {
+            .name = "flow_impersonate",
+            .sql = "select a.status, a.body, a.user_id, a.roles, a.epoch, "
+                   "a.act_epoch from api.impersonate($1::api.ctx, $2::uuid, "
+                   "$3::text) a",
+            .nparams = 3,
+            .write = true,
+        },
+    },
     [STOA_STMT_DEVICE_PAIR] = {
         .flow = STOA_FLOW_DEVICE_PAIR,
         .stmt = {
@@ -427,6 +460,24 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .sql = "select a.code, a.identity, a.user_id, a.roles, a.epoch, "
                    "a.since_ms from api.auth_foreign($1::text, $2::text) a",
             .nparams = 2,
+        },
+    },
+    [STOA_STMT_KEY_LOOK] = {
+        .stmt = {
+            .name = "stoa_key_look",
+            .sql = "select k.state, k.user_id, k.roles, k.epoch, k.scopes, "
+                   "k.expires_ms, k.used_ms from api.key_look($1::uuid, "
+                   "$2::bytea) k",
+            .nparams = 2,
+        },
+    },
+    [STOA_STMT_KEYS_USED] = {
+        .stmt = {
+            .name = "stoa_keys_used",
+            .sql = "select api.keys_used($1::uuid[], $2::bigint[], "
+                   "$3::text[]) as noted",
+            .nparams = 3,
+            .write = true,
         },
     },
     [STOA_STMT_REVOCATIONS] = {

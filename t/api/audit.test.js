@@ -50,7 +50,8 @@ test('a row says who, what, to what, when and in which request', async () => {
 
   assert.equal(rows.length, 1);
   assert.deepEqual(rows[0], {
-    id: rows[0].id, at: rows[0].at, actorId: org.id, deviceId: null,
+    id: rows[0].id, at: rows[0].at, actorId: org.id, actorKind: 'person',
+    actingAs: null, apiKeyId: null, deviceId: null,
     action: 'event.update', resource: 'event', resourceId: event.id,
     changes: {
       title: { from: event.title, to: 'Another title' },

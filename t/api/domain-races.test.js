@@ -17,7 +17,7 @@ import { ROOT, until } from '../harness/proc.js';
 const ROUNDS = Number(process.env.ROUNDS ?? 10);
 const CLIENTS = 24;
 const CTX = `row($1::uuid, '{member}', null, null, '192.0.2.1', 'race', 'en',
-  null, null)::api.ctx`;
+  null, null, null, null)::api.ctx`;
 
 let cluster, main;
 const open = [];

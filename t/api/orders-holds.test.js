@@ -14,7 +14,7 @@ import { theCluster } from '../harness/cluster.js';
 import { ROOT, run, until } from '../harness/proc.js';
 
 const CTX = `row($1::uuid, '{member}', null, null, '192.0.2.1', 'holds', 'en',
-  null, null)::api.ctx`;
+  null, null, null, null)::api.ctx`;
 
 let cluster, name, mover, buyer, other, org, people;
 const clients = [];

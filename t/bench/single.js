@@ -5,7 +5,8 @@
  */
 
 const CTX = (actor, roles) => `row('${actor}'::uuid, '{${roles}}'::text[], `
-  + `null::uuid, null::uuid, '127.0.0.1', 'bench', 'en', null, null::uuid)`
+  + `null::uuid, null::uuid, '127.0.0.1', 'bench', 'en', null, null::uuid, `
+  + `null::uuid, null::uuid)`
   + `::api.ctx`;
 
 export const admitScript = (actor, event) => `

@@ -21,10 +21,14 @@ export class World {
     if (process.env.STOA_MUTANT_SQL) {
       await this.app.sql(process.env.STOA_MUTANT_SQL);
     }
+    /* as many API keys as the matrix likes; t/security has the bound */
+    await this.app.sql(`create or replace function app.keys_max() returns int
+      language sql immutable as 'select 10000'`);
     this.organizer = await this.app.user('organizer');
     this.buyer = await this.app.user();
     this.actors = [];
     for (const role of roles) this.actors.push(await this.account(role));
+    this.admin = this.actors.find(({ what }) => what === 'admin');
     return this;
   }
 
@@ -99,6 +103,12 @@ export class World {
     const [{ id }] = await this.app.freeTickets(buyer, type);
 
     return { id, eventId };
+  }
+
+  /* With .key, its text. */
+  async api_key(owner, scopes = ['*']) {
+    return must(await this.app.api('POST', '/api/v1/auth/api-keys', {
+      token: owner.token, body: { name: 'Derived', scopes } }), 201).data;
   }
 
   /* A login of its own: what is ended is not what the actor speaks with. */

@@ -57,6 +57,10 @@ describe('PostgreSQL stopped and started', () => {
     const first = await app.order(s.member, s.type);
 
     assert.equal(first.status, 201);
+    const { data: { key } } = await fire(app, 'POST', '/api/v1/auth/api-keys',
+      { token: s.member.token, body: { name: 'x', scopes: ['*'] } });
+    const byKey = (text) => fire(app, 'GET', '/api/v1/auth/check',
+      { token: text });
     const pids = app.nginx.workerPids();
     const get = () =>
       fire(app, 'GET', `/api/v1/orders/${first.data.id}`, { token: s.member.token });
@@ -77,6 +81,10 @@ describe('PostgreSQL stopped and started', () => {
     assert.equal(check.status, 200, 'the token is verified without a query');
     assert.equal((await fire(app, 'GET', '/api/v1/auth/check',
       { token: 'x.y.z' })).status, 401);
+    /* a key that is not known yet is not called bad; a forged one is */
+    refused(await byKey(key), 'DATABASE_UNAVAILABLE');
+    assert.equal((await byKey(`${key.slice(0, -1)}${
+      key.endsWith('a') ? 'b' : 'a'}`)).status, 401);
     assert.equal((await fire(app, 'GET', '/api/v1/nowhere')).status, 404);
     assert.equal((await fire(app, 'POST', '/api/v1/orders',
       { token: s.member.token, body: { items: 'none' } })).status, 400);
@@ -87,6 +95,7 @@ describe('PostgreSQL stopped and started', () => {
     await app.cluster.start();
     await ready(app);
     assert.equal((await get()).status, 200);
+    assert.equal((await byKey(key)).status, 200);
 
     const again = await app.order(s.member, s.type);
 

@@ -62,7 +62,7 @@ fuzz_has_audience(json_t *payload)
 static void
 fuzz_agree(stoa_str_t header, stoa_str_t payload, const stoa_claims_t *c)
 {
-    json_t     *h, *p, *one;
+    json_t     *h, *p, *act, *one;
     const char *typ;
     uint32_t    roles = 0, amr = 0;
     size_t      i;
@@ -97,6 +97,14 @@ fuzz_agree(stoa_str_t header, stoa_str_t payload, const stoa_claims_t *c)
     } else {
         fuzz_assert(fuzz_is_uuid(p, "sid", &c->sid));
         fuzz_assert(json_integer_value(json_object_get(p, "ep")) == c->epoch);
+        act = json_object_get(p, "act");
+        fuzz_assert(c->acting == (act != NULL));
+
+        if (c->acting) {
+            fuzz_assert(fuzz_is_uuid(act, "sub", &c->act));
+            fuzz_assert(json_integer_value(json_object_get(act, "ep"))
+                        == c->act_epoch);
+        }
 
         json_array_foreach(json_object_get(p, "roles"), i, one)
         {

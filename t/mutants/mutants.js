@@ -50,8 +50,9 @@ export const MUTANTS = [
   {
     name: 'authorization: the roles of a row are not looked at',
     file: 'ngx_module/ngx_http_stoa_gate.c',
-    from: '        if (gate->ep == NULL || !gate->authenticated\n',
-    to: '        if ($ || gate->ep == NULL || !gate->authenticated\n',
+    from: '            && (gate->ep->who & (STOA_PUBLIC | gate->claims.roles)) == 0) {',
+    to: `            && !$
+            && (gate->ep->who & (STOA_PUBLIC | gate->claims.roles)) == 0) {`,
     test: 'rights', pattern: 'the roles of every row',
   },
   {
@@ -60,6 +61,34 @@ export const MUTANTS = [
     from: 'return (ep->who & STOA_PUBLIC) ? STOA_OK',
     to: 'return ($ || (ep->who & STOA_PUBLIC)) ? STOA_OK',
     test: 'rights', pattern: 'I-41: nobody',
+  },
+  {
+    name: 'keys: scopes are not looked at',
+    file: 'ngx_module/ngx_http_stoa_gate.c',
+    from: 'return stoa_scope_allows(gate->scopes, ep) ? STOA_OK',
+    to: 'return $ || stoa_scope_allows(gate->scopes, ep) ? STOA_OK',
+    test: 'keys', pattern: 'a key with one scope',
+  },
+  {
+    name: 'keys: reading is as good as writing',
+    file: 'shared/api/stoa_api_scope.c',
+    from: 'ep->method == STOA_GET ? "read" : "write"',
+    to: '$ || ep->method == STOA_GET ? "read" : "write"',
+    test: 'keys', pattern: 'scopes are those of the rows',
+  },
+  {
+    name: 'keys: rows of people are open to them',
+    file: 'ngx_module/ngx_http_stoa_gate.c',
+    from: ': !(ep->via & (STOA_VIA_KEY | STOA_VIA_ANY_KEY)))',
+    to: ': !$ && !(ep->via & (STOA_VIA_KEY | STOA_VIA_ANY_KEY)))',
+    test: 'keys', pattern: 'a key for everything',
+  },
+  {
+    name: 'keys: an admin does everything in somebody\'s name',
+    file: 'ngx_module/ngx_http_stoa_gate.c',
+    from: 'return gate->claims.acting && (ep == NULL',
+    to: 'return !$ && gate->claims.acting && (ep == NULL',
+    test: 'keys', pattern: 'an admin in somebody',
   },
   {
     name: 'authorization: everybody is an admin to the statements',

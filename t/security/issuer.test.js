@@ -763,8 +763,8 @@ test('A-28: claims that other applications look for', async () => {
     const user = await rich.user('organizer');
     const b = claims(user.token);
 
-    assert.deepEqual(Object.keys(a).sort(), ['aud', 'ep', 'exp', 'iat', 'iss',
-      'jti', 'roles', 'sid', 'sub']);
+    assert.deepEqual(Object.keys(a).sort(), ['amr', 'aud', 'auth_time', 'ep',
+      'exp', 'iat', 'iss', 'jti', 'roles', 'sid', 'sub']);
     assert.equal(b.email, user.email);
     assert.equal(b.role, 'organizer');
     assert.equal(b.user_id, user.id);

@@ -75,6 +75,18 @@ async function live() {
   const again = (await auth('login', { email: user.email, password: SECOND }))
     .data;
 
+  const { key } = (await app.api('POST', '/api/v1/auth/api-keys', {
+    token: again.accessToken, body: { name: 'Robot', scopes: ['*'] } })).data;
+
+  /* its beginning is shown in lists */
+  secrets.set('API key', key.slice(40));
+  for (const headers of [{ Authorization: `Bearer ${key}` },
+    { 'X-Api-Key': key }, { Authorization: `Bearer ${key}x` },
+    { 'X-Api-Key': `${key.slice(0, -1)}1` }]) {
+    await app.api('GET', '/api/v1/users/me', { headers });
+    await app.api('GET', '/api/v1/nowhere', { headers });
+  }
+
   const event = await app.event({ token: again.accessToken },
     { types: [{ priceCents: 0, quota: 10 }] });
   const pair = await app.api('POST', '/api/v1/checkin/devices', {

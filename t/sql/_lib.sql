@@ -8,7 +8,7 @@ grant usage on schema t to stoa_edge;
 create function t.ctx(who uuid, roles text[] default '{member}')
 returns api.ctx language sql as $$
     select row(who, roles, null, null, '192.0.2.1', 'req-1', 'en', 'h.0.1',
-        null)::api.ctx
+        null, null, null)::api.ctx
 $$;
 
 -- As many open orders as a test likes; orders.sql tests the bound itself.
@@ -17,7 +17,7 @@ select app.settings_put('{"hold_max_orders": "0"}');
 create function t.device_ctx(device uuid, event uuid)
 returns api.ctx language sql as $$
     select row(null, '{}', null, device, '192.0.2.1', 'req-1', 'en', 'h.0.1',
-        event)::api.ctx
+        event, null, null)::api.ctx
 $$;
 
 create function t.clock(shift interval)
@@ -169,12 +169,13 @@ returns setof api.answers language sql as $$
             array_agg(c.device order by i) as devices,
             array_agg(c.event order by i) as events,
             array_agg(c.ip order by i) as ips,
-            array_agg(c.request_id order by i) as requests
+            array_agg(c.request_id order by i) as requests,
+            array_agg(c.api_key order by i) as keys
         from unnest(ctxs) with ordinality c (actor, roles, session, device,
-            ip, request_id, lang, reply_to, event, i)) x,
+            ip, request_id, lang, reply_to, event, acting_as, api_key, i)) x,
         api.orders_validate(ords, codes, x.actors, x.roles, x.devices,
             x.events, x.ips, x.requests, event_ids, device_ids, nonces,
-            modes, gates, directions) a
+            modes, gates, directions, x.keys) a
 $$;
 
 create function t.scan(ctx api.ctx, code text, nonce text default null,

@@ -33,6 +33,8 @@ select ok(not t.whole(x.v), 'not with ' || x.v::text)
 from (values ('{"action": "test.writes"}'::jsonb), ('{"changes": null}'),
     ('{"at": "2026-01-01T00:00:00Z"}'), ('{"actor": null}'),
     ('{"device": "00000000-0000-7000-8000-000000000001"}'),
+    ('{"acting_as": "00000000-0000-7000-8000-000000000001"}'),
+    ('{"api_key": "00000000-0000-7000-8000-000000000001"}'),
     ('{"resource": "tests"}'), ('{"resource_id": "two"}'),
     ('{"ip": null}'), ('{"request_id": "req-2"}'),
     ('{"digest": "\\x00"}')) x (v);

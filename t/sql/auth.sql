@@ -71,7 +71,7 @@ select results_eq($$ select app.ip_prefix(x) from unnest(array['192.0.2.7',
 create function pg_temp.forgot(ip text, email text)
 returns int language sql as $$
     select (api.auth_forgot(row(null, '{}', null, null, ip, 'r', 'en', 'h',
-        null)::api.ctx, email)).status
+        null, null, null)::api.ctx, email)).status
 $$;
 select t.clock('10 days');
 select t.person('m' || i || '@budget.example') from generate_series(1, 40) i;
@@ -134,7 +134,7 @@ insert into g select (api.auth_login_finish(t.ctx(null), u.id, false, null,
     'ua', u.password_hash)).* from app.users u, generate_series(1, 2);
 create function pg_temp.me(sid uuid) returns api.ctx language sql as $$
     select row((select min(user_id::text)::uuid from g), '{member}', sid,
-        null, null, null, 'en', null, null)::api.ctx
+        null, null, null, 'en', null, null, null, null)::api.ctx
 $$;
 select results_eq($$ select email, hash from api.auth_password_begin(
     pg_temp.me(null)) $$, $$ values ('ada@test.example', 'h4') $$, 'begin');
@@ -162,7 +162,8 @@ truncate g;
 insert into g select (api.auth_login_finish(t.ctx(null), u.id, false, null,
     'ua', u.password_hash)).* from app.users u;
 select matches((api.auth_logout(row((select user_id from g), '{member}',
-    (select sid from g), null, null, null, 'en', null, null)::api.ctx,
+    (select sid from g), null, null, null, 'en', null, null, null,
+    null)::api.ctx,
     false)).emit->0->>'ctl', '^sid [0-9a-f-]{36} [0-9]{13}$',
     'logout is emitted');
 

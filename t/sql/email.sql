@@ -107,7 +107,8 @@ create temp table s as
 select (array_agg(l.id order by l.id))[1] as id from app.login_sessions l, v
 where l.user_id = bob;
 select is((select json_array_length(a.emit) from v, s, api.auth_verify(
-    row(bob, '{member}', s.id, null, null, 'r', 'en', null, null)::api.ctx,
+    row(bob, '{member}', s.id, null, null, 'r', 'en', null, null, null,
+        null)::api.ctx,
     sha256('g')) a), 3, 'two sessions end, and a wake');
 select results_eq($$ select l.id from app.login_sessions l, v
     where l.user_id = bob and l.revoked_at is null $$, 'select id from s',

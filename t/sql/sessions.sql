@@ -36,7 +36,7 @@ $$;
 create function pg_temp.as(who uuid, session uuid)
 returns api.ctx language sql as $$
     select row(who, '{member}', session, null, null, 'r', 'en', 'h',
-        null)::api.ctx
+        null, null, null)::api.ctx
 $$;
 create function pg_temp.live(who uuid)
 returns int language sql as $$
@@ -62,7 +62,7 @@ from p;
 select is((api.session_end(pg_temp.as(bob, b1), a1)).body->>'code',
     'NOT_FOUND', 'a stranger''s') from p, s;
 select is((api.session_end(row(bob, '{admin,member}', b1, null, null, 'r',
-    'en', 'h', null)::api.ctx, a1)).body->>'code', 'NOT_FOUND',
+    'en', 'h', null, null, null)::api.ctx, a1)).body->>'code', 'NOT_FOUND',
     'also for an admin') from p, s;
 select is((api.session_end(pg_temp.as(ada, a1), gen_random_uuid())).body
     ->>'code', 'NOT_FOUND', 'unknown') from p, s;

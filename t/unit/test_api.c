@@ -284,6 +284,18 @@ api_errors(void **state)
     assert_true(api_answers(&ep, STOA_E_PRECONDITION_FAILED));
     assert_true(api_answers(&ep, STOA_E_SOLD_OUT));
 
+    assert_true(api_answers(&ep, STOA_E_KEY_FORBIDDEN));
+    assert_true(api_answers(&ep, STOA_E_IMPERSONATION_FORBIDDEN));
+    assert_false(api_answers(&ep, STOA_E_SCOPE_MISSING));
+    ep.via = STOA_VIA_BOTH;
+    assert_false(api_answers(&ep, STOA_E_KEY_FORBIDDEN));
+    assert_false(api_answers(&ep, STOA_E_IMPERSONATION_FORBIDDEN));
+    assert_true(api_answers(&ep, STOA_E_SCOPE_MISSING));
+    ep.via = STOA_VIA_ANY_KEY;
+    assert_false(api_answers(&ep, STOA_E_KEY_FORBIDDEN));
+    assert_true(api_answers(&ep, STOA_E_IMPERSONATION_FORBIDDEN));
+    assert_false(api_answers(&ep, STOA_E_SCOPE_MISSING));
+
     ep = api_whole();
     ep.method = STOA_GET;
     ep.who = STOA_PUBLIC;
@@ -296,6 +308,84 @@ api_errors(void **state)
     assert_false(api_answers(&ep, STOA_E_RATE_LIMITED));
     assert_false(api_answers(&ep, STOA_E_COMMIT_UNKNOWN));
     assert_true(api_answers(&ep, STOA_E_UNAUTHENTICATED));
+}
+
+
+/* ---- scopes ---- */
+
+static void
+api_scopes(void **state)
+{
+    static const struct {
+        const char *scopes;
+        bool        get, post, none; /* none: where there are no rows */
+    } rows[] = {
+        { "", false, false, false },
+        { "*", true, true, true },
+        { "*:read", true, false, false },
+        { "things:read", true, false, false },
+        { "things:write", false, true, false },
+        { "things:read things:write", true, true, false },
+        { "other:read things:write", false, true, false },
+        { "other:read *", true, true, true },
+        { "things", false, false, false },
+        { "things:", false, false, false },
+        { "things:reads", false, false, false },
+        { "things:rea", false, false, false },
+        { "athings:read", false, false, false },
+        { "Things:read", false, false, false },
+        { "things:*", false, false, false },
+        { "*:write", false, false, false },
+        { "**", false, false, false },
+        { " ", false, false, false },
+        { "  things:read  ", true, false, false },
+    };
+    const stoa_api_t *api = stoa_api(mem);
+    stoa_endpoint_t   get = api_whole(), post = api_whole();
+    stoa_str_t        scopes;
+    stoa_buf_t        b;
+    char              own[STOA_SCOPE_MAX];
+    size_t            i;
+
+    get.method = STOA_GET;
+    assert_false(stoa_scope_of(&get, own));
+    assert_false(stoa_scope_allows(L("*"), &get));
+
+    get.via = post.via = STOA_VIA_KEY;
+    assert_true(stoa_scope_of(&get, own));
+    assert_string_equal(own, "things:read");
+    assert_true(stoa_scope_of(&post, own));
+    assert_string_equal(own, "things:write");
+
+    for (i = 0; i < stoa_nitems(rows); i++) {
+        scopes = Z(rows[i].scopes);
+
+        if (stoa_scope_allows(scopes, &get) != rows[i].get
+            || stoa_scope_allows(scopes, &post) != rows[i].post
+            || stoa_scope_allows(scopes, NULL) != rows[i].none)
+        {
+            fail_msg("\"%s\"", rows[i].scopes);
+        }
+    }
+
+    get.via = STOA_VIA_ANY_KEY;
+    assert_true(stoa_scope_allows(L(""), &get));
+    assert_false(stoa_scope_of(&get, own));
+    get.via = STOA_VIA_ACTING;
+    assert_false(stoa_scope_allows(L("*"), &get));
+
+    assert_true(stoa_scope_known(api, L("*")));
+    assert_true(stoa_scope_known(api, L("*:read")));
+    assert_true(stoa_scope_known(api, L("events:write")));
+    assert_false(stoa_scope_known(api, L("events:")));
+    assert_false(stoa_scope_known(api, L("")));
+    assert_false(stoa_scope_known(api, L("auth:write")));
+
+    stoa_buf_init(&b, mem, 0, 4096);
+    stoa_scope_list(&b, api);
+    stoa_buf_nul(&b);
+    assert_memory_equal(b.data, "[\"*\",\"*:read\",", 14);
+    assert_non_null(strstr((char *) b.data, ",\"checkin:write\""));
 }
 
 
@@ -414,6 +504,18 @@ api_holes(void **state)
     REFUSED("no .type", f[0].type = 0; ep.body = f);
     REFUSED("no .items", f[0].type = STOA_T_OBJECT; ep.body = f);
     REFUSED("flat", f[0].items = f; ep.query = f);
+    REFUSED(".via", ep.via = STOA_VIA_ACTING << 1);
+    REFUSED(".via", ep.via = STOA_VIA_KEY | STOA_VIA_ANY_KEY);
+    REFUSED("shorter .tag", ep.via = STOA_VIA_KEY;
+            ep.tag = "a-tag-that-is-so-long-that-no-scope-of-a-key-is-made-"
+                     "of-it");
+    f[0] = (stoa_field_t){
+        .name = "pin", .type = STOA_T_SECRET, .min = 1, .max = 2
+    };
+    REFUSED("for people", ep.body = f; ep.via = STOA_VIA_KEY);
+    REFUSED("for people", ep.body = f; ep.via = STOA_VIA_ANY_KEY);
+    REFUSED("for people", ep.body = f; ep.via = STOA_VIA_ACTING);
+    REFUSED("good", ep.body = f);
     f[0] = (stoa_field_t){ .name = "someThing", .type = STOA_T_BOOL };
     REFUSED("snake_case", ep.body = f);
     f[0].name = "a";
@@ -461,7 +563,7 @@ main(void)
         cmocka_unit_test(api_real),     cmocka_unit_test(api_paths),
         cmocka_unit_test(api_document), cmocka_unit_test(api_errors),
         cmocka_unit_test(api_holes),    cmocka_unit_test(api_aliases),
-        cmocka_unit_test(api_names),
+        cmocka_unit_test(api_names),    cmocka_unit_test(api_scopes),
     };
 
     return cmocka_run_group_tests_name("api", tests, api_setup, api_teardown);

@@ -193,6 +193,29 @@ bind_texts(void **state)
     assert_true(row.plain->stmt.write);
     assert_int_equal(row.plain->args[1].kind, STOA_ARG_QUERY);
     assert_int_equal(row.plain->args[2].kind, STOA_ARG_ACTOR);
+
+    row = bind_good((stoa_endpoint_t){ .method = STOA_GET,
+                                       .path = "/things",
+                                       .of = STOA_OF_NONE,
+                                       .tag = "things",
+                                       .pool = STOA_POOL_SLOW,
+                                       .audit_reads = true,
+                                       .query = query,
+                                       .list = &list });
+    assert_non_null(strstr(row.pages[0].stmt.sql,
+                           "::api.ctx, 'things', null, 'things.row') as "
+                           "done"));
+    assert_true(row.cursors[0].stmt.write);
+
+    /* who else is behind a call */
+    row = bind_good((stoa_endpoint_t){
+        .method = STOA_GET,
+        .path = "/things",
+        .sql = "select api.g($acting_as, $api_key) as body" });
+    assert_string_equal(row.plain->stmt.sql,
+                        "select api.g($1::uuid, $2::uuid) as body");
+    assert_int_equal(row.plain->args[0].kind, STOA_ARG_ACTING_AS);
+    assert_int_equal(row.plain->args[1].kind, STOA_ARG_API_KEY);
 }
 
 

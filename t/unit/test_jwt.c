@@ -919,6 +919,87 @@ jwt_claim_rules(void **state)
 }
 
 
+/* RFC 8693 4.1: who acts for the subject, and who only says so. */
+static void
+jwt_acting(void **state)
+{
+    static const struct {
+        const char *act;
+        bool        good;
+    } rows[] = {
+        { "{\"sub\":\"" ID("7") "\",\"ep\":3}", true },
+        { "{ \"ep\" : 3 , \"act\":{\"sub\":\"x\"}, \"sub\":\"" ID("7") "\" }",
+          true },
+        { "null", false },
+        { "{}", false },
+        { "[]", false },
+        { "\"" ID("7") "\"", false },
+        { "{\"sub\":\"" ID("7") "\"}", false },
+        { "{\"ep\":3}", false },
+        { "{\"sub\":\"admin\",\"ep\":3}", false },
+        { "{\"sub\":null,\"ep\":3}", false },
+        { "{\"sub\":\"" ID("7") "\",\"ep\":-1}", false },
+        { "{\"sub\":\"" ID("7") "\",\"ep\":\"3\"}", false },
+        { "{\"sub\":\"" ID("7") "\",\"ep\":3,\"ep\":4}", false },
+        { "{\"act\":{\"sub\":\"" ID("7") "\",\"ep\":3}}", false },
+    };
+    stoa_jwt_keys_t *keys = jwt_hs256();
+    char             payload[1024];
+    stoa_claims_t    c, back;
+    const char      *why;
+    stoa_err_e       err;
+    stoa_buf_t       b;
+    size_t           i;
+
+    for (i = 0; i < stoa_nitems(rows); i++) {
+        snprintf(payload, sizeof(payload), "{%s%s%s\"act\":%s,%s", FROM, IDS,
+                 TIMES, rows[i].act, REST);
+        err = stoa_jwt_verify(keys, &rules, jwt_forge(HEADER, payload),
+                              NOW * 1000LL, &c, &why);
+
+        if ((err == STOA_OK) != rows[i].good) {
+            fail_msg("%s: %d", rows[i].act, err);
+        }
+
+        if (!rows[i].good) {
+            continue;
+        }
+
+        assert_true(c.acting);
+        assert_int_equal(c.act.b[3], 7);
+        assert_int_equal(c.act_epoch, 3);
+
+        stoa_buf_init(&b, mem, 0, STOA_JWT_MAX);
+        assert_int_equal(stoa_jwt_sign(keys, &rules, &c, &b), STOA_OK);
+        assert_int_equal(stoa_jwt_verify(keys, &rules, stoa_buf_view(&b),
+                                         NOW * 1000LL, &back, &why),
+                         STOA_OK);
+        assert_true(back.acting);
+        assert_memory_equal(back.act.b, c.act.b, 16);
+        assert_int_equal(back.act_epoch, 3);
+    }
+
+    assert_int_equal(stoa_jwt_verify(keys, &rules,
+                                     jwt_forge(HEADER, "{" FROM IDS TIMES REST),
+                                     NOW * 1000LL, &c, &why),
+                     STOA_OK);
+    assert_false(c.acting);
+
+    assert_int_equal(
+        stoa_jwt_verify(
+            keys, &rules,
+            jwt_forge("{\"alg\":\"HS256\",\"kid\":\"k1\","
+                      "\"typ\":\"stoa-device+jwt\"}",
+                      "{" FROM IDS TIMES
+                      "\"evt\":\"" ID("4") "\",\"act\":{\"sub\":\"" ID(
+                          "7") "\",\"ep\":3}}"),
+            NOW * 1000LL, &c, &why),
+        STOA_E_UNAUTHENTICATED);
+
+    stoa_jwt_keys_destroy(keys);
+}
+
+
 static void
 jwt_long(void **state)
 {
@@ -1014,6 +1095,7 @@ main(void)
         cmocka_unit_test(jwt_header_rules),
         cmocka_unit_test(jwt_confusion),
         cmocka_unit_test(jwt_claim_rules),
+        cmocka_unit_test(jwt_acting),
         cmocka_unit_test(jwt_long),
         cmocka_unit_test(jwt_refresh),
         cmocka_unit_test(jwt_jwks_of_others),

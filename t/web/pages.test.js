@@ -21,6 +21,8 @@ before(async () => {
   const organizer = await app.user('organizer');
 
   buyer = await app.user();
+  await app.api('POST', '/api/v1/auth/api-keys', { token: buyer.token,
+    body: { name: 'Robot', scopes: ['events:read'] } });
   event = await app.event(organizer, { types: [{ name: 'Seat',
     priceCents: 0, quota: 50 }, { name: 'Balcony', priceCents: 900,
     quota: 5 }] });
@@ -60,6 +62,8 @@ const PAGES = [
   ['order', () => `/events/order/?id=${order.id}`, true],
   ['ticket', () => `/events/ticket/?id=${order.tickets[0].id}`, true],
   ['profile', () => '/account/', true],
+  ['keys', () => '/account/keys/', true],
+  ['acting', () => '/account/acting/', true],
 ];
 
 const LOOKS = [

@@ -147,6 +147,7 @@ test('every member of a row is in its digest', async () => {
 
   for (const set of [
     `at = at + interval '1 microsecond'`, `actor = gen_random_uuid()`,
+    `acting_as = gen_random_uuid()`, `api_key = gen_random_uuid()`,
     `device = gen_random_uuid()`, `action = 'test.writ'`, `action = ''`,
     `resource = 'tests'`, `resource_id = null`, `resource_id = '8'`,
     `changes = '{"i": 8}'`, `changes = null`, `ip = '192.0.2.9'`, `ip = ''`,

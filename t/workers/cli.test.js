@@ -82,7 +82,7 @@ describe('usage', () => {
   });
 
   for (const name of ['work', 'migrate', 'check', 'routes', 'openapi',
-    'queues', 'tasks', 'audit', 'user', 'token']) {
+    'queues', 'tasks', 'audit', 'user', 'token', 'key']) {
     test(`${name} --help: its options, 0`, async () => {
       const r = await stoa([name, '--help']);
 
@@ -536,6 +536,74 @@ describe('accounts', () => {
 
     assert.equal(r.code, 1);
     assert.match(r.err, /the password is one line/);
+  });
+
+  test('key add: prints it once; list and revoke', async () => {
+    const key = (...args) => stoa(['key', ...args], s);
+    const id = (await stoa(['user', 'add', 'robot@example.org', '--role',
+      'member', '--password-stdin'], { ...s, input: 'a long password\n' }))
+      .out.trim();
+    const first = await key('add', 'Robot@example.org', '--name', 'Backup',
+      '--scopes', 'events:read,*:read', '--days', '7');
+
+    assert.equal(first.err, '');
+    assert.match(first.out, /^stoa_sk_[a-z2-7]{96}\n$/);
+
+    const second = await key('add', id, '--name', 'Other', '--scopes', '*');
+
+    assert.equal(second.code, 0, second.err);
+
+    const list = await key('list', id);
+    const lines = list.out.trimEnd().split('\n');
+
+    assert.equal(lines.length, 2, list.out);
+    assert.match(lines[0], new RegExp(`^[0-9a-f-]{36}  ${
+      first.out.slice(0, 16)}  live  \\S+Z  -  \\*:read,events:read  Backup$`));
+
+    const { rows: [row] } = await cluster.sql(s.name, `select
+      expires_at - created_at = interval '7 days' as week, created_by,
+      encode(secret_hash, 'hex') as hash
+      from app.api_keys where name = 'Backup'`);
+
+    assert.deepEqual([row.week, row.created_by], [true, null]);
+    assert.ok(!list.out.includes(first.out.slice(16, 40)));
+
+    const gone = await key('revoke', lines[0].slice(0, 36));
+
+    assert.deepEqual([gone.code, gone.out, gone.err], [0, '', '']);
+    assert.equal((await key('revoke', lines[0].slice(0, 36))).code, 1);
+    assert.match((await key('list', id)).out, /  revoked  /);
+    assert.deepEqual((await cluster.sql(s.name, `select action, request_id
+      from app.audit_log where resource = 'api_key' order by id`)).rows, [
+      { action: 'key.create', request_id: 'task:key add' },
+      { action: 'key.create', request_id: 'task:key add' },
+      { action: 'key.revoke', request_id: 'task:key revoke' }]);
+    assert.equal((await cluster.sql(s.name, `select count(*)::int as n
+      from app.revocations where entry like 'sid %'`)).rows[0].n, 1);
+  });
+
+  test('key: what is wrong with it', async () => {
+    const add = ['key', 'add', 'root@example.org', '--name', 'x', '--scopes'];
+
+    for (const [args, code, sentence] of [
+      [['key'], 2, /say: stoa key add/],
+      [['key', 'add', 'root@example.org', '--name', 'x'], 2, /say:/],
+      [['key', 'list', 'root@example.org', '--name', 'x'], 2, /say:/],
+      [['key', 'revoke', 'x'], 2, /not the id of a key/],
+      [[...add, 'events:read,kings:write'], 2, /"kings:write" is no scope/],
+      [[...add, ''], 2, /"" is no scope/],
+      [[...add, '*', '--days', '366'], 2, /--days is 1 to 365/],
+      [[...add.with(4, ''), '*'], 2, /--name is a text/],
+      [[...add.with(2, 'nobody@example.org'), '*'], 1, /no account/],
+      [['key', 'revoke', '00000000-0000-7000-8000-00000000dead'], 1,
+        /no live key/],
+    ]) {
+      const r = await stoa(args, s);
+
+      assert.equal(r.code, code, `${args}: ${r.err}`);
+      assert.match(r.err, sentence);
+      assert.equal(r.out, '');
+    }
   });
 
   test('user add: a common password or the own address, 1', async () => {

@@ -1,12 +1,13 @@
 /*
 /*
  * Sign in, register, ask for a new password; and the signed-in view: one's
- * name, the address with its confirmation and change, the password, and the
- * devices where one is signed in.  "#forgot" asks for a new password whoever
+ * name, the address with its confirmation and change, the password, the
+ * devices where one is signed in, and where API keys are.  Who acts in
+ * somebody's name sees the name alone.  "#forgot" asks for a new password whoever
  * is signed in.
  */
 
-import { call, keep, renew, signedIn, signOut } from "/kit/api.js";
+import { call, keep, renew, signedIn, signOut, acting } from "/kit/api.js";
 import { start, t, el, note, tag, when, field, showError, param, explain }
     from "/kit/page.js";
 
@@ -205,7 +206,7 @@ async function profile(main) {
                     firstName: fields.firstName.input.value.trim(),
                     lastName: fields.lastName.input.value.trim() } }));
             slot.replaceChildren(note("good", t("saved")));
-        }), address(me),
+        }), ...(acting() ? [] : [address(me),
     form(t("password.change"), secrets, t("password.change"), async (slot) => {
         const got = await call("POST", "/auth/change-password", { body: {
             currentPassword: secrets.currentPassword.input.value,
@@ -218,7 +219,18 @@ async function profile(main) {
             input.value = "";
         }
         slot.replaceChildren(note("good", t("password.changed")));
-    }), devices());
+    }), devices(), more(me)]));
+}
+
+function more(me) {
+    const admin = me.roles.includes("admin");
+
+    return el("section", { class: "card stack", "aria-labelledby": "keys" },
+        el("h2", { id: "keys" }, t("keys")),
+        el("p", { class: "soft" }, t("keys.lead")),
+        el("p", {}, el("a", { href: "/account/keys/" }, t("keys.open"))),
+        admin ? el("p", {}, el("a", { href: "/account/acting/" },
+            t("acting.title"))) : null);
 }
 
 function device(session, end) {

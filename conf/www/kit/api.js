@@ -9,6 +9,7 @@
 
 const BASE = "/api/v1";
 const STORE = "stoa.refresh";
+const ACTING = "stoa.acting"; /* of this tab: an admin in somebody's name */
 const RETRIES = 3;
 
 let access = null;
@@ -44,6 +45,32 @@ export function forget() {
     access = null;
     accessUntil = 0;
     localStorage.removeItem(STORE);
+}
+
+/* {token, until, name} while an admin acts in somebody's name, else null. */
+export function acting() {
+    let one = null;
+
+    try {
+        one = JSON.parse(sessionStorage.getItem(ACTING));
+    } catch { /* not ours: none */
+        one = null;
+    }
+    if (one && Date.now() < one.until) {
+        return one;
+    }
+    sessionStorage.removeItem(ACTING);
+    return null;
+}
+
+export function act(grant) {
+    sessionStorage.setItem(ACTING, JSON.stringify({
+        token: grant.accessToken, until: Date.parse(grant.expiresAt),
+        name: grant.user.name }));
+}
+
+export function actNoMore() {
+    sessionStorage.removeItem(ACTING);
 }
 
 function pause(ms) {
@@ -120,14 +147,15 @@ async function refreshed(force) {
 export async function call(method, path, options = {}) {
     const headers = { ...options.headers };
     const safe = method === "GET" || options.key;
-    let token = null;
-    let renewed = false;
+    const as = options.open ? null : acting();
+    let token = as && as.token;
+    let renewed = as !== null; /* such a token is never renewed */
 
     if (options.key) {
         headers["Idempotency-Key"] = typeof options.key === "string"
             ? options.key : crypto.randomUUID();
     }
-    if (!options.open && signedIn()) {
+    if (!options.open && !as && signedIn()) {
         token = access !== null && Date.now() < accessUntil
             ? access : await refreshed(false);
     }
@@ -173,6 +201,10 @@ export async function call(method, path, options = {}) {
                 continue;
             }
         }
+        if (answer.status === 401 && as
+            && problem.code !== "INVALID_CREDENTIALS") {
+            actNoMore();
+        }
         throw new ApiError(answer.status, problem);
     }
 }
@@ -184,8 +216,9 @@ export async function renew() {
 
 /* A protected file (QR, PDF) as an object URL; the caller revokes it. */
 export async function file(path) {
+    const as = acting();
     for (let attempt = 1; ; attempt++) {
-        const token = access !== null && Date.now() < accessUntil
+        const token = as ? as.token : access !== null && Date.now() < accessUntil
             ? access : await refreshed(false);
         const answer = await fetch(BASE + path, {
             headers: token ? { Authorization: `Bearer ${token}` } : {},

@@ -3,7 +3,7 @@
  * and a few helpers to build elements without markup in strings.
  */
 
-import { signedIn, signOut, ApiError } from "/kit/api.js";
+import { signedIn, signOut, acting, actNoMore, ApiError } from "/kit/api.js";
 
 const LANGS = { en: "English", ar: "العربية", de: "Deutsch", es: "Español",
     fr: "Français", it: "Italiano" };
@@ -160,8 +160,9 @@ function header() {
 
     if (signedIn()) {
         nav.append(link("/events/tickets/", t("my.tickets")),
-            link("/account/", t("account")),
-            el("button", { class: "plain", type: "button",
+            link("/account/", t("account")));
+        /* what ends then is not the admin's own session */
+        nav.append(acting() ? "" : el("button", { class: "plain", type: "button",
                 onclick: async () => {
                     await signOut().catch(() => {});
                     location.assign("/events/");
@@ -174,6 +175,21 @@ function header() {
             el("img", { src: "/kit/mark.svg", alt: "", width: 28,
                 height: 28 }), "Stoa"),
         nav, choose));
+}
+
+/* On every page, as long as an admin acts in somebody's name. */
+function banner() {
+    const as = acting();
+
+    return as && el("aside", { class: "acting", "aria-label":
+        t("acting.title") },
+    el("p", { role: "status" }, t("acting.banner", { name: as.name,
+        until: when(new Date(as.until).toISOString(), undefined,
+            "medium") })),
+    el("button", { type: "button", class: "second", onclick: () => {
+        actNoMore();
+        location.assign("/account/");
+    } }, t("acting.end")));
 }
 
 /*
@@ -195,7 +211,7 @@ export async function start(title, fill, options = {}) {
     setTitle(t(title));
     document.body.replaceChildren(
         el("a", { class: "skip", href: "#main" }, t("skip")),
-        header(), offline, main,
+        banner() || "", header(), offline, main,
         el("footer", {}, t("footer")));
     try {
         await fill(main);
