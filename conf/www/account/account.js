@@ -1,15 +1,16 @@
 /*
-/*
  * Sign in, register, ask for a new password; and the signed-in view: one's
  * name, the address with its confirmation and change, the password, the
- * devices where one is signed in, and where API keys are.  Who acts in
- * somebody's name sees the name alone.  "#forgot" asks for a new password whoever
- * is signed in.
+ * second factor (mfa.js), the devices where one is signed in, and where API
+ * keys are.  Who acts in somebody's name sees the name alone.  "#forgot" asks
+ * for a new password whoever is signed in.
  */
 
 import { call, keep, renew, signedIn, signOut, acting } from "/kit/api.js";
 import { start, t, el, note, tag, when, field, showError, param, explain }
     from "/kit/page.js";
+import { codeFields } from "/kit/mfa.js";
+import { secondFactor } from "/account/mfa.js";
 
 /* Only a path of this origin may be the next page. */
 function next() {
@@ -34,11 +35,12 @@ async function goOn() {
     return true;
 }
 
-function form(title, fields, button, send, extra = []) {
+function form(title, fields, button, send, extra = [],
+    inputs = Object.values(fields)) {
     const slot = el("div");
     const submit = el("button", { type: "submit", class: "wide" }, button);
-    const node = el("form", { class: "card" }, el("h1", {}, title),
-        Object.values(fields), slot, submit, extra);
+    const node = el("form", { class: "card" }, el("h1", {}, title), inputs,
+        slot, submit, extra);
 
     node.addEventListener("submit", async (e) => {
         e.preventDefault();
@@ -79,18 +81,44 @@ function signIn(main) {
     const remember = el("input", { type: "checkbox", id: "remember" });
 
     swap(main, form(t("sign.in"), fields, t("sign.in"), async () => {
-        const { data } = await call("POST", "/auth/login", { open: true,
-            body: { email: fields.email.input.value.trim(),
-                password: fields.password.input.value,
-                remember: remember.checked } });
-        keep(data);
-        location.assign(next());
+        try {
+            const { data } = await call("POST", "/auth/login", { open: true,
+                body: { email: fields.email.input.value.trim(),
+                    password: fields.password.input.value,
+                    remember: remember.checked } });
+            keep(data);
+            location.assign(next());
+        } catch (err) {
+            if (err.code !== "MFA_REQUIRED") {
+                throw err;
+            }
+            secondStep(main, err.problem.mfaToken);
+        }
     }, [
         el("label", { class: "check", for: "remember" }, remember,
             t("remember")),
         link(t("register"), () => register(main)),
         link(t("forgot"), () => forgot(main)),
     ]));
+}
+
+/* The password was right; its account wants a code, too. */
+function secondStep(main, mfaToken) {
+    const code = codeFields();
+
+    swap(main, form(t("mfa.enter"), code.fields, t("sign.in"), async () => {
+        try {
+            keep((await call("POST", "/auth/login/mfa", { open: true,
+                body: { mfaToken, ...code.proof() } })).data);
+            location.assign(next());
+        } catch (err) {
+            if (err.code !== "MFA_TOKEN_INVALID") {
+                throw err;
+            }
+            signIn(main);
+            main.append(note("warn", explain(err)));
+        }
+    }, [link(t("cancel"), () => signIn(main))], code.node));
 }
 
 function register(main) {
@@ -219,7 +247,7 @@ async function profile(main) {
             input.value = "";
         }
         slot.replaceChildren(note("good", t("password.changed")));
-    }), devices(), more(me)]));
+    }), secondFactor(), devices(), more(me)]));
 }
 
 function more(me) {
@@ -267,8 +295,10 @@ function devices() {
     async function work(button, send) {
         button.disabled = true;
         try {
-            slot.replaceChildren(note("good", await send()));
-            await load();
+            const word = await send();
+
+            await load(); /* what is said is true of what is shown */
+            slot.replaceChildren(note("good", word));
             title.focus();
         } catch (err) {
             slot.replaceChildren(note("bad", explain(err)));

@@ -12,8 +12,12 @@ const STORE = "stoa.refresh";
 const ACTING = "stoa.acting"; /* of this tab: an admin in somebody's name */
 const RETRIES = 3;
 
+/* 401 that says nothing about the token: a wrong password, a missing code */
+const NOT_TOKEN = ["INVALID_CREDENTIALS", "STEP_UP_REQUIRED"];
+
 let access = null;
 let accessUntil = 0;
+let prove = null;
 
 export class ApiError extends Error {
     constructor(status, problem) {
@@ -71,6 +75,11 @@ export function act(grant) {
 
 export function actNoMore() {
     sessionStorage.removeItem(ACTING);
+}
+
+/* ask(): shows a fresh code of the second factor, answers whether it did. */
+export function onStepUp(ask) {
+    prove = ask;
 }
 
 function pause(ms) {
@@ -150,6 +159,7 @@ export async function call(method, path, options = {}) {
     const as = options.open ? null : acting();
     let token = as && as.token;
     let renewed = as !== null; /* such a token is never renewed */
+    let proved = false;
 
     if (options.key) {
         headers["Idempotency-Key"] = typeof options.key === "string"
@@ -182,9 +192,15 @@ export async function call(method, path, options = {}) {
             };
         }
         const problem = (json && json.error) || {};
-        /* a wrong password says nothing about the token */
+        if (problem.code === "STEP_UP_REQUIRED" && prove && !proved) {
+            proved = true;
+            if (await prove()) {
+                token = access;
+                continue;
+            }
+        }
         if (answer.status === 401 && token && !renewed
-            && problem.code !== "INVALID_CREDENTIALS") {
+            && !NOT_TOKEN.includes(problem.code)) {
             renewed = true;
             token = await refreshed(true);
             if (token) {

@@ -3,7 +3,8 @@
  * and a few helpers to build elements without markup in strings.
  */
 
-import { signedIn, signOut, acting, actNoMore, ApiError } from "/kit/api.js";
+import { signedIn, signOut, acting, actNoMore, onStepUp, ApiError }
+    from "/kit/api.js";
 
 const LANGS = { en: "English", ar: "العربية", de: "Deutsch", es: "Español",
     fr: "Français", it: "Italiano" };
@@ -27,6 +28,9 @@ async function load(name) {
     const answer = await fetch(`/kit/words/${name}.json`);
     return answer.ok ? answer.json() : {};
 }
+
+/* loaded when a call needs it */
+onStepUp(async () => (await import("/kit/mfa.js")).stepUp());
 
 /* Text by key; {name} is replaced by args.name. */
 export function t(key, args = {}) {
