@@ -126,7 +126,7 @@ ngx_http_stoa_mfa_form(ngx_http_stoa_ctx_t *q, ngx_uint_t required)
         m->ndigits = ngx_http_stoa_mfa_digits(code, m->digits);
 
         if (!m->ndigits) {
-            return ngx_http_stoa_flow_fault(q, "/code", "wrong",
+            return ngx_http_stoa_flow_fault(q, "/code", "wrong_code",
                                             "is not six digits");
         }
     }
@@ -135,7 +135,7 @@ ngx_http_stoa_mfa_form(ngx_http_stoa_ctx_t *q, ngx_uint_t required)
         m->nraw = ngx_http_stoa_mfa_raw(recovery, m->raw);
 
         if (!m->nraw) {
-            return ngx_http_stoa_flow_fault(q, "/recoveryCode", "wrong",
+            return ngx_http_stoa_flow_fault(q, "/recoveryCode", "wrong_code",
                                             "is not a recovery code");
         }
     }

@@ -137,7 +137,7 @@ declare
 begin
     if recovery is not null then
         v_grant.body := (app.fault(case when recovery then '/recoveryCode'
-            else '/code' end, 'wrong',
+            else '/code' end, 'wrong_code',
             'is not right, or was used already')).body;
     end if;
 

@@ -41,7 +41,7 @@ function refused(res, status, code) {
 function wrongCode(res, pointer = '/code') {
   refused(res, 400, 'VALIDATION_FAILED');
   assert.deepEqual(res.error.errors.map((e) => [e.pointer, e.code]),
-    [[pointer, 'wrong']]);
+    [[pointer, 'wrong_code']]);
 }
 
 const notice = (user, re) => app.mailTo(user.email, (m) => re.test(m.subject));
