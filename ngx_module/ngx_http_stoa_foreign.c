@@ -249,6 +249,7 @@ ngx_http_stoa_foreign_take(ngx_http_stoa_foreign_t *f, stoa_pg_result_t *res)
 
     claims->roles = stoa_roles_parse(stoa_pg_value(res, 0, 3));
     claims->epoch = (uint32_t) epoch;
+    claims->mfa = stoa_str_eq_z(stoa_pg_value(res, 0, 6), "t");
     claims->iat = f->said.iat;
     claims->exp = f->said.exp;
 

@@ -458,7 +458,8 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
         .stmt = {
             .name = "stoa_foreign",
             .sql = "select a.code, a.identity, a.user_id, a.roles, a.epoch, "
-                   "a.since_ms from api.auth_foreign($1::text, $2::text) a",
+                   "a.since_ms, a.mfa from "
+                   "api.auth_foreign($1::text, $2::text) a",
             .nparams = 2,
         },
     },

@@ -11,6 +11,7 @@ import { after, before, test } from 'node:test';
 import { boot, until } from '../harness/index.js';
 import { must } from '../harness/fixtures.js';
 import { confText } from '../harness/conf.js';
+import { Issuer } from '../harness/issuer.js';
 import { Factor, enrol } from '../harness/mfa.js';
 
 let app;
@@ -382,6 +383,38 @@ test('keys roll: codes go on, and are sealed by the new one', async () => {
       'these need none');
   } finally {
     await one.stop();
+  }
+});
+
+test('a token of another issuer shows no code, whatever it says', async () => {
+  const issuer = await Issuer.start();
+  const other = await boot({ workers: 0, nginxWorkers: 1,
+    conf: { JWT_ISSUERS: issuer.url, ISSUER_NETWORK: 'insecure' } });
+
+  try {
+    const user = await other.user();
+
+    await other.sql(`insert into app.oauth_identities (id, user_id, issuer,
+      subject, created_at) values (app.uuid7(), $1, $2, 'u', app.now())`,
+    [user.id, issuer.url]);
+    const ask = async (token) => code(await other.api('POST',
+      '/api/v1/users/me/email', { token, body: {
+        newEmail: `new-${user.email}`, password: user.password } }));
+    const sign = () => {
+      const now = Math.floor((Date.now() + other.clock.ms) / 1000);
+
+      return issuer.token('u', { iat: now + 1, exp: now + 900,
+        amr: ['pwd', 'otp', 'mfa'], auth_time: now, mfa: false });
+    };
+    const was = await sign();
+
+    assert.equal(await ask(was), 200);
+    await enrol(other, user);
+    assert.equal(await ask(was), 'TOKEN_REVOKED');
+    assert.equal(await ask(await sign()), 'STEP_UP_REQUIRED');
+  } finally {
+    await other.stop();
+    await issuer.stop();
   }
 });
 
