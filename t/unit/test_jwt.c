@@ -970,7 +970,9 @@ jwt_acting(void **state)
         assert_int_equal(c.act_epoch, 3);
 
         stoa_buf_init(&b, mem, 0, STOA_JWT_MAX);
-        assert_int_equal(stoa_jwt_sign(keys, &rules, &c, &b), STOA_OK);
+        assert_int_equal(stoa_jwt_sign(keys, &rules, &c,
+                                       (stoa_str_t) stoa_null_string, &b),
+                         STOA_OK);
         assert_int_equal(stoa_jwt_verify(keys, &rules, stoa_buf_view(&b),
                                          NOW * 1000LL, &back, &why),
                          STOA_OK);
