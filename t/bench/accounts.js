@@ -186,8 +186,8 @@ select id as sid from public.bench_sessions where n = :client_id \\gset
 \\set begun 1
 \\endif
 select a.status, a.body from api.auth_refresh(row(null::uuid, null::text[],
-  null::uuid, null::uuid, '127.0.0.1', 'bench', 'en', null, null::uuid)
-  ::api.ctx, :sid::uuid, :counter::bigint) a;
+  null::uuid, null::uuid, '127.0.0.1', 'bench', 'en', null, null::uuid,
+  null, null)::api.ctx, :sid::uuid, :counter::bigint) a;
 \\set counter :counter + 1
 `);
       const got = await inTurns(ROUNDS, {

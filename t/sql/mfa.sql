@@ -19,10 +19,11 @@ $$;
 create function pg_temp.as(who uuid, session uuid)
 returns api.ctx language sql as $$
     select row(who, '{member}', session, null, '192.0.2.1', 'r', 'en', 'h',
-        null)::api.ctx
+        null, null, null)::api.ctx
 $$;
 create function pg_temp.from(ip text) returns api.ctx language sql as $$
-    select row(null, '{}', null, null, ip, 'r', 'en', 'h', null)::api.ctx
+    select row(null, '{}', null, null, ip, 'r', 'en', 'h', null, null,
+        null)::api.ctx
 $$;
 create function pg_temp.hash(n int) returns bytea language sql as $$
     select sha256(n::text::bytea)

@@ -116,7 +116,7 @@ test('by keyboard, on a phone, from right to left', async () => {
   await page.keyboard.press('Space');
   await page.keyboard.press('Enter');
   await page.locator('#secret').waitFor();
-  assert.equal(await page.evaluate(() => document.activeElement.id), 'made');
+  await page.waitForFunction(() => document.activeElement.id === 'made');
   assert.equal(await page.evaluate(() =>
     document.documentElement.scrollWidth > window.innerWidth), false);
   await sound(page);
