@@ -316,7 +316,9 @@ ngx_http_stoa_gate_token(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 
     key = ngx_http_stoa_header_in(r, "x-api-key");
 
-    if (key.data != NULL) {
+    /* other software may have keys of its own under that name */
+
+    if (stoa_key_is(key) || (key.data != NULL && ngx_http_stoa_lcf(r)->api)) {
         gate->has_token = 1;
         gate->token = stoa_key_is(key) ? key : (stoa_str_t) stoa_null_string;
         return;

@@ -241,6 +241,34 @@ test('tokens and cookies of Stoa stay here', async () => {
   assert.equal(basic.body.headers.authorization, undefined);
 });
 
+test('an API key is shown to nobody, another\'s key goes on', async () => {
+  const { user, token } = await signedIn();
+  const { key } = (await app.api('POST', '/api/v1/auth/api-keys',
+    { token, body: { name: 'Robot', scopes: ['*'] } })).data;
+  const headers = { 'X-Api-Key': key };
+
+  for (const path of ['/open/', '/legacy/']) {
+    const res = await get(path, { headers });
+
+    assert.equal(res.status, 200, res.text);
+    assert.deepEqual(claimed(res.body), [user.id]);
+    assert.ok(!res.text.includes(key), path);
+    assert.equal(res.body.headers.authorization, undefined);
+  }
+  const own = await get('/open/', { headers: { 'X-Api-Key': 'of-the-backend' } });
+
+  assert.equal(own.status, 200, own.text);
+  assert.equal(own.body.headers['x-api-key'], 'of-the-backend');
+  assert.deepEqual(claimed(own.body), []);
+
+  /* narrower ones are for rows, which say what they do */
+  const narrow = (await app.api('POST', '/api/v1/auth/api-keys',
+    { token, body: { name: 'Robot', scopes: ['events:read'] } })).data.key;
+
+  assert.equal((await get('/legacy/',
+    { headers: { 'X-Api-Key': narrow } })).status, 403);
+});
+
 test('asked for, the token goes along, wherever it came from', async () => {
   const { token, access } = await signedIn();
   const value = access.split('=')[1];
