@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
@@ -254,4 +255,11 @@ stoa_signature_make(char *out, size_t size, stoa_str_t secret, stoa_str_t raw,
     n = snprintf(out, size, "t=%s,v1=%.64s", stamp, hex);
 
     return n < 0 || (size_t) n >= size ? 0 : (size_t) n;
+}
+
+
+void
+stoa_crypto_forget(void)
+{
+    ERR_clear_error();
 }

@@ -29,6 +29,10 @@ bool stoa_hmac_sha256_parts(stoa_str_t key, const stoa_str_t *parts, size_t n,
 bool stoa_hmac_derive(stoa_str_t master, const char *purpose,
                       unsigned char out[32]) STOA_MUSTCHECK;
 
+/* Forgets what went wrong inside OpenSSL in this thread: nginx would find it
+   at its next TLS connection and log it as an alert of its own. */
+void stoa_crypto_forget(void);
+
 /*
  * Stripe-Signature: "t=<unix seconds>,v1=<hex>[,v1=<hex>...]", other schemes
  * ignored.  Signed is "<t>.<raw>".  OK when any v1 matches any secret and

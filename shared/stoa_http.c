@@ -17,6 +17,7 @@
  */
 
 #include "stoa_http.h"
+#include "stoa_hmac.h"
 #include "stoa_http_int.h"
 #include "stoa_str.h"
 
@@ -225,6 +226,7 @@ stoa_http_lane_deinit(stoa_http_lane_t *lane)
 
     if (lane->multi != NULL) {
         (void) curl_multi_cleanup(lane->multi);
+        stoa_crypto_forget();
     }
 
     while (lane->open != NULL) {
@@ -294,6 +296,7 @@ stoa_http_act(stoa_http_lane_t *lane, curl_socket_t fd, int events)
     rc = curl_multi_socket_action(lane->multi, fd, events, &left);
 
     (void) pthread_sigmask(SIG_SETMASK, &was, NULL);
+    stoa_crypto_forget();
 
     if (rc != CURLM_OK) {
         stoa_log(lane->http->loop->log, STOA_LOG_ERROR, "http: libcurl: %s",
@@ -543,6 +546,7 @@ stoa_http_op_close(stoa_http_op_t *op)
 
     curl_easy_cleanup(op->easy);
     curl_slist_free_all(op->lines);
+    stoa_crypto_forget();
     op->easy = NULL;
     op->lines = NULL;
 }

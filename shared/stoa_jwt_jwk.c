@@ -350,6 +350,7 @@ static EVP_PKEY *
 stoa_jwk_of_others(stoa_str_t jwk, stoa_alg_e *alg, stoa_str_t *kid)
 {
     stoa_str_t kty, use, text;
+    EVP_PKEY  *pkey;
     size_t     i;
 
     if (stoa_json_kind(jwk) != STOA_JSON_OBJECT || stoa_jwk_odd(jwk, "alg")
@@ -375,7 +376,10 @@ stoa_jwk_of_others(stoa_str_t jwk, stoa_alg_e *alg, stoa_str_t *kid)
             *alg = text.data != NULL ? stoa_jwt_alg_by_name(text)
                                      : stoa_jwk_types[i].alg;
 
-            return *alg != 0 ? stoa_jwk_types[i].read(jwk) : NULL;
+            pkey = *alg != 0 ? stoa_jwk_types[i].read(jwk) : NULL;
+            ERR_clear_error();
+
+            return pkey;
         }
     }
 

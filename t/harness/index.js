@@ -43,7 +43,7 @@ let booted = 0;
  * nginxEnv      environment of nginx
  * cluster       "own": a PostgreSQL that the test may stop; or its options
  * validate      false: responses are not held against openapi.json
- * alone         no load beside it, whatever STOA_LOADED says
+ * alone         no reload before and no load beside it, whatever is set
  * allowLog      expressions for lines of [alert] that the test provokes
  */
 export async function boot(options = {}) {
@@ -115,7 +115,7 @@ class App extends Fixtures {
     }
     await Promise.all([...this.nodes.map((node) => node.nginx.start()),
       this.settingsStored()]);
-    if (RELOADED) {
+    if (RELOADED && !this.options.alone) {
       await Promise.all(this.nodes.map((node) => node.nginx.reload()));
     }
     if (LOADED && !this.options.alone) this.endLoad = startLoad(this.base);

@@ -26,7 +26,7 @@ async function refused(res, status, code) {
 }
 
 /* Boots with these issuers; conf may change what follows from them. */
-const trusting = (issuers, conf = {}, more = {}) => boot({ workers: 0, ...more,
+const trusting = (issuers, conf = {}, more = {}) => boot({ workers: 0, alone: true, ...more,
   conf: { JWT_ISSUERS: issuers.map((is) => `${is.url}${is.more ?? ''}`)
     .join(' '), ISSUER_NETWORK: 'insecure', ...conf } });
 
