@@ -26,7 +26,8 @@ async function refused(res, status, code) {
 }
 
 /* Boots with these issuers; conf may change what follows from them. */
-const trusting = (issuers, conf = {}, more = {}) => boot({ workers: 0, alone: true, ...more,
+const trusting = (issuers, conf = {}, more = {}) => boot({ workers: 0,
+  nginxWorkers: 1, alone: true, ...more,
   conf: { JWT_ISSUERS: issuers.map((is) => `${is.url}${is.more ?? ''}`)
     .join(' '), ISSUER_NETWORK: 'insecure', ...conf } });
 
