@@ -188,7 +188,7 @@ begin
             uniq => 'invite:' || v_user.id);
     end if;
 
-    return app.ok(201, app.user_json(v_user), v_user.version::text,
+    return app.ok(201, app.user_json(v_user), app.user_tag(v_user),
         emit => app.wake());
 end $$;
 
@@ -258,7 +258,7 @@ begin
                 where r <> all (v_roles))),
             'granted_by', (ctx).actor));
 
-    return app.ok(200, app.user_json(v_user), v_user.version::text,
+    return app.ok(200, app.user_json(v_user), app.user_tag(v_user),
         emit => v_emit);
 end $$;
 
@@ -322,7 +322,7 @@ begin
         jsonb_strip_nulls(jsonb_build_object('from', v_was, 'to', v_status,
             'reason', body->>'reason')));
 
-    return app.ok(200, app.user_json(v_user), v_user.version::text,
+    return app.ok(200, app.user_json(v_user), app.user_tag(v_user),
         emit => v_emit);
 end $$;
 

@@ -205,7 +205,8 @@ const stoa_endpoint_t stoa_api_users[] = {
         .pool = STOA_POOL_FAST,
         .sql = "select 200 as status, case when $acting_as is null then "
                "u.body else (u.body::jsonb || jsonb_build_object('actingAs', "
-               "$acting_as))::json end as body, u.etag as etag "
+               "$acting_as))::json end as body, u.etag || case when "
+               "$acting_as is null then '' else '.a' end as etag "
                "from api.users_me u where u.id = $actor",
         .body_kind = STOA_BODY_NONE,
         .status = 200,

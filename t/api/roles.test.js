@@ -53,7 +53,7 @@ test('B-6: a person is made by an admin, and chooses the password',
     assert.deepEqual([made.data.kind, made.data.email, made.data.roles,
       made.data.emailVerified], ['person', email, ['organizer', 'member'],
       false]);
-    assert.equal(made.headers.etag, '"1"');
+    assert.match(made.headers.etag, /^"1\.[0-9a-f]{12}"$/);
     assert.deepEqual(await audit(made.data.id, 'user.create'), [{
       actor: root.id, changes: { kind: 'person',
         roles: ['organizer', 'member'], granted_by: root.id } }]);
@@ -227,7 +227,7 @@ test('roles: what was granted and taken, at once and everywhere',
     const eve = await app.user();
     const { headers } = await roles(eve.id, ['organizer', 'scanner']);
 
-    assert.equal(headers.etag, '"2"');
+    assert.match(headers.etag, /^"2\.[0-9a-f]{12}"$/);
     /* the token says what is not so any more; its session lives on */
     assert.deepEqual(await everywhere(eve.token), ['401 TOKEN_REVOKED']);
     const fresh = must(await app.api('POST', '/api/v1/auth/refresh',
