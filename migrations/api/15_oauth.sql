@@ -14,7 +14,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
     select case
-            when u.id is null or u.status = 'deleted'
+            when u.id is null or u.status = 'deleted' or u.kind <> 'person'
                 then 'IDENTITY_NOT_LINKED'
             when u.status not in ('active', 'limited')
                 then 'ACCOUNT_SUSPENDED'

@@ -47,6 +47,14 @@ select is((api.auth_foreign('https://i', 's')).code, 'EMAIL_NOT_VERIFIED',
 select app.settings_put('{"require_verified_email": "money"}');
 select is((api.auth_foreign('https://i', 's')).code, null, 'only for money');
 
+select t.person('c@test.example') as c \gset
+select pg_temp.link(:'c', 'https://i', 'c') as ic \gset
+select is((api.auth_foreign('https://i', 'c')).code, null, 'a person');
+update app.users set kind = 'service', email = null, password_hash = null
+where id = :'c';
+select is((api.auth_foreign('https://i', 'c')).code, 'IDENTITY_NOT_LINKED',
+    'programs have keys alone');
+
 select throws_ok(format($$ select pg_temp.link(%L, 'https://i', 's') $$,
     :'b'), '23505', null, 'an identity is of one account');
 
