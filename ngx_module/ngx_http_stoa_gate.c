@@ -365,7 +365,7 @@ ngx_http_stoa_gate_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
     if (!ngx_http_stoa_revoke_loaded()) {
         gate->auth = STOA_E_STARTING;
 
-    } else if (!stoa_key_is(gate->token)) {
+    } else if (gate->by_cookie || !stoa_key_is(gate->token)) {
         gate->auth = ngx_http_stoa_auth_verify(r, gate, gate->token);
 
     } else if (ngx_http_stoa_key_verify(r, gate, gate->token) == NGX_AGAIN) {

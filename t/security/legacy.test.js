@@ -261,6 +261,14 @@ test('an API key is shown to nobody, another\'s key goes on', async () => {
   assert.equal(own.body.headers['x-api-key'], 'of-the-backend');
   assert.deepEqual(claimed(own.body), []);
 
+  /* a browser brings a cookie by itself: it is no place for a key */
+  const cookie = await get('/open/',
+    { headers: { Cookie: `__Host-stoa_access=${key}` } });
+
+  assert.deepEqual(claimed(cookie.body), []);
+  assert.equal((await get('/legacy/',
+    { headers: { Cookie: `__Host-stoa_access=${key}` } })).status, 401);
+
   /* narrower ones are for rows, which say what they do */
   const narrow = (await app.api('POST', '/api/v1/auth/api-keys',
     { token, body: { name: 'Robot', scopes: ['events:read'] } })).data.key;
