@@ -295,7 +295,7 @@ begin
 end $$;
 
 -- The session knows from now on how and when its owner showed who he is; it
--- gets an access token that says so.
+-- gets an access token that says so.  The body is for the token's claims.
 create or replace function app.mfa_grant(ctx api.ctx, proof text[],
     emit json default null)
 returns api.grant
@@ -316,7 +316,8 @@ begin
     from app.users u
     where u.id = (ctx).actor;
 
-    return app.grant_of(200, '{}', v_user, v_session, null,
+    return app.grant_of(200, json_build_object(
+            'user', app.user_json(v_user)), v_user, v_session, null,
         (coalesce(mfa_grant.emit::jsonb, '[]') || app.wake()::jsonb)::json);
 end $$;
 

@@ -14,6 +14,7 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { boot, sleep, until } from '../harness/index.js';
 import { Issuer, makeKey } from '../harness/issuer.js';
+import { enrol } from '../harness/mfa.js';
 
 const CHECK = '/api/v1/auth/check';
 const DAY = 86400000;
@@ -781,6 +782,10 @@ test('A-28: claims that other applications look for', async () => {
 
     assert.equal(claims(printed).email, user.email);
     assert.equal((await check(rich, printed)).status, 200);
+
+    await enrol(rich, user);
+    assert.equal(claims(user.token).email, user.email);
+    assert.ok(claims(user.token).amr.includes('otp'));
   } finally {
     await plain.stop();
     await rich.stop();
