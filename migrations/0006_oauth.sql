@@ -1,4 +1,4 @@
--- Identities of other issuers, and accounts without a password of their own.
+-- Identities of other issuers, and sign-ins by them.
 
 -- An identity is (issuer, subject) and nothing else (OpenID Connect Core
 -- 5.7); name and address are what it had when it was last used.
@@ -24,3 +24,15 @@ create index oauth_identities_user_idx on app.oauth_identities (user_id);
 -- when the epoch was raised last: tokens of other issuers have no epoch, but
 -- the time that they were made
 alter table app.users add column epoch_at timestamptz;
+
+-- by whom who it is was shown; null: a password
+alter table app.mfa_challenges add column provider text;
+
+-- flows of sign-in that came back: each state counts once
+create table app.oauth_states (
+    state_sha256 bytea not null,
+    expires_at   timestamptz not null,
+    constraint oauth_states_pkey primary key (state_sha256)
+);
+
+create index oauth_states_expires_idx on app.oauth_states (expires_at);

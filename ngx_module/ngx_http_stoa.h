@@ -186,6 +186,7 @@ typedef struct {
     ngx_http_stoa_place_t used_at; /* the first that needs settings */
 
     const stoa_oidc_conf_t *oidc; /* issuers that others run */
+    stoa_str_t              oauth_secret;
 } ngx_http_stoa_main_conf_t;
 
 typedef struct ngx_http_stoa_identity_s ngx_http_stoa_identity_t;
@@ -552,6 +553,8 @@ stoa_err_e   ngx_http_stoa_input(ngx_http_stoa_ctx_t *q);
 void         ngx_http_stoa_fault(ngx_http_stoa_ctx_t *q, const char *pointer,
                                  const char *code, const char *detail);
 stoa_value_t ngx_http_stoa_body_value(ngx_http_stoa_ctx_t *q, const char *name);
+stoa_value_t ngx_http_stoa_query_value(ngx_http_stoa_ctx_t *q,
+                                       const char          *name);
 stoa_value_t ngx_http_stoa_path_value(ngx_http_stoa_ctx_t *q, const char *name);
 stoa_str_t   ngx_http_stoa_header_in(ngx_http_request_t *r, const char *lower);
 
@@ -695,7 +698,9 @@ extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
     ngx_http_stoa_flow_mfa_off[], ngx_http_stoa_flow_mfa_codes[],
     ngx_http_stoa_flow_step_up[], ngx_http_stoa_flow_key_create[],
     ngx_http_stoa_flow_key_rotate[], ngx_http_stoa_flow_key_scopes[],
-    ngx_http_stoa_flow_impersonate[];
+    ngx_http_stoa_flow_impersonate[], ngx_http_stoa_flow_oauth_providers[],
+    ngx_http_stoa_flow_oauth_start[], ngx_http_stoa_flow_oauth_callback[],
+    ngx_http_stoa_flow_oauth_token[], ngx_http_stoa_flow_identity_link[];
 
 /* q->hash: what tables know of the body's token; no token's when it is none. */
 stoa_err_e ngx_http_stoa_token_hash(ngx_http_stoa_ctx_t *q);
@@ -740,7 +745,8 @@ ngx_int_t ngx_http_stoa_flow_resume(ngx_http_stoa_ctx_t *q, stoa_err_e err);
 typedef enum {
     NGX_HTTP_STOA_COOKIE_REFRESH = 0,
     NGX_HTTP_STOA_COOKIE_ACCESS,
-    NGX_HTTP_STOA_COOKIE_CSRF
+    NGX_HTTP_STOA_COOKIE_CSRF,
+    NGX_HTTP_STOA_COOKIE_MFA
 } ngx_http_stoa_cookie_e;
 
 ngx_uint_t ngx_http_stoa_cookie_on(ngx_http_request_t *r);
@@ -753,6 +759,12 @@ ngx_int_t ngx_http_stoa_cookie_access(ngx_http_request_t *r, stoa_str_t *token);
 /* What a refresh goes by: the body's token or the cookie's; or the refusal. */
 stoa_err_e ngx_http_stoa_cookie_token(ngx_http_stoa_ctx_t *q,
                                       stoa_value_t        *token);
+/* A cookie that stands for a member of the body, which did not come; or the
+   refusal: there is none, or no page of ours sent it. */
+stoa_err_e ngx_http_stoa_cookie_instead(ngx_http_stoa_ctx_t   *q,
+                                        ngx_http_stoa_cookie_e which,
+                                        const char            *pointer,
+                                        stoa_value_t          *value);
 /* max_age empty: until the browser is closed. */
 ngx_int_t ngx_http_stoa_cookie_set(ngx_http_request_t    *r,
                                    ngx_http_stoa_cookie_e which,
@@ -766,12 +778,37 @@ stoa_err_e ngx_http_stoa_cookie_csrf(ngx_http_request_t *r, stoa_buf_t *token);
 /* identity: PRECONTENT of locations before other software. */
 ngx_int_t ngx_http_stoa_identity(ngx_http_request_t *r);
 
+/* Any other one, by its name. */
+ngx_int_t ngx_http_stoa_cookie_put(ngx_http_request_t *r, stoa_str_t name,
+                                   stoa_str_t value, stoa_str_t max_age);
+ngx_int_t ngx_http_stoa_cookie_find(ngx_http_request_t *r, stoa_str_t name,
+                                    stoa_str_t *value);
+
+typedef struct {
+    ngx_list_part_t *part; /* zeroed: the first is next */
+    ngx_uint_t       i;
+    u_char          *p, *last;
+} ngx_http_stoa_cookies_t;
+
+ngx_uint_t ngx_http_stoa_cookie_next(ngx_http_request_t      *r,
+                                     ngx_http_stoa_cookies_t *all,
+                                     stoa_str_t *name, stoa_str_t *value);
+
 /* What the flows of accounts share. */
 stoa_str_t   ngx_http_stoa_account(ngx_http_stoa_ctx_t *q, stoa_value_t email);
 stoa_value_t ngx_http_stoa_user_agent(ngx_http_stoa_ctx_t *q);
 ngx_http_stoa_go_e ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q);
 /* The members of a grant's access token, without braces. */
 stoa_err_e ngx_http_stoa_access_token(ngx_http_stoa_ctx_t *q, stoa_buf_t *b);
+/* The same, or what asks for a code (MFA_REQUIRED). */
+ngx_http_stoa_go_e ngx_http_stoa_granted_or_asked(ngx_http_stoa_ctx_t *q);
+/* The same for a browser on its way to a page: cookies alone.  What is not OK
+   is the refusal; UNAUTHENTICATED: there is no session; MFA_REQUIRED: the
+   page asks for a code. */
+stoa_err_e ngx_http_stoa_granted_cookie(ngx_http_stoa_ctx_t *q);
+/* A grant that waits for a code: the token that says which. */
+stoa_err_e ngx_http_stoa_challenge_token(ngx_http_stoa_ctx_t *q,
+                                         stoa_buf_t          *token);
 /* Steps of what the caller's own password allows: reads its hash; tries the
    body's field; and the verdict of any try, INVALID_CREDENTIALS for a wrong
    one, which the throttle of failures has counted. */

@@ -19,14 +19,12 @@
 static ngx_uint_t ngx_http_stoa_cookie_trusted(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_stoa_cookie_csrf_ok(ngx_http_request_t *r,
                                                stoa_str_t          token);
-static ngx_int_t  ngx_http_stoa_cookie_scan(stoa_str_t       header,
-                                            const ngx_str_t *name,
-                                            stoa_str_t      *value);
 
-static const ngx_str_t ngx_http_stoa_cookie_names[] = {
-    [NGX_HTTP_STOA_COOKIE_REFRESH] = ngx_string("__Host-stoa_refresh"),
-    [NGX_HTTP_STOA_COOKIE_ACCESS] = ngx_string("__Host-stoa_access"),
-    [NGX_HTTP_STOA_COOKIE_CSRF] = ngx_string("__Host-stoa_csrf"),
+static const stoa_str_t ngx_http_stoa_cookie_names[] = {
+    [NGX_HTTP_STOA_COOKIE_REFRESH] = stoa_string("__Host-stoa_refresh"),
+    [NGX_HTTP_STOA_COOKIE_ACCESS] = stoa_string("__Host-stoa_access"),
+    [NGX_HTTP_STOA_COOKIE_CSRF] = stoa_string("__Host-stoa_csrf"),
+    [NGX_HTTP_STOA_COOKIE_MFA] = stoa_string("__Host-stoa_mfa"),
 };
 
 ngx_uint_t
@@ -67,13 +65,30 @@ ngx_http_stoa_cookie_token(ngx_http_stoa_ctx_t *q, stoa_value_t *token)
         return STOA_E_VALIDATION_FAILED;
     }
 
+    return ngx_http_stoa_cookie_instead(q, NGX_HTTP_STOA_COOKIE_REFRESH,
+                                        "/refreshToken", token);
+}
+
+stoa_err_e
+ngx_http_stoa_cookie_instead(ngx_http_stoa_ctx_t   *q,
+                             ngx_http_stoa_cookie_e which, const char *pointer,
+                             stoa_value_t *value)
+{
+    stoa_str_t cookie = stoa_null_string;
+
+    if (ngx_http_stoa_cookie_on(q->r)
+        && ngx_http_stoa_cookie_read(q->r, which, &cookie) != NGX_OK)
+    {
+        return STOA_E_BAD_REQUEST;
+    }
+
     if (cookie.len == 0) {
-        ngx_http_stoa_fault(q, "/refreshToken", "required", "is required");
+        ngx_http_stoa_fault(q, pointer, "required", "is required");
         q->faulted = 1;
         return STOA_E_VALIDATION_FAILED;
     }
 
-    *token = cookie;
+    *value = cookie;
 
     return ngx_http_stoa_cookie_trusted(q->r) ? STOA_OK : STOA_E_CROSS_SITE;
 }
@@ -135,13 +150,20 @@ ngx_int_t
 ngx_http_stoa_cookie_set(ngx_http_request_t *r, ngx_http_stoa_cookie_e which,
                          stoa_str_t value, stoa_str_t max_age)
 {
-    stoa_mem_t       mem;
-    stoa_buf_t       b;
-    const ngx_str_t *name = &ngx_http_stoa_cookie_names[which];
+    return ngx_http_stoa_cookie_put(r, ngx_http_stoa_cookie_names[which], value,
+                                    max_age);
+}
+
+ngx_int_t
+ngx_http_stoa_cookie_put(ngx_http_request_t *r, stoa_str_t name,
+                         stoa_str_t value, stoa_str_t max_age)
+{
+    stoa_mem_t mem;
+    stoa_buf_t b;
 
     ngx_http_stoa_mem_init(&mem, r->pool);
     stoa_buf_init(&b, &mem, 256, NGX_HTTP_STOA_COOKIE_MAX);
-    stoa_buf_put(&b, name->data, name->len);
+    stoa_buf_str(&b, name);
     stoa_buf_char(&b, '=');
     stoa_buf_str(&b, value);
 
@@ -231,35 +253,31 @@ ngx_int_t
 ngx_http_stoa_cookie_read(ngx_http_request_t *r, ngx_http_stoa_cookie_e which,
                           stoa_str_t *value)
 {
-    ngx_uint_t       i;
-    stoa_str_t       header;
-    ngx_list_part_t *part;
-    ngx_table_elt_t *h;
+    return ngx_http_stoa_cookie_find(r, ngx_http_stoa_cookie_names[which],
+                                     value);
+}
+
+ngx_int_t
+ngx_http_stoa_cookie_find(ngx_http_request_t *r, stoa_str_t name,
+                          stoa_str_t *value)
+{
+    stoa_str_t              found, of;
+    ngx_http_stoa_cookies_t all;
 
     *value = (stoa_str_t) stoa_null_string;
-    part = &r->headers_in.headers.part;
+    ngx_memzero(&all, sizeof(all));
 
-    for (/* void */; part != NULL; part = part->next) {
-        h = part->elts;
+    while (ngx_http_stoa_cookie_next(r, &all, &of, &found)) {
 
-        for (i = 0; i < part->nelts; i++) {
-
-            if (h[i].key.len != 6
-                || ngx_memcmp(h[i].lowcase_key, "cookie", 6) != 0) {
-                continue;
-            }
-
-            header.data = h[i].value.data;
-            header.len = h[i].value.len;
-
-            if (ngx_http_stoa_cookie_scan(header,
-                                          &ngx_http_stoa_cookie_names[which],
-                                          value)
-                != NGX_OK)
-            {
-                return NGX_DECLINED;
-            }
+        if (!stoa_str_eq(of, name) || found.len == 0) {
+            continue; /* empty: cleared, in browsers that keep the name */
         }
+
+        if (value->len != 0 && !stoa_str_same_secret(*value, found)) {
+            return NGX_DECLINED;
+        }
+
+        *value = found;
     }
 
     return NGX_OK;
@@ -323,52 +341,80 @@ ngx_http_stoa_cookie_csrf_ok(ngx_http_request_t *r, stoa_str_t token)
     return stoa_str_same_secret(sent, made);
 }
 
-/* One header's "a=1; b=2"; *value is what was found before, or empty. */
-static ngx_int_t
-ngx_http_stoa_cookie_scan(stoa_str_t header, const ngx_str_t *name,
-                          stoa_str_t *value)
+/* The next header with cookies; 0: there is none. */
+static ngx_uint_t
+ngx_http_stoa_cookie_header(ngx_http_request_t *r, ngx_http_stoa_cookies_t *all)
 {
-    u_char    *p, *last, *end;
-    stoa_str_t found;
+    ngx_table_elt_t *h;
 
-    p = header.data;
-    last = p + header.len;
+    if (all->part == NULL) {
+        all->part = &r->headers_in.headers.part;
+    }
 
-    for (/* void */; p < last; p = end + 1) {
+    for (;;) {
 
-        while (p < last && (*p == ' ' || *p == '\t')) {
-            p++;
-        }
+        if (all->i >= all->part->nelts) {
+            if (all->part->next == NULL) {
+                return 0;
+            }
 
-        end = ngx_strlchr(p, last, ';');
-        end = end == NULL ? last : end;
-
-        if ((size_t) (end - p) <= name->len || p[name->len] != '='
-            || ngx_memcmp(p, name->data, name->len) != 0)
-        {
+            all->part = all->part->next;
+            all->i = 0;
             continue;
         }
 
-        found.data = p + name->len + 1;
-        found.len = (size_t) (end - found.data);
+        h = all->part->elts;
+        h += all->i++;
 
-        while (found.len > 0
-               && (found.data[found.len - 1] == ' '
-                   || found.data[found.len - 1] == '\t'))
-        {
-            found.len--;
+        if (h->key.len == 6 && ngx_memcmp(h->lowcase_key, "cookie", 6) == 0) {
+            all->p = h->value.data;
+            all->last = h->value.data + h->value.len;
+            return 1;
         }
-
-        if (found.len == 0) {
-            continue; /* cleared, in browsers that keep the name */
-        }
-
-        if (value->len != 0 && !stoa_str_same_secret(*value, found)) {
-            return NGX_DECLINED;
-        }
-
-        *value = found;
     }
+}
 
-    return NGX_OK;
+/* "a=1; b=2": one after the other, over all headers. */
+ngx_uint_t
+ngx_http_stoa_cookie_next(ngx_http_request_t *r, ngx_http_stoa_cookies_t *all,
+                          stoa_str_t *name, stoa_str_t *value)
+{
+    u_char *p, *end, *eq;
+
+    for (;;) {
+        while (all->p < all->last
+               && (*all->p == ' ' || *all->p == '\t' || *all->p == ';'))
+        {
+            all->p++;
+        }
+
+        if (all->p == all->last) {
+            if (!ngx_http_stoa_cookie_header(r, all)) {
+                return 0;
+            }
+
+            continue;
+        }
+
+        p = all->p;
+        end = ngx_strlchr(p, all->last, ';');
+        end = end == NULL ? all->last : end;
+        all->p = end;
+        eq = ngx_strlchr(p, end, '=');
+
+        if (eq == NULL) {
+            continue;
+        }
+
+        while (end > eq + 1 && (end[-1] == ' ' || end[-1] == '\t')) {
+            end--;
+        }
+
+        name->data = p;
+        name->len = (size_t) (eq - p);
+        value->data = eq + 1;
+        value->len = (size_t) (end - value->data);
+
+        return 1;
+    }
 }

@@ -226,46 +226,58 @@ ngx_http_stoa_access_token(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
     return STOA_OK;
 }
 
+/* The refresh token of a grant, in its cookie as well where that is wanted. */
+static stoa_err_e
+ngx_http_stoa_refresh_token(ngx_http_stoa_ctx_t *q, stoa_buf_t *refresh)
+{
+    int64_t     n;
+    stoa_uuid_t sid;
+
+    stoa_buf_init(refresh, &q->mem, STOA_REFRESH_LEN, STOA_REFRESH_LEN);
+
+    if (!stoa_uuid_parse(ngx_http_stoa_flow_column(q, "sid"), &sid)
+        || !stoa_str_int(ngx_http_stoa_flow_column(q, "counter"), 0, INT64_MAX,
+                         &n)
+        || !stoa_refresh_make(ngx_http_stoa_mcf(q->r)->refresh_secret, &sid,
+                              (uint64_t) n, refresh))
+    {
+        return STOA_E_INTERNAL;
+    }
+
+    if (ngx_http_stoa_cookie_on(q->r)
+        && ngx_http_stoa_cookie_set(q->r, NGX_HTTP_STOA_COOKIE_REFRESH,
+                                    stoa_buf_view(refresh),
+                                    ngx_http_stoa_flow_column(q, "max_age"))
+               != NGX_OK)
+    {
+        return STOA_E_NO_MEMORY;
+    }
+
+    return STOA_OK;
+}
+
 /* Both tokens of a grant. */
 static stoa_err_e
 ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
 {
-    int64_t     n;
-    stoa_err_e  err;
-    stoa_buf_t  refresh;
-    stoa_uuid_t sid;
+    stoa_err_e err;
+    stoa_buf_t refresh;
 
     err = ngx_http_stoa_access_token(q, b);
     if (err != STOA_OK) {
         return err;
     }
 
-    stoa_buf_init(&refresh, &q->mem, STOA_REFRESH_LEN, STOA_REFRESH_LEN);
-
-    if (!stoa_uuid_parse(ngx_http_stoa_flow_column(q, "sid"), &sid)
-        || !stoa_str_int(ngx_http_stoa_flow_column(q, "counter"), 0, INT64_MAX,
-                         &n)
-        || !stoa_refresh_make(ngx_http_stoa_mcf(q->r)->refresh_secret, &sid,
-                              (uint64_t) n, &refresh))
-    {
-        return STOA_E_INTERNAL;
+    err = ngx_http_stoa_refresh_token(q, &refresh);
+    if (err != STOA_OK) {
+        return err;
     }
 
     stoa_buf_z(b, ",\"refreshToken\":\"");
     stoa_buf_str(b, stoa_buf_view(&refresh));
     stoa_buf_char(b, '"');
 
-    if (b->failed
-        || (ngx_http_stoa_cookie_on(q->r)
-            && ngx_http_stoa_cookie_set(q->r, NGX_HTTP_STOA_COOKIE_REFRESH,
-                                        stoa_buf_view(&refresh),
-                                        ngx_http_stoa_flow_column(q, "max_age"))
-                   != NGX_OK))
-    {
-        return STOA_E_NO_MEMORY;
-    }
-
-    return STOA_OK;
+    return b->failed ? STOA_E_NO_MEMORY : STOA_OK;
 }
 
 /* The last step of what ends with api.grant: its body and the tokens. */
@@ -338,6 +350,66 @@ ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q)
                                                              (ngx_int_t) status,
                                                              stoa_buf_view(&b),
                                                              none, none));
+}
+
+/* The page that comes next asks for a code, and has what belongs to it here. */
+static stoa_err_e
+ngx_http_stoa_challenge_cookie(ngx_http_stoa_ctx_t *q)
+{
+    stoa_err_e err;
+    stoa_buf_t token;
+
+    err = ngx_http_stoa_challenge_token(q, &token);
+    if (err != STOA_OK) {
+        return err;
+    }
+
+    return ngx_http_stoa_cookie_set(q->r, NGX_HTTP_STOA_COOKIE_MFA,
+                                    stoa_buf_view(&token),
+                                    (stoa_str_t) stoa_string("300"))
+                == NGX_OK
+             ? STOA_E_MFA_REQUIRED
+             : STOA_E_NO_MEMORY;
+}
+
+stoa_err_e
+ngx_http_stoa_granted_cookie(ngx_http_stoa_ctx_t *q)
+{
+    int64_t           status;
+    stoa_err_e        err;
+    stoa_buf_t        refresh;
+    stoa_str_t        code;
+    stoa_json_t      *json;
+    stoa_json_fault_t fault;
+
+    ngx_http_stoa_effects(ngx_http_stoa_flow_column(q, "emit"),
+                          q->r->connection->log);
+
+    if (!stoa_str_int(ngx_http_stoa_flow_column(q, "status"), 0, 299, &status))
+    {
+        return STOA_E_INTERNAL;
+    }
+
+    if (status == 0) {
+        json = stoa_json_parse(&q->mem, ngx_http_stoa_flow_column(q, "body"),
+                               &fault);
+        json = json != NULL ? stoa_json_get(json, "code") : NULL;
+        code = json != NULL ? stoa_json_str(json)
+                            : (stoa_str_t) stoa_string("INTERNAL");
+        err = stoa_err_by_code((const char *) code.data, code.len);
+
+        if (err == STOA_E_MFA_REQUIRED) {
+            return ngx_http_stoa_challenge_cookie(q);
+        }
+
+        return err != STOA_OK ? err : STOA_E_INTERNAL;
+    }
+
+    if (ngx_http_stoa_flow_column(q, "sid").len == 0) {
+        return STOA_E_UNAUTHENTICATED;
+    }
+
+    return ngx_http_stoa_refresh_token(q, &refresh);
 }
 
 /* ---- register ---- */

@@ -13,31 +13,43 @@
 
 /* ---- sign-in ---- */
 
-/* A grant that waits for a code: its sid is the challenge's, which is signed
-   as refresh tokens are, by a key of its own. */
-static ngx_http_stoa_go_e
-ngx_http_stoa_login_ask(ngx_http_stoa_ctx_t *q, stoa_value_t challenge)
+/* Its sid is the challenge's, which is signed as refresh tokens are, by a key
+   of its own. */
+stoa_err_e
+ngx_http_stoa_challenge_token(ngx_http_stoa_ctx_t *q, stoa_buf_t *token)
 {
-    stoa_buf_t  b, token;
-    stoa_str_t  body;
     stoa_uuid_t id;
 
+    stoa_buf_init(token, &q->mem, STOA_REFRESH_LEN, STOA_REFRESH_LEN);
+
+    return stoa_uuid_parse(ngx_http_stoa_flow_column(q, "sid"), &id)
+                && stoa_refresh_make(ngx_http_stoa_mcf(q->r)->challenge_secret,
+                                     &id, 0, token)
+             ? STOA_OK
+             : STOA_E_INTERNAL;
+}
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_login_ask(ngx_http_stoa_ctx_t *q)
+{
+    stoa_err_e err;
+    stoa_buf_t b, token;
+    stoa_str_t body;
+
     body = ngx_http_stoa_flow_column(q, "body");
-    stoa_buf_init(&token, &q->mem, STOA_REFRESH_LEN, STOA_REFRESH_LEN);
-    stoa_buf_init(&b, &q->mem, body.len + 128, body.len + 256);
 
     while (body.len > 0 && body.data[body.len - 1] != '}') {
         body.len--;
     }
 
-    if (body.len < 2 || !stoa_uuid_parse(challenge, &id)
-        || !stoa_refresh_make(ngx_http_stoa_mcf(q->r)->challenge_secret, &id, 0,
-                              &token))
-    {
-        return ngx_http_stoa_flow_fail(q, STOA_E_INTERNAL);
+    err = body.len < 2 ? STOA_E_INTERNAL
+                       : ngx_http_stoa_challenge_token(q, &token);
+    if (err != STOA_OK) {
+        return ngx_http_stoa_flow_fail(q, err);
     }
 
     body.len--;
+    stoa_buf_init(&b, &q->mem, body.len + 128, body.len + 256);
     stoa_buf_str(&b, body);
     stoa_buf_z(&b, ",\"mfaToken\":\"");
     stoa_buf_str(&b, stoa_buf_view(&token));
@@ -53,11 +65,23 @@ ngx_http_stoa_login_ask(ngx_http_stoa_ctx_t *q, stoa_value_t challenge)
 }
 
 ngx_http_stoa_go_e
+ngx_http_stoa_granted_or_asked(ngx_http_stoa_ctx_t *q)
+{
+    int64_t status;
+
+    if (ngx_http_stoa_flow_column(q, "sid").len != 0
+        && stoa_str_int(ngx_http_stoa_flow_column(q, "status"), 0, 0, &status))
+    {
+        return ngx_http_stoa_login_ask(q);
+    }
+
+    return ngx_http_stoa_granted(q);
+}
+
+ngx_http_stoa_go_e
 ngx_http_stoa_login_reply(ngx_http_stoa_ctx_t *q)
 {
-    int64_t      status;
-    stoa_err_e   err;
-    stoa_value_t sid;
+    stoa_err_e err;
 
     err = ngx_http_stoa_mfa_count(q);
 
@@ -67,15 +91,7 @@ ngx_http_stoa_login_reply(ngx_http_stoa_ctx_t *q)
         return ngx_http_stoa_flow_fail(q, err);
     }
 
-    sid = ngx_http_stoa_flow_column(q, "sid");
-
-    if (sid.len != 0
-        && stoa_str_int(ngx_http_stoa_flow_column(q, "status"), 0, 0, &status))
-    {
-        return ngx_http_stoa_login_ask(q, sid);
-    }
-
-    return ngx_http_stoa_granted(q);
+    return ngx_http_stoa_granted_or_asked(q);
 }
 
 /* Garbage and forgeries cost no query. */
@@ -83,17 +99,27 @@ static ngx_http_stoa_go_e
 ngx_http_stoa_challenge_open(ngx_http_stoa_ctx_t *q)
 {
     uint64_t     counter;
+    stoa_err_e   err;
     stoa_buf_t   b;
     stoa_uuid_t  id;
-    stoa_value_t values[2];
+    stoa_value_t values[2], token;
 
     if (ngx_http_stoa_mfa_form(q, 1) == NGX_HTTP_STOA_END) {
         return NGX_HTTP_STOA_END;
     }
 
-    if (!stoa_refresh_open(ngx_http_stoa_mcf(q->r)->challenge_secret,
-                           ngx_http_stoa_body_value(q, "mfa_token"), &id,
-                           &counter))
+    token = ngx_http_stoa_body_value(q, "mfa_token");
+
+    if (token.data == NULL) {
+        err = ngx_http_stoa_cookie_instead(q, NGX_HTTP_STOA_COOKIE_MFA,
+                                           "/mfaToken", &token);
+        if (err != STOA_OK) {
+            return ngx_http_stoa_flow_fail(q, err);
+        }
+    }
+
+    if (!stoa_refresh_open(ngx_http_stoa_mcf(q->r)->challenge_secret, token,
+                           &id, &counter))
     {
         return ngx_http_stoa_flow_fail(q, STOA_E_MFA_TOKEN_INVALID);
     }
@@ -150,6 +176,26 @@ ngx_http_stoa_challenge_try(ngx_http_stoa_ctx_t *q)
 
     return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE, STOA_STMT_LOGIN_MFA,
                                     values, 7);
+}
+
+/* What a provider's sign-in left for this is over with it. */
+static ngx_http_stoa_go_e
+ngx_http_stoa_challenge_reply(ngx_http_stoa_ctx_t *q)
+{
+    int64_t status;
+
+    if (ngx_http_stoa_body_value(q, "mfa_token").data == NULL
+        && stoa_str_int(ngx_http_stoa_flow_column(q, "status"), 200, 299,
+                        &status)
+        && ngx_http_stoa_cookie_set(q->r, NGX_HTTP_STOA_COOKIE_MFA,
+                                    (stoa_str_t) stoa_null_string,
+                                    (stoa_str_t) stoa_string("0"))
+               != NGX_OK)
+    {
+        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
+    }
+
+    return ngx_http_stoa_login_reply(q);
 }
 
 /* ---- one's own ---- */
@@ -403,7 +449,7 @@ ngx_http_stoa_mfa_made(ngx_http_stoa_ctx_t *q)
 const ngx_http_stoa_step_t ngx_http_stoa_flow_login_mfa[] = {
     { "open", ngx_http_stoa_challenge_open }, /* MAC; pg, waits */
     { "try", ngx_http_stoa_challenge_try },   /* throttle; pg, waits */
-    { "reply", ngx_http_stoa_login_reply },
+    { "reply", ngx_http_stoa_challenge_reply },
     ngx_http_stoa_steps_end,
 };
 

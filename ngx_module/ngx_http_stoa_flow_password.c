@@ -153,7 +153,10 @@ ngx_http_stoa_own_try(ngx_http_stoa_ctx_t *q, const char *field)
     stored = ngx_http_stoa_flow_column(q, "hash");
 
     if (stored.len == 0) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NOT_FOUND);
+        /* gone; or one who signs in by another issuer only */
+        return ngx_http_stoa_flow_fail(q, email.len == 0
+                                              ? STOA_E_NOT_FOUND
+                                              : STOA_E_PASSWORD_NOT_SET);
     }
 
     /* guesses here count with those at the sign-in */

@@ -50,6 +50,11 @@ static const ngx_http_stoa_step_t *const ngx_http_stoa_flows[] = {
     [STOA_FLOW_KEY_ROTATE] = ngx_http_stoa_flow_key_rotate,
     [STOA_FLOW_KEY_SCOPES] = ngx_http_stoa_flow_key_scopes,
     [STOA_FLOW_IMPERSONATE] = ngx_http_stoa_flow_impersonate,
+    [STOA_FLOW_OAUTH_PROVIDERS] = ngx_http_stoa_flow_oauth_providers,
+    [STOA_FLOW_OAUTH_START] = ngx_http_stoa_flow_oauth_start,
+    [STOA_FLOW_OAUTH_CALLBACK] = ngx_http_stoa_flow_oauth_callback,
+    [STOA_FLOW_OAUTH_TOKEN] = ngx_http_stoa_flow_oauth_token,
+    [STOA_FLOW_IDENTITY_LINK] = ngx_http_stoa_flow_identity_link,
 };
 
 _Static_assert(stoa_nitems(ngx_http_stoa_flows) == STOA_FLOW_COUNT,

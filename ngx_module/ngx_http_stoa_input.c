@@ -151,6 +151,13 @@ ngx_http_stoa_body_value(ngx_http_stoa_ctx_t *q, const char *name)
 }
 
 stoa_value_t
+ngx_http_stoa_query_value(ngx_http_stoa_ctx_t *q, const char *name)
+{
+    return ngx_http_stoa_named(q->row->query, q->query_values, q->row->nquery,
+                               name);
+}
+
+stoa_value_t
 ngx_http_stoa_path_value(ngx_http_stoa_ctx_t *q, const char *name)
 {
     ngx_uint_t   i;

@@ -395,7 +395,7 @@ ngx_http_stoa_send(ngx_http_stoa_ctx_t *q, ngx_int_t status, stoa_str_t before,
     }
 
     if (q->ep != NULL && (q->ep->who & STOA_PUBLIC) && q->ep->method == STOA_GET
-        && !q->gate->authenticated)
+        && !q->gate->authenticated && q->location.len == 0)
     {
         policy = (stoa_str_t) stoa_string("no-cache");
 

@@ -145,7 +145,7 @@ ngx_http_stoa_setup_jwt(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
     mcf->rules.audience = conf->jwt_audience;
     mcf->rules.leeway_s = (uint32_t) mcf->leeway;
 
-    mcf->oidc = stoa_oidc_conf(conf, mcf->mem, &why);
+    mcf->oidc = stoa_oidc_conf(conf, mcf->secrets, &why);
 
     if (mcf->oidc == NULL
         || !stoa_jwt_extra(conf->jwt_extra_claims, &mcf->rules.extra))
@@ -302,6 +302,8 @@ ngx_http_stoa_setup_secrets(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
         || ngx_http_stoa_setup_derive(cf, mcf, "api-key", &mcf->key_secret)
                != NGX_OK
         || ngx_http_stoa_setup_derive(cf, mcf, "cursor", &mcf->cursor_secret)
+               != NGX_OK
+        || ngx_http_stoa_setup_derive(cf, mcf, "oauth", &mcf->oauth_secret)
                != NGX_OK
         || ngx_http_stoa_setup_derive(cf, mcf, "throttle",
                                       &mcf->throttle_secret)

@@ -737,6 +737,7 @@ stoa_conf_check_issuers(stoa_conf_load_t *load, const stoa_conf_t *conf)
 
     if (!stoa_conf_bad(load, "JWT_ISSUERS")
         && !stoa_conf_bad(load, "ISSUER_NETWORK")
+        && !stoa_conf_bad(load, "GOOGLE_") && !stoa_conf_bad(load, "OIDC_")
         && stoa_oidc_conf(conf, load->mem, &why) == NULL)
     {
         (void) stoa_conf_fail(load, "%s", why);

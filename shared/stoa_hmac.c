@@ -28,6 +28,15 @@ stoa_sha256(const void *data, size_t len, unsigned char out[32])
 }
 
 
+bool
+stoa_sha512(const void *data, size_t len, unsigned char out[64])
+{
+    unsigned n = 0;
+
+    return EVP_Digest(data, len, out, &n, EVP_sha512(), NULL) == 1 && n == 64;
+}
+
+
 static bool
 stoa_hmac(const EVP_MD *md, stoa_str_t key, const void *data, size_t len,
           unsigned char *out, unsigned wanted)

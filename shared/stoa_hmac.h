@@ -11,9 +11,12 @@
 
 #define STOA_SHA256_LEN 32
 #define STOA_SHA1_LEN   20
+#define STOA_SHA512_LEN 64
 
 bool stoa_sha256(const void *data, size_t len,
                  unsigned char out[32]) STOA_MUSTCHECK;
+bool stoa_sha512(const void *data, size_t len,
+                 unsigned char out[64]) STOA_MUSTCHECK;
 bool stoa_hmac_sha256(stoa_str_t key, const void *data, size_t len,
                       unsigned char out[32]) STOA_MUSTCHECK;
 

@@ -156,7 +156,10 @@ stoa_input_pair(stoa_input_t *in, const stoa_field_t *fields, stoa_str_t pair,
     }
 
     if (fields[i].name == NULL) {
-        (void) stoa_input_unknown(in, fields, at.name, &at);
+        if ((fields[i].flags & STOA_OPEN) == 0) {
+            (void) stoa_input_unknown(in, fields, at.name, &at);
+        }
+
         return;
     }
 

@@ -6,6 +6,8 @@
  */
 
 #include "stoa_oidc.h"
+#include "stoa_hmac.h"
+#include "stoa_scalar.h"
 #include "stoa_str.h"
 
 #define STOA_OIDC_SKEW_S 60 /* beyond the leeway, for iat alone */
@@ -119,6 +121,45 @@ stoa_oidc_doc_member(stoa_mem_t *mem, const stoa_json_t *json, const char *name,
 }
 
 
+static bool
+stoa_oidc_true(const stoa_json_t *json, const char *name)
+{
+    const stoa_json_t *v = stoa_json_get(json, name);
+
+    return v != NULL && stoa_json_type(v) == STOA_JSON_BOOL
+        && stoa_json_bool(v);
+}
+
+
+/* Without a list it is client_secret_basic (Discovery 3). */
+static void
+stoa_oidc_doc_auth(const stoa_json_t *json, stoa_oidc_doc_t *doc)
+{
+    size_t             i;
+    const stoa_json_t *item, *v;
+
+    v = stoa_json_get(json, "token_endpoint_auth_methods_supported");
+
+    if (v == NULL || stoa_json_type(v) != STOA_JSON_ARRAY) {
+        doc->basic = true;
+        return;
+    }
+
+    for (i = 0; i < stoa_json_count(v); i++) {
+        item = stoa_json_at(v, i);
+
+        if (stoa_json_type(item) == STOA_JSON_STRING) {
+            doc->basic = doc->basic
+                      || stoa_str_eq_z(stoa_json_str(item),
+                                       "client_secret_basic");
+            doc->post = doc->post
+                     || stoa_str_eq_z(stoa_json_str(item),
+                                      "client_secret_post");
+        }
+    }
+}
+
+
 bool
 stoa_oidc_doc(stoa_mem_t *mem, const char *issuer, bool plain, stoa_str_t text,
               stoa_oidc_doc_t *doc, const char **why)
@@ -145,6 +186,14 @@ stoa_oidc_doc(stoa_mem_t *mem, const char *issuer, bool plain, stoa_str_t text,
         *why = "its document has no jwks_uri that can be used";
         return false;
     }
+
+    doc->authorization = stoa_oidc_doc_member(mem, json,
+                                              "authorization_endpoint", plain);
+    doc->token = stoa_oidc_doc_member(mem, json, "token_endpoint", plain);
+    doc->userinfo = stoa_oidc_doc_member(mem, json, "userinfo_endpoint", plain);
+    doc->iss_parameter =
+        stoa_oidc_true(json, "authorization_response_iss_parameter_supported");
+    stoa_oidc_doc_auth(json, doc);
 
     return true;
 }
@@ -359,4 +408,216 @@ stoa_oidc_access(stoa_jwt_keys_t *keys, const stoa_oidc_rules_t *rules,
     }
 
     return STOA_OK;
+}
+
+
+/* ---- ID tokens ---- */
+
+/* Core 3.1.3.7, 3 to 5; that one of ours is meant is known. */
+static const char *
+stoa_oidc_id_parties(const stoa_json_t *json, const stoa_oidc_rules_t *rules)
+{
+    size_t             i;
+    const stoa_json_t *aud = stoa_json_get(json, "aud");
+    const stoa_json_t *azp = stoa_json_get(json, "azp");
+
+    if (azp != NULL
+        && (stoa_json_type(azp) != STOA_JSON_STRING
+            || !stoa_oidc_one_of(stoa_json_str(azp), rules)))
+    {
+        return "azp is another";
+    }
+
+    if (stoa_json_type(aud) != STOA_JSON_ARRAY) {
+        return NULL;
+    }
+
+    for (i = 0; i < stoa_json_count(aud); i++) {
+        if (!stoa_oidc_one_of(stoa_json_str(stoa_json_at(aud, i)), rules)) {
+            return "aud names somebody else, too";
+        }
+    }
+
+    return stoa_json_count(aud) > 1 && azp == NULL ? "azp is missing" : NULL;
+}
+
+
+static const char *
+stoa_oidc_id_nonce(const stoa_json_t *json, const stoa_oidc_ask_t *ask)
+{
+    char          hex[2 * STOA_SHA256_LEN];
+    unsigned char sum[STOA_SHA256_LEN];
+    stoa_str_t    hashed = { sizeof(hex), (unsigned char *) hex };
+    stoa_str_t    nonce = stoa_oidc_text(json, "nonce");
+
+    if (ask->nonce.len == 0) {
+        return stoa_json_get(json, "nonce") != NULL ? "nonce is not asked for"
+                                                    : NULL;
+    }
+
+    if (stoa_str_same_secret(nonce, ask->nonce)) {
+        return NULL;
+    }
+
+    if (ask->nonce_hashed && stoa_sha256(ask->nonce.data, ask->nonce.len, sum))
+    {
+        stoa_hex_encode(hex, sum, sizeof(sum));
+
+        if (stoa_str_same_secret(nonce, hashed)) {
+            return NULL;
+        }
+    }
+
+    return "nonce is another";
+}
+
+
+/* The alg of a header that was verified. */
+static bool
+stoa_oidc_alg_is(stoa_mem_t *mem, stoa_str_t token, const char *alg)
+{
+    unsigned char    *room;
+    stoa_json_t      *json;
+    stoa_json_fault_t fault;
+    stoa_str_t        text = token;
+    ssize_t           n;
+
+    text.len = (size_t) ((unsigned char *) memchr(token.data, '.', token.len)
+                         - token.data);
+    room = stoa_alloc(mem, text.len + 1);
+    n = room != NULL ? stoa_base64url_decode(room, text.len + 1, text) : -1;
+
+    if (n < 0) {
+        return false;
+    }
+
+    text.data = room;
+    text.len = (size_t) n;
+    json = stoa_json_parse(mem, text, &fault);
+
+    return json != NULL && stoa_str_eq_z(stoa_oidc_text(json, "alg"), alg);
+}
+
+
+/* The left half of the hash of the access token that came with it (Core
+   3.1.3.6); that of EdDSA is SHA-512, its own hash. */
+static const char *
+stoa_oidc_id_at_hash(stoa_mem_t *mem, const stoa_json_t *json, stoa_str_t token,
+                     stoa_str_t access_token)
+{
+    unsigned char sum[STOA_SHA512_LEN], text[stoa_base64url_len(32)];
+    stoa_str_t    right = { 0, text }, said = stoa_oidc_text(json, "at_hash");
+    size_t        half = STOA_SHA256_LEN / 2;
+    bool          good;
+
+    if (stoa_json_get(json, "at_hash") == NULL || access_token.len == 0) {
+        return NULL;
+    }
+
+    if (stoa_oidc_alg_is(mem, token, "EdDSA")) {
+        good = stoa_sha512(access_token.data, access_token.len, sum);
+        half = STOA_SHA512_LEN / 2;
+
+    } else {
+        good = stoa_sha256(access_token.data, access_token.len, sum);
+    }
+
+    if (good) {
+        right.len = stoa_base64url_encode(text, sum, half);
+    }
+
+    return good && stoa_str_eq(said, right) ? NULL : "at_hash is another";
+}
+
+
+static void
+stoa_oidc_person(const stoa_json_t *json, stoa_oidc_person_t *out)
+{
+    out->email = stoa_oidc_text(json, "email");
+
+    if (!stoa_scalar_is_email(out->email)) {
+        out->email = (stoa_str_t) stoa_null_string;
+    }
+
+    /* some providers write it as a text */
+    out->email_verified = out->email.len != 0
+                       && (stoa_oidc_true(json, "email_verified")
+                           || stoa_str_eq_z(stoa_oidc_text(json,
+                                                           "email_verified"),
+                                            "true"));
+
+    out->first_name = stoa_oidc_text(json, "given_name");
+    out->last_name = stoa_oidc_text(json, "family_name");
+
+    if (out->first_name.len == 0 && out->last_name.len == 0) {
+        out->first_name = stoa_oidc_text(json, "name");
+    }
+}
+
+
+stoa_err_e
+stoa_oidc_id(stoa_jwt_keys_t *keys, const stoa_oidc_rules_t *rules,
+             stoa_mem_t *mem, stoa_str_t token, int64_t now_ms,
+             const stoa_oidc_ask_t *ask, stoa_oidc_person_t *out,
+             const char **why)
+{
+    unsigned    type;
+    const char *bad;
+    stoa_err_e  err;
+
+    memset(out, 0, sizeof(stoa_oidc_person_t));
+    err = stoa_oidc_open(keys, rules, mem, token, now_ms, &out->token, &type,
+                         why);
+
+    if (err != STOA_OK) {
+        return err;
+    }
+
+    bad = type != STOA_JWT_PLAIN ? "it is no ID token" : NULL;
+
+    if (bad == NULL) {
+        bad = stoa_oidc_id_parties(out->token.json, rules);
+    }
+
+    if (bad == NULL) {
+        bad = stoa_oidc_id_nonce(out->token.json, ask);
+    }
+
+    if (bad == NULL) {
+        bad = stoa_oidc_id_at_hash(mem, out->token.json, token,
+                                   ask->access_token);
+    }
+
+    if (bad != NULL) {
+        return stoa_oidc_refuse(why, bad);
+    }
+
+    stoa_oidc_person(out->token.json, out);
+
+    return STOA_OK;
+}
+
+
+bool
+stoa_oidc_userinfo(stoa_mem_t *mem, stoa_str_t text, stoa_oidc_person_t *person,
+                   const char **why)
+{
+    stoa_json_t      *json;
+    stoa_json_fault_t fault;
+
+    json = stoa_json_parse(mem, text, &fault);
+
+    if (json == NULL || stoa_json_type(json) != STOA_JSON_OBJECT) {
+        *why = "userinfo is no JSON object";
+        return false;
+    }
+
+    if (!stoa_str_eq(stoa_oidc_text(json, "sub"), person->token.sub)) {
+        *why = "userinfo is about another";
+        return false;
+    }
+
+    stoa_oidc_person(json, person);
+
+    return true;
 }

@@ -111,6 +111,17 @@ cmd_routes_fields(stoa_buf_t *b, const stoa_field_t *fields, unsigned depth)
 }
 
 
+static bool
+cmd_routes_open(const stoa_field_t *query)
+{
+    while (query->name != NULL) {
+        query++;
+    }
+
+    return (query->flags & STOA_OPEN) != 0;
+}
+
+
 static void
 cmd_routes_input(stoa_buf_t *b, const stoa_endpoint_t *ep)
 {
@@ -129,6 +140,7 @@ cmd_routes_input(stoa_buf_t *b, const stoa_endpoint_t *ep)
     if (ep->query != NULL) {
         stoa_buf_z(b, ",\"query\":");
         cmd_routes_fields(b, ep->query, 0);
+        cmd_routes_flag(b, "openQuery", cmd_routes_open(ep->query));
     }
 
     cmd_routes_text(b, "bodyKind", kinds[ep->body_kind]);

@@ -174,6 +174,7 @@ worker_letter_vars(worker_letter_work_t *w)
         { "mfa_used", "mfa_used" },
         { "mfa_tried", "mfa_tried" },
         { "left", "left" },
+        { "provider", "provider" },
     };
 
     stoa_buf_init(&when, l->mem, 128, 1024);

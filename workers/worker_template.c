@@ -75,6 +75,8 @@ static const worker_template_row_t worker_template_rows[] = {
     { .name = "mfa_notice",
       .vars = { "name", "mfa_on", "mfa_off", "mfa_codes", "mfa_used",
                 "mfa_tried", "left" } },
+    { .name = "identity_linked", .vars = { "name", "provider" } },
+    { .name = "password_removed", .vars = { "name", "provider" } },
 };
 
 /* Variables of every template. */

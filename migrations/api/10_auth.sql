@@ -232,9 +232,92 @@ as $$
     where u.email = app.email($1) and u.status <> 'deleted'
 $$;
 
+-- Whoever was recognized, by whatever way in (provider; null: a password),
+-- comes through here, under a lock on his row: the one place that decides
+-- whether that is enough.  A code is what the edge made of it (13_mfa.sql).
+create or replace function app.sign_in(ctx api.ctx, who app.users,
+    remember boolean, user_agent text, provider text default null,
+    factor uuid default null, step bigint default null,
+    sealed bytea default null, recovery bytea default null)
+returns api.grant
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_proof text[];
+begin
+    if (who).status not in ('active', 'limited') then
+        return app.grant_fail('ACCOUNT_SUSPENDED');
+    end if;
+
+    if (who).email_verified_at is null
+        and app.setting('require_verified_email', 'off') = 'login'
+    then
+        if app.mail_may(ctx, (who).id, 'email_verify') then
+            perform app.verify_mail((who).id);
+        end if;
+
+        perform app.audit(app.ctx_as(ctx, (who).id, (who).roles),
+            'auth.login_unverified', 'user', (who).id::text);
+
+        return app.grant_fail('EMAIL_NOT_VERIFIED', app.wake());
+    end if;
+
+    -- asked under the account's row, which who turns it on holds
+    if app.mfa_on((who).id) then
+        if step is null and recovery is null then
+            return app.mfa_challenge(ctx, who, coalesce(remember, false),
+                provider);
+        end if;
+
+        v_proof := app.mfa_prove(ctx, (who).id, factor, step, sealed,
+            recovery);
+
+        if v_proof is null then
+            return app.grant_wrong();
+        end if;
+    end if;
+
+    return app.signed_in(ctx, who, coalesce(remember, false), user_agent,
+        provider, v_proof);
+end $$;
+
+-- The end of every sign-in.  proof: what a code added, null: none was asked.
+create or replace function app.signed_in(ctx api.ctx, who app.users,
+    remember boolean, user_agent text, provider text, proof text[])
+returns api.grant
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_user app.users;
+    v_grant api.grant;
+    v_amr text[] := case when signed_in.provider is null
+        then '{pwd}'::text[] else '{}' end || proof;
+begin
+    update app.users u
+    set last_login_at = app.now()
+    where u.id = (who).id
+    returning u.* into v_user;
+
+    perform app.audit(app.ctx_as(ctx, v_user.id, v_user.roles, (ctx).session,
+            (ctx).device), 'auth.login', 'user', v_user.id::text,
+        nullif(jsonb_strip_nulls(jsonb_build_object(
+            'amr', case when proof is not null then to_jsonb(v_amr) end,
+            'provider', signed_in.provider)), '{}'));
+
+    v_grant := app.session_open(ctx, v_user, remember, user_agent, 200,
+        v_amr);
+
+    if proof is not null then
+        v_grant.emit := app.wake();
+    end if;
+
+    return v_grant;
+end $$;
+
 -- The password was right, for the hash that was read before it was tried: one
 -- that was replaced since lets nobody in and is not overwritten by new_hash.
--- Whether a code is needed is seen here, and that it is right (13_mfa.sql).
 drop function if exists api.auth_login_finish(api.ctx, uuid, boolean, text,
     text);
 drop function if exists api.auth_login_finish(api.ctx, uuid, boolean, text,
@@ -252,62 +335,27 @@ as $$
 #variable_conflict use_column
 declare
     v_user app.users;
-    v_proof text[];
 begin
-    -- told to whoever knows the password, and to nobody else
-    if app.setting('require_verified_email', 'off') = 'login' then
-        select u.* into v_user
-        from app.users u
-        where u.id = auth_login_finish.user_id and u.status in (
-            'active', 'limited') and u.password_hash = tried_hash
-            and u.email_verified_at is null;
-
-        if found then
-            if app.mail_may(ctx, v_user.id, 'email_verify') then
-                perform app.verify_mail(v_user.id);
-            end if;
-
-            perform app.audit(app.ctx_as(ctx, v_user.id, v_user.roles),
-                'auth.login_unverified', 'user', v_user.id::text);
-
-            return app.grant_fail('EMAIL_NOT_VERIFIED', app.wake());
-        end if;
-    end if;
-
-    update app.users u
-    set last_login_at = case when app.mfa_on(u.id) then u.last_login_at
-            else app.now() end,
-        password_hash = coalesce(new_hash, u.password_hash)
+    select u.* into v_user
+    from app.users u
     where u.id = auth_login_finish.user_id and u.status in (
         'active', 'limited') and u.password_hash = tried_hash
-    returning u.* into v_user;
+    for no key update;
 
+    -- what else there is to say is told to whoever knows the password, and to
+    -- nobody else
     if not found then
         return app.grant_fail('INVALID_CREDENTIALS');
     end if;
 
-    -- asked under the account's row, which who turns it on holds
-    if app.mfa_on(v_user.id) then
-        if step is null and recovery is null then
-            return app.mfa_challenge(ctx, v_user, coalesce(remember, false));
-        end if;
-
-        v_proof := app.mfa_prove(ctx, v_user.id, factor, step, sealed,
-            recovery);
-
-        if v_proof is null then
-            return app.grant_wrong();
-        end if;
-
-        return app.mfa_login(ctx, v_user, coalesce(remember, false),
-            user_agent, v_proof);
+    if new_hash is not null then
+        update app.users u
+        set password_hash = new_hash
+        where u.id = v_user.id;
     end if;
 
-    perform app.audit(app.ctx_as(ctx, v_user.id, v_user.roles, (ctx).session,
-            (ctx).device), 'auth.login', 'user', v_user.id::text);
-
-    return app.session_open(ctx, v_user, coalesce(remember, false),
-        user_agent, 200);
+    return app.sign_in(ctx, v_user, remember, user_agent, null, factor, step,
+        sealed, recovery);
 end $$;
 
 -- The counter is the token.  Equal: step on.  One behind within 30 s of the

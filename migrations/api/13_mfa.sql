@@ -148,9 +148,12 @@ end $$;
 
 -- ---- sign-in ----
 
--- The password was right.  The edge signs the id, as sid, for whoever asked.
+-- Who it is was shown, by a password or a provider.  The edge signs the id, as
+-- sid, for whoever asked.
+drop function if exists app.mfa_challenge(api.ctx, app.users, boolean);
+
 create or replace function app.mfa_challenge(ctx api.ctx, who app.users,
-    remember boolean)
+    remember boolean, provider text)
 returns api.grant
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -160,9 +163,10 @@ declare
     v_grant api.grant := app.grant_fail('MFA_REQUIRED');
 begin
     insert into app.mfa_challenges (id, user_id, epoch, prefix, remember,
-        created_at, expires_at)
+        provider, created_at, expires_at)
     values (v_id, (who).id, (who).token_epoch, app.ip_prefix((ctx).ip),
-        mfa_challenge.remember, app.now(), app.now() + interval '5 minutes');
+        mfa_challenge.remember, mfa_challenge.provider, app.now(),
+        app.now() + interval '5 minutes');
 
     perform app.audit(app.ctx_as(ctx, (who).id, (who).roles),
         'auth.mfa_asked', 'user', (who).id::text);
@@ -240,34 +244,12 @@ begin
         return app.grant_wrong();
     end if;
 
-    return app.mfa_login(ctx, v_user, v_open.remember, user_agent, v_proof);
+    return app.signed_in(ctx, v_user, v_open.remember, user_agent,
+        v_open.provider, v_proof);
 end $$;
 
-create or replace function app.mfa_login(ctx api.ctx, who app.users,
-    remember boolean, user_agent text, proof text[])
-returns api.grant
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_user app.users;
-    v_grant api.grant;
-begin
-    update app.users u
-    set last_login_at = app.now()
-    where u.id = (who).id
-    returning u.* into v_user;
-
-    perform app.audit(app.ctx_as(ctx, v_user.id, v_user.roles, (ctx).session,
-            (ctx).device), 'auth.login', 'user', v_user.id::text,
-        jsonb_build_object('amr', to_jsonb('{pwd}'::text[] || proof)));
-
-    v_grant := app.session_open(ctx, v_user, remember, user_agent, 200,
-        '{pwd}'::text[] || proof);
-    v_grant.emit := app.wake();
-
-    return v_grant;
-end $$;
+drop function if exists app.mfa_login(api.ctx, app.users, boolean, text,
+    text[]);
 
 -- ---- what one does with one's own ----
 
@@ -422,16 +404,23 @@ begin
     return app.mfa_grant(ctx, '{otp,mfa}', app.epoch_next((ctx).actor));
 end $$;
 
+create or replace function app.mfa_delete(who uuid)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    delete from app.mfa_factors f where f.user_id = who;
+    delete from app.mfa_recovery_codes c where c.user_id = who;
+    delete from app.mfa_challenges c where c.user_id = who;
+$$;
+
 create or replace function app.mfa_drop(who uuid)
 returns json
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    delete from app.mfa_factors f where f.user_id = who;
-    delete from app.mfa_recovery_codes c where c.user_id = who;
-    delete from app.mfa_challenges c where c.user_id = who;
-
+    perform app.mfa_delete(who);
     perform app.mfa_mail(who, 'off');
 
     return app.epoch_next(who);

@@ -939,6 +939,7 @@ begin
     where b.hour < floor(date_part('epoch', v_now) / 3600) - 24;
     delete from app.one_time_tokens t
     where t.expires_at < v_now - interval '30 days';
+    delete from app.oauth_states o where o.expires_at < v_now;
     delete from app.login_sessions s
     where least(s.expires_at, coalesce(s.revoked_at, s.expires_at))
         < v_now - interval '30 days';

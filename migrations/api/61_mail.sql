@@ -45,7 +45,8 @@ declare
 begin
     case v_template
     when 'welcome', 'password_reset', 'password_changed', 'verify_email',
-        'change_email', 'change_notice', 'invite'
+        'change_email', 'change_notice', 'invite', 'identity_linked',
+        'password_removed'
     then
         select u.* into v_user
         from app.users u
@@ -62,7 +63,8 @@ begin
         select jsonb_build_object('hours', m.hours) into v_data
         from app.mail_tokens() m
         where m.template = v_template;
-        v_data := coalesce(v_data, '{}');
+        v_data := coalesce(v_data, '{}') || jsonb_build_object(
+            'provider', payload->>'provider');
 
     when 'mfa_notice' then
         select u.* into v_user

@@ -22,6 +22,7 @@ static const stoa_endpoint_t *const stoa_api_list[] = {
     stoa_api_auth,    stoa_api_sessions, stoa_api_mfa,    stoa_api_keys,
     stoa_api_users,   stoa_api_events,   stoa_api_orders, stoa_api_tickets,
     stoa_api_checkin, stoa_api_webhooks, stoa_api_admin,  stoa_api_system,
+    stoa_api_oauth,
 };
 
 typedef struct {
@@ -442,11 +443,12 @@ stoa_api_check_declared(stoa_api_look_t *look, const stoa_endpoint_t *ep)
     case 201:
     case 202:
     case 204:
+    case 302:
     case 303:
         return true;
     default:
-        return stoa_api_refuse(look, ".status must be 200, 201, 202, 204 or "
-                                     "303");
+        return stoa_api_refuse(look, ".status must be 200, 201, 202, 204, 302 "
+                                     "or 303");
     }
 }
 

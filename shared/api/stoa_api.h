@@ -61,10 +61,11 @@ typedef enum {
     STOA_T_CODE      /* ticket code or any opaque text, 1..max bytes */
 } stoa_type_e;
 
-#define STOA_REQUIRED 1 /* must be present and not null */
-#define STOA_NULLABLE 2 /* null is a value of its own */
-#define STOA_LINES    4 /* text of several lines, kept as it is */
-#define STOA_UNCOMMON 8 /* a password to be: not one that everybody has */
+#define STOA_REQUIRED 1  /* must be present and not null */
+#define STOA_NULLABLE 2  /* null is a value of its own */
+#define STOA_LINES    4  /* text of several lines, kept as it is */
+#define STOA_UNCOMMON 8  /* a password to be: not one that everybody has */
+#define STOA_OPEN     16 /* of the end of a query: others are passed over */
 
 struct stoa_field_s {
     const char         *name; /* snake_case; both spellings on the wire */
@@ -81,6 +82,8 @@ struct stoa_field_s {
 
 /* clang-format off */
 #define stoa_end_field { .name = NULL }
+/* Of a query whose senders add what they like (RFC 6749 4.1.2). */
+#define stoa_end_open_query { .name = NULL, .flags = STOA_OPEN }
 /* clang-format on */
 
 /* ---- lists (decision 14) ---- */
@@ -173,7 +176,8 @@ typedef enum {
     X(OPENAPI) X(JWKS) X(SESSION_END) X(AUTH_PASSWORD) X(AUTH_VERIFY)         \
     X(USER_EMAIL) X(AUTH_CSRF) X(LOGIN_MFA) X(MFA_ENROL) X(MFA_CONFIRM)       \
     X(MFA_OFF) X(MFA_CODES) X(STEP_UP) X(KEY_CREATE) X(KEY_ROTATE)            \
-    X(KEY_SCOPES) X(IMPERSONATE)
+    X(KEY_SCOPES) X(IMPERSONATE) X(OAUTH_PROVIDERS) X(OAUTH_START)            \
+    X(OAUTH_CALLBACK) X(OAUTH_TOKEN) X(IDENTITY_LINK)
 /* clang-format on */
 #define STOA_FLOW_ENUM(name) STOA_FLOW_##name,
     STOA_FLOWS(STOA_FLOW_ENUM)

@@ -173,6 +173,28 @@ static const stoa_answer_member_t stoa_answer_sessions_ended[] = {
     STOA_ANSWER_END,
 };
 
+static const stoa_answer_member_t stoa_answer_oauth_provider[] = {
+    { "name", "text" },
+    { "title", "text" },
+    { "url?", "text" }, /* for browsers; absent where cookies are off */
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_identity[] = {
+    { "id", "uuid" },       { "provider", "text?" },   { "email", "text?" },
+    { "linkedAt", "time" }, { "lastUsedAt", "time?" }, STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_identity_link[] = {
+    { "url", "text" }, /* where the browser goes next */
+    STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_identity_unlinked[] = {
+    { "unlinked", "bool" },
+    STOA_ANSWER_END,
+};
+
 static const stoa_answer_member_t stoa_answer_nothing[] = {
     STOA_ANSWER_END,
 };
@@ -593,6 +615,10 @@ static const stoa_answer_object_t stoa_answer_objects[] = {
     { "Impersonation", stoa_answer_impersonation },
     { "Session", stoa_answer_session },
     { "SessionsEnded", stoa_answer_sessions_ended },
+    { "OauthProvider", stoa_answer_oauth_provider },
+    { "Identity", stoa_answer_identity },
+    { "IdentityLink", stoa_answer_identity_link },
+    { "IdentityUnlinked", stoa_answer_identity_unlinked },
     { "Nothing", stoa_answer_nothing },
     { "PasswordReset", stoa_answer_reset },
     { "EmailVerified", stoa_answer_verified },
@@ -666,6 +692,11 @@ const stoa_answer_t stoa_api_answers[] = {
     { "auth.key_rotate", "ApiKey", false },
     { "auth.key_revoke", "ApiKeyRevoked", false },
     { "auth.scopes", "Scopes", false },
+    { "oauth.providers", "OauthProvider[]", true },
+    { "oauth.token", "Grant", false },
+    { "identities.list", "Identity[]", false },
+    { "identities.link", "IdentityLink", false },
+    { "identities.unlink", "IdentityUnlinked", false },
     { "users.me", "User", true },
     { "users.update", "User", false },
     { "users.replace", "User", false },

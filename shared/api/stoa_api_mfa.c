@@ -47,10 +47,10 @@ static const stoa_field_t stoa_mfa_proof_body[] = {
 static const stoa_field_t stoa_mfa_login_body[] = {
     { .name = "mfa_token",
       .type = STOA_T_SECRET,
-      .flags = STOA_REQUIRED,
       .min = 1,
       .max = 200,
-      .summary = "What MFA_REQUIRED brought, within five minutes" },
+      .summary = "What MFA_REQUIRED brought, within five minutes; a browser "
+                 "that comes from a provider has it as a cookie" },
     STOA_MFA_CODE(0),
     STOA_MFA_RECOVERY,
     stoa_end_field,

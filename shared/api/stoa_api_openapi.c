@@ -181,6 +181,7 @@ stoa_openapi_success(stoa_openapi_t *o, const stoa_endpoint_t *ep)
         { 201, "201", "Created" },
         { 202, "202", "Accepted, a worker goes on" },
         { 204, "204", "Done, no content" },
+        { 302, "302", "Go to the address in Location" },
         { 303, "303", "See the page in Location" },
     };
     size_t i;

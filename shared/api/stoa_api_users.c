@@ -228,7 +228,8 @@ const stoa_endpoint_t stoa_api_users[] = {
         .body = stoa_users_email_body,
         .status = 200,
         .step_up = STOA_STEP_UP_OWN,
-        .errors = { STOA_E_INVALID_CREDENTIALS, STOA_E_HASH_QUEUE_FULL },
+        .errors = { STOA_E_INVALID_CREDENTIALS, STOA_E_PASSWORD_NOT_SET,
+                    STOA_E_HASH_QUEUE_FULL },
         .summary = "Mail a link to a new address, which is one's own as soon "
                    "as the link is used.",
         .tag = "users",

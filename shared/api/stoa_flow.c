@@ -297,6 +297,39 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .write = true,
         },
     },
+    [STOA_STMT_OAUTH_BEGIN] = {
+        .flow = STOA_FLOW_OAUTH_CALLBACK,
+        .stmt = {
+            .name = "flow_oauth_begin",
+            .sql = "select api.oauth_begin($1::bytea, "
+                   "pg_catalog.to_timestamp($2::bigint)) as fresh",
+            .nparams = 2,
+            .write = true,
+        },
+    },
+    [STOA_STMT_OAUTH_SIGN_IN] = {
+        .flow = STOA_FLOW_OAUTH_CALLBACK,
+        .stmt = {
+            .name = "flow_oauth_sign_in",
+            .sql = STOA_STMT_GRANT
+                   "api.oauth_sign_in($1::api.ctx, $2::text, $3::text, "
+                   "$4::text, $5::text, $6::boolean, $7::text, $8::text, "
+                   "$9::boolean, $10::text) a",
+            .nparams = 10,
+            .write = true,
+        },
+    },
+    [STOA_STMT_OAUTH_LINK] = {
+        .flow = STOA_FLOW_OAUTH_CALLBACK,
+        .stmt = {
+            .name = "flow_oauth_link",
+            .sql = STOA_STMT_ANSWER
+                   "api.oauth_link($1::api.ctx, $2::uuid, $3::uuid, "
+                   "$4::text, $5::text, $6::text, $7::text) a",
+            .nparams = 7,
+            .write = true,
+        },
+    },
     [STOA_STMT_DEVICE_PAIR] = {
         .flow = STOA_FLOW_DEVICE_PAIR,
         .stmt = {

@@ -448,6 +448,40 @@ race('I-39: one reset token, ten clients', 'i39', async (db) => {
   assert.deepEqual(tally(got), { 200: 1, VALIDATION_FAILED: 9 });
 });
 
+race('I-37: one identity signs in for the first time, in many tabs', 'i37',
+  async (db) => {
+    const email = `${crypto.randomBytes(6).toString('hex')}@t.example`;
+    const sub = crypto.randomUUID();
+    const got = await db.all(20, () => [
+      `select json_build_object('status', a.status, 'body', a.body)
+        from api.oauth_sign_in(${CTX}, 'p', 'https://p', $2, $3, true, 'A',
+          'B', false, 'ua') a`, [null, sub, email]]);
+
+    assert.deepEqual(tally(got), { 200: 20 });
+    assert.equal(await db.one(`select count(*)::int from app.users u
+      join app.oauth_identities i on i.user_id = u.id where u.email = $1`,
+    [email]), 1);
+  });
+
+race('two identities, unlinked at once: one remains', 'unlink', async (db) => {
+  const email = `${crypto.randomBytes(6).toString('hex')}@t.example`;
+
+  await db.q(`select api.oauth_sign_in(${CTX}, 'p', 'https://p', s.n || $2,
+    $2, true, 'A', 'B', false, 'ua') from generate_series(1, 2) s (n)`,
+  [null, email]);
+
+  const { rows } = await db.q(`select i.id, i.user_id from app.oauth_identities
+    i join app.users u on u.id = i.user_id where u.email = $1`, [email]);
+
+  assert.equal(rows.length, 2);
+
+  const got = await db.all(2, (i) => [
+    `select row_to_json(a) from api.identity_unlink(${CTX}, $2) a`,
+    [rows[i].user_id, rows[i].id]]);
+
+  assert.deepEqual(tally(got), { 200: 1, LAST_WAY_IN: 1 });
+});
+
 race('registration: once per person', null, async (db) => {
   const event = await db.event();
   const type = await db.type(event, { quota: 50 });

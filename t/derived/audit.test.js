@@ -11,14 +11,17 @@ import crypto from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { SECRETS, boot } from '../harness/index.js';
 import { must } from '../harness/fixtures.js';
+import { Issuer } from '../harness/issuer.js';
 import { Factor, enrol } from '../harness/mfa.js';
 import { request, rows } from './rows.js';
 import { World } from './world.js';
 
-let app, world, tables;
+let app, issuer, world, tables;
 
 /* Writes that leave no audit row: {id: why}. */
-const EXCEPT = {};
+const EXCEPT = {
+  'identities.link': 'it says where to go; what comes of it is audited then',
+};
 
 /* Writes that leave nothing else: {id: why}. */
 const ALONE = {
@@ -28,7 +31,10 @@ const ALONE = {
 const writes = rows.filter((row) => row.method !== 'GET');
 
 before(async () => {
-  app = await boot({ workers: 0, nginxWorkers: 1 });
+  issuer = await Issuer.start({ audience: 'c' });
+  app = await boot({ workers: 0, nginxWorkers: 1, conf: {
+    ISSUER_NETWORK: 'insecure', OIDC_PROVIDERS: JSON.stringify([
+      { name: 'google', issuer: issuer.url, clientId: 'c' }]) } });
   world = await new World(app).begin();
   tables = (await app.sql(
     `select format('%I.%I', schemaname, tablename) as t from pg_tables
@@ -36,7 +42,10 @@ before(async () => {
        and tablename not like 'audit_%' and tablename <> 'idempotency'`))
     .map(({ t }) => t);
 });
-after(() => app?.stop());
+after(async () => {
+  await app?.stop();
+  await issuer?.stop();
+});
 
 const post = async (path, spec, ...codes) =>
   must(await app.api('POST', path, spec), ...codes).data;
@@ -133,6 +142,11 @@ const RECIPES = {
     params: { id: user.id }, body: { status: 'suspended' } }),
   'admin.impersonate': ({ user }) => ({ token: world.admin.token,
     params: { id: user.id }, body: { reason: 'She asked for help' } }),
+  'oauth.token': async () => ({ path: '/api/v1/oauth/google/token', body: {
+    idToken: await issuer.token('audited', { email: 'audited@test.example',
+      email_verified: true }, { head: { typ: 'JWT' } }) } }),
+  'identities.link': ({ user }) => ({ token: user.token,
+    body: { provider: 'google' } }),
   'users.email': ({ user }) => ({ token: user.token, body: {
     newEmail: `new-${user.email}`, password: user.password } }),
   'events.publish': async () => ({ ...organizer(),

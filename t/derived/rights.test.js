@@ -37,7 +37,8 @@ const MANAGERS_TOO = new Set(['orders.get', 'orders.cancel', 'orders.refunds',
   'tickets.get']);
 
 /* Rows that are one's own alone: an admin is a stranger there, too. */
-const OWNER_ONLY = new Set(['auth.session_end', 'auth.key_rotate']);
+const OWNER_ONLY = new Set(['auth.session_end', 'auth.key_rotate',
+  'identities.unlink']);
 
 const REFUSALS = ['UNAUTHENTICATED', 'FORBIDDEN', 'NOT_FOUND'];
 

@@ -5,6 +5,7 @@
  * api.acl_<resource>, so that the test follows what the functions follow.
  */
 
+import crypto from 'node:crypto';
 import { must } from '../harness/fixtures.js';
 import { mint, roles } from './rows.js';
 
@@ -119,6 +120,14 @@ export class World {
 
     return { id: JSON.parse(Buffer.from(accessToken.split('.')[1],
       'base64url')).sid };
+  }
+
+  /* Linked by the database: providers are elsewhere. */
+  async identity(owner) {
+    return { id: await this.app.value(`insert into app.oauth_identities
+        (id, user_id, issuer, subject, provider, created_at)
+      values (app.uuid7(), $1, 'https://idp.example', $2, 'idp', app.now())
+      returning id`, [owner.id, crypto.randomUUID()]) };
   }
 
   async make(resource, buyer = this.buyer) {

@@ -58,5 +58,39 @@ select is((api.auth_foreign('https://i', 'c')).code, 'IDENTITY_NOT_LINKED',
 select throws_ok(format($$ select pg_temp.link(%L, 'https://i', 's') $$,
     :'b'), '23505', null, 'an identity is of one account');
 
+-- a flow counts once
+select results_eq($$ select api.oauth_begin(sha256(x::bytea),
+    app.now() + interval '10 minutes') from unnest(array['a', 'b', 'a']) x $$,
+    $$ values (true), (true), (false) $$, 'once each');
+update app.oauth_states set expires_at = app.now() - interval '1 s'
+where state_sha256 = sha256('a');
+select task.retention_sweep(queue.enqueue('retention.sweep', '{}'), '{}');
+select is((select count(*) from app.oauth_states), 1::bigint, 'swept');
+
+-- names that others gave
+select results_eq($$ select app.oauth_name(x) from unnest(array['  A  ',
+    e'A\r\nB', e'\u202eA\u2066', repeat('x', 200), '', null]) with ordinality
+    u (x, n) order by n $$,
+    $$ values ('A'), ('A B'), ('A'), (repeat('x', 100)), (''), (null) $$,
+    'one line of what can be seen');
+
+-- an account that its owner takes over loses every way in, of every kind
+select t.person('victim@test.example') as v \gset
+update app.users set pending_email = 'm@test.example' where id = :'v';
+select pg_temp.link(:'v', 'https://m', 'mallory');
+select (api.oauth_sign_in(t.ctx(null), 'p', 'https://p', 'sub',
+    'Victim@test.example', true, 'A', 'B', false, 'ua')).status as s \gset
+select is(:s, 200, 'signed in');
+select results_eq(format($$ select password_hash, pending_email,
+        email_verified_at is not null, token_epoch from app.users
+        where id = %L $$, :'v'),
+    $$ values (null::text, null::text, true, 2) $$, 'reclaimed');
+select results_eq(format($$ select issuer, subject from app.oauth_identities
+        where user_id = %L $$, :'v'),
+    $$ values ('https://p', 'sub') $$, 'one identity');
+select is((api.oauth_sign_in(t.ctx(null), 'p', 'https://p', 'other',
+    'victim@test.example', false, 'A', 'B', false, 'ua')).body->>'code',
+    'ACCOUNT_EXISTS_SIGN_IN_FIRST', 'not vouched for');
+
 select * from finish();
 rollback;
