@@ -330,7 +330,8 @@ ngx_http_stoa_oauth_tidy(ngx_http_stoa_ctx_t *q)
         if (!stoa_oidc_flow_open(mcf->oauth_secret, value,
                                  stoa_time_ms() / 1000, &q->mem, &flow))
         {
-            if (ngx_http_stoa_cookie_put(q->r, name, (stoa_str_t) stoa_null_string,
+            if (ngx_http_stoa_cookie_put(q->r, name,
+                                         (stoa_str_t) stoa_null_string,
                                          (stoa_str_t) stoa_string("0"))
                 != NGX_OK)
             {
@@ -350,7 +351,8 @@ ngx_http_stoa_oauth_tidy(ngx_http_stoa_ctx_t *q)
 
     return n < NGX_HTTP_STOA_OAUTH_TABS
              ? NGX_OK
-             : ngx_http_stoa_cookie_put(q->r, first, (stoa_str_t) stoa_null_string,
+             : ngx_http_stoa_cookie_put(q->r, first,
+                                        (stoa_str_t) stoa_null_string,
                                         (stoa_str_t) stoa_string("0"));
 }
 

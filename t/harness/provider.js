@@ -5,8 +5,11 @@
  * and follows redirects, and stops where a test wants to look.
  */
 
+import fs from 'node:fs';
 import http from 'node:http';
 import Provider from 'oidc-provider';
+import { confText } from './conf.js';
+import { boot } from './index.js';
 import { makeKey } from './issuer.js';
 import { givePort, takePort } from './proc.js';
 
@@ -86,7 +89,8 @@ export async function startProvider({ redirectUris, auth =
   self.server = http.createServer((req, res) => {
     self.asked.push(`${req.method} ${req.url.split('?')[0]}`);
     if (self.broken?.(req, res)) return;
-    if (req.url.startsWith('/sign-in/')) signIn(req, res);
+    if (req.url === '/favicon.ico') res.writeHead(204).end();
+    else if (req.url.startsWith('/sign-in/')) signIn(req, res);
     else callback(req, res);
   });
   self.server.listen(port, '127.0.0.1');
@@ -105,6 +109,41 @@ export async function startProvider({ redirectUris, auth =
     givePort(port);
   };
   return self;
+}
+
+export const callback = (app, name) =>
+  `${app.url}/api/v1/oauth/${name}/callback`;
+
+/* An application and providers that know its address: the port is taken
+   before either starts, so the application is booted with a template. */
+export async function together(names, { conf = {}, options = {}, more = {} } = {}) {
+  const all = {};
+  const app = await boot({ workers: 0, ...options, conf: {
+    ISSUER_NETWORK: 'insecure', OIDC_PROVIDERS: '[]', ...conf } });
+
+  try {
+    for (const name of names) {
+      all[name] = await startProvider({ redirectUris: [callback(app, name)],
+        ...more[name] });
+    }
+    app.conf.OIDC_PROVIDERS = JSON.stringify(names.map((name) =>
+      all[name].settings(name, more[name]?.settings)));
+    await settings(app);
+  } catch (error) {
+    app.failed = true;
+    await app.stop();
+    throw error;
+  }
+  return { app, ...all, async stop() {
+    await app.stop();
+    await Promise.all(names.map((name) => all[name].stop()));
+  } };
+}
+
+export async function settings(app, change = {}) {
+  Object.assign(app.conf, change);
+  fs.writeFileSync(app.confFile, confText(app.conf), { mode: 0o600 });
+  await app.nginx.reload();
 }
 
 /* A browser: cookies by origin, no script. */

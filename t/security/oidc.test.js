@@ -11,47 +11,10 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { boot, until } from '../harness/index.js';
 import { Issuer, makeKey } from '../harness/issuer.js';
-import { Browser, startProvider } from '../harness/provider.js';
+import { Browser, callback, settings, together } from '../harness/provider.js';
 
 const FLOW = /^__Host-stoa_oauth_/;
 const REFRESH = '__Host-stoa_refresh';
-
-const callback = (app, name) =>
-  `${app.url}/api/v1/oauth/${name}/callback`;
-
-/* An application and providers that know its address: the port is taken
-   before either starts, so the application is booted with a template. */
-async function together(names, { conf = {}, options = {}, more = {} } = {}) {
-  const all = {};
-  const app = await boot({ workers: 0, ...options, conf: {
-    ISSUER_NETWORK: 'insecure', OIDC_PROVIDERS: '[]', ...conf } });
-
-  try {
-    for (const name of names) {
-      all[name] = await startProvider({ redirectUris: [callback(app, name)],
-        ...more[name] });
-    }
-    app.conf.OIDC_PROVIDERS = JSON.stringify(names.map((name) =>
-      all[name].settings(name, more[name]?.settings)));
-    await settings(app);
-  } catch (error) {
-    app.failed = true;
-    await app.stop();
-    throw error;
-  }
-  return { app, ...all, async stop() {
-    await app.stop();
-    await Promise.all(names.map((name) => all[name].stop()));
-  } };
-}
-
-async function settings(app, change = {}) {
-  const { confText } = await import('../harness/conf.js');
-
-  Object.assign(app.conf, change);
-  fs.writeFileSync(app.confFile, confText(app.conf), { mode: 0o600 });
-  await app.nginx.reload();
-}
 
 const errorOf = (res) => res.location
   && new URL(res.location).searchParams.get('error');

@@ -1,23 +1,17 @@
 /*
  * Sign in, register, ask for a new password; and the signed-in view: one's
- * name, the address with its confirmation and change, the password, the
- * second factor (mfa.js), the devices where one is signed in, and where API
- * keys are.  Who acts in somebody's name sees the name alone.  "#forgot" asks
+ * name, the address with its confirmation and change, the password, providers
+ * (providers.js), the second factor (mfa.js), the devices where one is signed
+ * in, and where API keys are.  Who acts in somebody's name sees the name alone.  "#forgot" asks
  * for a new password whoever is signed in.
  */
 
 import { call, keep, renew, signedIn, signOut, acting } from "/kit/api.js";
 import { start, t, el, note, tag, when, field, showError, param, explain }
     from "/kit/page.js";
-import { codeFields } from "/kit/mfa.js";
+import { form, swap, link, next, secondStep } from "/account/forms.js";
 import { secondFactor } from "/account/mfa.js";
-
-/* Only a path of this origin may be the next page. */
-function next() {
-    const to = param("next") || "/events/";
-
-    return /^\/(?![/\\])/.test(to) ? to : "/events/";
-}
+import { withOthers, identities } from "/account/providers.js";
 
 /*
  * A page behind a gate sent its visitor here because the cookie had ended,
@@ -33,41 +27,6 @@ async function goOn() {
     sessionStorage.setItem(mark, String(Date.now()));
     location.replace(next());
     return true;
-}
-
-function form(title, fields, button, send, extra = [],
-    inputs = Object.values(fields)) {
-    const slot = el("div");
-    const submit = el("button", { type: "submit", class: "wide" }, button);
-    const node = el("form", { class: "card" }, el("h1", {}, title), inputs,
-        slot, submit, extra);
-
-    node.addEventListener("submit", async (e) => {
-        e.preventDefault();
-        submit.disabled = true;
-        slot.replaceChildren();
-        try {
-            await send(slot);
-        } catch (err) {
-            showError(err, slot, fields);
-        } finally {
-            submit.disabled = false;
-        }
-    });
-    return node;
-}
-
-function swap(main, node) {
-    main.replaceChildren(node);
-    const first = node.querySelector("input");
-    if (first) {
-        first.focus();
-    }
-}
-
-function link(text, go) {
-    return el("button", { type: "button", class: "second wide",
-        onclick: go }, text);
 }
 
 function signIn(main) {
@@ -92,33 +51,20 @@ function signIn(main) {
             if (err.code !== "MFA_REQUIRED") {
                 throw err;
             }
-            secondStep(main, err.problem.mfaToken);
+            secondStep(main, err.problem.mfaToken, {
+                done: () => location.assign(next()),
+                again: (why) => {
+                    signIn(main);
+                    main.append(why);
+                } });
         }
     }, [
         el("label", { class: "check", for: "remember" }, remember,
             t("remember")),
         link(t("register"), () => register(main)),
         link(t("forgot"), () => forgot(main)),
+        withOthers(next()),
     ]));
-}
-
-/* The password was right; its account wants a code, too. */
-function secondStep(main, mfaToken) {
-    const code = codeFields();
-
-    swap(main, form(t("mfa.enter"), code.fields, t("sign.in"), async () => {
-        try {
-            keep((await call("POST", "/auth/login/mfa", { open: true,
-                body: { mfaToken, ...code.proof() } })).data);
-            location.assign(next());
-        } catch (err) {
-            if (err.code !== "MFA_TOKEN_INVALID") {
-                throw err;
-            }
-            signIn(main);
-            main.append(note("warn", explain(err)));
-        }
-    }, [link(t("cancel"), () => signIn(main))], code.node));
 }
 
 function register(main) {
@@ -247,7 +193,7 @@ async function profile(main) {
             input.value = "";
         }
         slot.replaceChildren(note("good", t("password.changed")));
-    }), secondFactor(), devices(), more(me)]));
+    }), identities(), secondFactor(), devices(), more(me)]));
 }
 
 function more(me) {

@@ -11,6 +11,7 @@ const BASE = "/api/v1";
 const STORE = "stoa.refresh";
 const ACTING = "stoa.acting"; /* of this tab: an admin in somebody's name */
 const RETRIES = 3;
+const COOKIES = ["/auth/", "/users/me/identities"]; /* rows that set some */
 
 /* 401 that says nothing about the token: a wrong password, a missing code */
 const NOT_TOKEN = ["INVALID_CREDENTIALS", "STEP_UP_REQUIRED"];
@@ -104,7 +105,7 @@ async function once(method, path, { body, token, headers, cookies }) {
         headers: h,
         body: body === undefined ? undefined : JSON.stringify(body),
         cache: "no-store",
-        credentials: cookies ?? path.startsWith("/auth/")
+        credentials: cookies ?? COOKIES.some((one) => path.startsWith(one))
             ? "same-origin" : "omit",
     });
     const text = await answer.text();
@@ -228,6 +229,20 @@ export async function call(method, path, options = {}) {
 /* New tokens, and cookies where the server gives them; whether it worked. */
 export async function renew() {
     return await refreshed(true) !== null;
+}
+
+/* The session that came as a cookie takes the place of this one. */
+export async function adopt() {
+    const turn = async () => {
+        const { answer, json } = await once("POST", "/auth/refresh",
+            { body: {} });
+        if (!answer.ok) {
+            throw new ApiError(answer.status, (json && json.error) || {});
+        }
+        keep(json.data);
+    };
+    await (navigator.locks ? navigator.locks.request("stoa.refresh", turn)
+        : turn());
 }
 
 /* A protected file (QR, PDF) as an object URL; the caller revokes it. */
