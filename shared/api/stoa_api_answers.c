@@ -195,6 +195,18 @@ static const stoa_answer_member_t stoa_answer_identity_unlinked[] = {
     STOA_ANSWER_END,
 };
 
+static const stoa_answer_member_t stoa_answer_consent[] = {
+    { "kind", "text" }, { "granted", "bool" }, { "policyVersion", "text?" },
+    { "at", "time?" },  STOA_ANSWER_END,
+};
+
+static const stoa_answer_member_t stoa_answer_consents[] = {
+    { "policyVersion", "text" },
+    { "ask", "bool" },
+    { "consents", "Consent[]" },
+    STOA_ANSWER_END,
+};
+
 static const stoa_answer_member_t stoa_answer_nothing[] = {
     STOA_ANSWER_END,
 };
@@ -619,6 +631,8 @@ static const stoa_answer_object_t stoa_answer_objects[] = {
     { "Identity", stoa_answer_identity },
     { "IdentityLink", stoa_answer_identity_link },
     { "IdentityUnlinked", stoa_answer_identity_unlinked },
+    { "Consent", stoa_answer_consent },
+    { "Consents", stoa_answer_consents },
     { "Nothing", stoa_answer_nothing },
     { "PasswordReset", stoa_answer_reset },
     { "EmailVerified", stoa_answer_verified },
@@ -697,6 +711,8 @@ const stoa_answer_t stoa_api_answers[] = {
     { "identities.list", "Identity[]", false },
     { "identities.link", "IdentityLink", false },
     { "identities.unlink", "IdentityUnlinked", false },
+    { "privacy.consents", "Consents", true },
+    { "privacy.consent", "Consents", false },
     { "users.me", "User", true },
     { "users.update", "User", false },
     { "users.replace", "User", false },

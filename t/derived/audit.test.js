@@ -93,6 +93,8 @@ const RECIPES = {
     await unverified(user);
     return { token: user.token };
   },
+  'privacy.consent': () => ({ body: { anonId: crypto.randomUUID(),
+    policyVersion: '1', analytics: true } }),
   'auth.login_mfa': async ({ user }) => {
     const factor = await enrol(app, user);
     const { email, password } = user;

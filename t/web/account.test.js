@@ -109,3 +109,29 @@ test('N-19: without a session, the link is enough', async () => {
   content(page);
   await page.context().close();
 });
+
+test('G-18: what one agrees to', async () => {
+  const page = await open(browser, app);
+  const user = await signedIn(page);
+  const part = page.getByRole('region', { name: 'Privacy' });
+  const box = part.getByRole('checkbox', { name: /Count my visits/ });
+
+  await go(page, '/account/');
+  await box.waitFor();
+  assert.equal(await box.isChecked(), false, 'nothing is ticked beforehand');
+  await box.focus();
+  await page.keyboard.press('Space');
+  await part.getByRole('button', { name: 'Keep my choices' }).click();
+  await part.getByText('Saved.').waitFor();
+  assert.deepEqual(await app.sql(`select kind, granted from app.consents
+    where user_id = $1 order by kind`, [user.id]), [
+    { kind: 'analytics', granted: true },
+    { kind: 'marketing', granted: false },
+    { kind: 'personalization', granted: false }]);
+  await page.reload();
+  await ready(page);
+  await box.waitFor();
+  assert.equal(await box.isChecked(), true);
+  content(page);
+  await page.context().close();
+});

@@ -2,7 +2,7 @@
  * Sign in, register, ask for a new password; and the signed-in view: one's
  * name, the address with its confirmation and change, the password, providers
  * (providers.js), the second factor (mfa.js), the devices where one is signed
- * in, and where API keys are.  Who acts in somebody's name sees the name alone.  "#forgot" asks
+ * in, what one agrees to (privacy.js), and where API keys are.  Who acts in somebody's name sees the name alone.  "#forgot" asks
  * for a new password whoever is signed in.
  */
 
@@ -12,6 +12,7 @@ import { start, t, el, note, tag, when, field, showError, param, explain }
 import { form, swap, link, next, secondStep } from "/account/forms.js";
 import { secondFactor } from "/account/mfa.js";
 import { withOthers, identities } from "/account/providers.js";
+import { consents } from "/account/privacy.js";
 
 /*
  * A page behind a gate sent its visitor here because the cookie had ended,
@@ -172,6 +173,22 @@ async function profile(main) {
             autocomplete: "new-password" }, t("password.hint")),
     };
 
+    const change = form(t("password.change"), secrets, t("password.change"),
+        async (slot) => {
+            const got = await call("POST", "/auth/change-password", { body: {
+                currentPassword: secrets.currentPassword.input.value,
+                newPassword: secrets.newPassword.input.value } });
+
+            keep(got.data);
+            /* the change is one of the account's versions */
+            ({ etag } = await call("GET", "/users/me"));
+            for (const { input } of Object.values(secrets)) {
+                input.value = "";
+            }
+            slot.replaceChildren(note("good", t("password.changed")));
+        });
+
+    change.querySelector("h1").replaceWith(el("h2", {}, t("password.change")));
     main.replaceChildren(form(t("account"), fields, t("save"),
         async (slot) => {
             /* what another window saved meanwhile is not written over */
@@ -180,20 +197,11 @@ async function profile(main) {
                     firstName: fields.firstName.input.value.trim(),
                     lastName: fields.lastName.input.value.trim() } }));
             slot.replaceChildren(note("good", t("saved")));
-        }), ...(acting() ? [] : [address(me),
-    form(t("password.change"), secrets, t("password.change"), async (slot) => {
-        const got = await call("POST", "/auth/change-password", { body: {
-            currentPassword: secrets.currentPassword.input.value,
-            newPassword: secrets.newPassword.input.value } });
-
-        keep(got.data);
-        /* the change is one of the account's versions */
-        ({ etag } = await call("GET", "/users/me"));
-        for (const { input } of Object.values(secrets)) {
-            input.value = "";
-        }
-        slot.replaceChildren(note("good", t("password.changed")));
-    }), identities(), secondFactor(), devices(), more(me)]));
+        }));
+    if (!acting()) {
+        main.append(address(me), change, identities(), secondFactor(),
+            devices(), consents(), more(me));
+    }
 }
 
 function more(me) {
