@@ -5,8 +5,10 @@
  * keyed hash and one comparison of all its bytes instead of a MAC and a JSON
  * parse.  Expiry and revocations are looked up on every hit, so the cache
  * never makes a token live longer.  Only valid tokens are kept: garbage
- * cannot push them out.  The key of the hash is random per process, so nobody
- * can aim at a place.  Two places per hash; the one used longer ago goes.
+ * cannot push them out.  Nor can tokens that come once: where one has to go,
+ * the one used longer ago of two slots, the new one must have been seen
+ * before.  The key of the hash is random per process, so nobody can aim at a
+ * slot.
  */
 
 #include "ngx_http_stoa_zone.h"
@@ -17,15 +19,21 @@
 #define NGX_HTTP_STOA_TOKEN_TAIL 32 /* characters that are hashed */
 
 typedef struct {
-    uint64_t      hash;
-    uint32_t      len; /* 0: free */
-    uint32_t      used;
+    uint64_t hash;
+    uint32_t len; /* 0: free */
+    uint32_t used;
+} ngx_http_stoa_slot_t;
+
+typedef struct {
     stoa_claims_t claims;
     u_char        token[NGX_HTTP_STOA_TOKEN_MAX];
 } ngx_http_stoa_token_t;
 
-/* Zeroed pages: memory is used by the tokens that were seen. */
+/* Zeroed pages: memory is used by the tokens that were seen.  The slots of a
+   hash are in one cache line. */
+static ngx_http_stoa_slot_t  ngx_http_stoa_slots[NGX_HTTP_STOA_TOKENS];
 static ngx_http_stoa_token_t ngx_http_stoa_tokens[NGX_HTTP_STOA_TOKENS];
+static uint32_t              ngx_http_stoa_seen[NGX_HTTP_STOA_TOKENS];
 static u_char                ngx_http_stoa_token_key[16];
 static uint32_t              ngx_http_stoa_token_clock;
 
@@ -43,23 +51,32 @@ ngx_http_stoa_auth_init_process(ngx_cycle_t *cycle)
 }
 
 
-static ngx_http_stoa_token_t *
+static ngx_uint_t
+ngx_http_stoa_slot_of(uint64_t hash)
+{
+    return (hash & (NGX_HTTP_STOA_TOKENS / 2 - 1)) * 2;
+}
+
+
+/* Its slot, or NGX_HTTP_STOA_TOKENS. */
+static ngx_uint_t
 ngx_http_stoa_token_find(stoa_str_t token, uint64_t hash)
 {
-    ngx_http_stoa_token_t *t;
-    ngx_uint_t             i;
+    ngx_uint_t i, first;
 
-    t = &ngx_http_stoa_tokens[(hash & (NGX_HTTP_STOA_TOKENS / 2 - 1)) * 2];
+    first = ngx_http_stoa_slot_of(hash);
 
-    for (i = 0; i < 2; i++, t++) {
-        if (t->hash == hash && t->len == token.len
-            && ngx_memcmp(t->token, token.data, token.len) == 0)
+    for (i = first; i < first + 2; i++) {
+        if (ngx_http_stoa_slots[i].hash == hash
+            && ngx_http_stoa_slots[i].len == token.len
+            && ngx_memcmp(ngx_http_stoa_tokens[i].token, token.data, token.len)
+                   == 0)
         {
-            return t;
+            return i;
         }
     }
 
-    return NULL;
+    return NGX_HTTP_STOA_TOKENS;
 }
 
 
@@ -67,20 +84,34 @@ static void
 ngx_http_stoa_token_keep(stoa_str_t token, uint64_t hash,
                          const stoa_claims_t *claims)
 {
-    ngx_http_stoa_token_t *t;
+    uint32_t             *seen;
+    ngx_uint_t            i;
+    ngx_http_stoa_slot_t *p;
 
-    t = &ngx_http_stoa_tokens[(hash & (NGX_HTTP_STOA_TOKENS / 2 - 1)) * 2];
+    i = ngx_http_stoa_slot_of(hash);
+    p = &ngx_http_stoa_slots[i];
 
-    if (t[0].len != 0
-        && (t[1].len == 0 || (int32_t) (t[1].used - t[0].used) < 0)) {
-        t++;
+    if (p[0].len != 0
+        && (p[1].len == 0 || (int32_t) (p[1].used - p[0].used) < 0)) {
+        i++;
     }
 
-    t->hash = hash;
-    t->len = (uint32_t) token.len;
-    t->used = ++ngx_http_stoa_token_clock;
-    t->claims = *claims;
-    ngx_memcpy(t->token, token.data, token.len);
+    p = &ngx_http_stoa_slots[i];
+
+    if (p->len != 0) {
+        seen = &ngx_http_stoa_seen[hash >> 32 & (NGX_HTTP_STOA_TOKENS - 1)];
+
+        if (*seen != (uint32_t) hash) {
+            *seen = (uint32_t) hash;
+            return;
+        }
+    }
+
+    p->hash = hash;
+    p->len = (uint32_t) token.len;
+    p->used = ++ngx_http_stoa_token_clock;
+    ngx_http_stoa_tokens[i].claims = *claims;
+    ngx_memcpy(ngx_http_stoa_tokens[i].token, token.data, token.len);
 }
 
 
@@ -89,7 +120,7 @@ ngx_http_stoa_auth_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                           stoa_str_t token)
 {
     ngx_http_stoa_main_conf_t *mcf = ngx_http_stoa_process.mcf;
-    ngx_http_stoa_token_t     *t = NULL;
+    ngx_uint_t                 i = NGX_HTTP_STOA_TOKENS;
     const char                *why = "revoked";
     stoa_err_e                 err;
     ngx_uint_t                 cached;
@@ -107,22 +138,23 @@ ngx_http_stoa_auth_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
         tail = ngx_min(token.len, NGX_HTTP_STOA_TOKEN_TAIL);
         ngx_http_stoa_siphash(ngx_http_stoa_token_key,
                               token.data + token.len - tail, tail, hash);
-        t = ngx_http_stoa_token_find(token, hash[0]);
+        i = ngx_http_stoa_token_find(token, hash[0]);
     }
 
-    if (t != NULL) {
-        t->used = ++ngx_http_stoa_token_clock;
+    if (i != NGX_HTTP_STOA_TOKENS) {
+        ngx_http_stoa_slots[i].used = ++ngx_http_stoa_token_clock;
 
-        if (now / 1000 >= t->claims.exp + (int64_t) mcf->rules.leeway_s) {
-            t->len = 0;
-            t->hash = 0;
+        if (now / 1000 >= ngx_http_stoa_tokens[i].claims.exp
+                              + (int64_t) mcf->rules.leeway_s)
+        {
+            ngx_http_stoa_slots[i].len = 0;
             err = STOA_E_TOKEN_EXPIRED;
             why = "expired";
             goto refused;
         }
 
+        gate->claims = ngx_http_stoa_tokens[i].claims;
         ngx_http_stoa_metric_add(STOA_M_auth_cache_hits, 1);
-        gate->claims = t->claims;
 
     } else {
         err = stoa_jwt_verify(mcf->keys, &mcf->rules, token, now, &gate->claims,

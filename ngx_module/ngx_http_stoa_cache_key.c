@@ -132,7 +132,8 @@ ngx_http_stoa_cache_key(ngx_http_stoa_ctx_t *q, ngx_uint_t vary,
     stoa_str_t                parts[NGX_HTTP_STOA_CACHE_QUERY + 1], *param;
     ngx_http_stoa_loc_conf_t *lcf = ngx_http_stoa_lcf(q->r);
     ngx_uint_t                i, n, many;
-    u_char                    text[NGX_HTTP_STOA_CACHE_KEY], *p, *last;
+    STOA_UNINIT u_char        text[NGX_HTTP_STOA_CACHE_KEY];
+    u_char                   *p, *last;
 
     p = text;
     last = text + sizeof(text) - 8;

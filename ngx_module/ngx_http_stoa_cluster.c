@@ -165,8 +165,10 @@ ngx_http_stoa_cluster_send(ngx_http_stoa_cluster_script_e script,
     stoa_err_e                   err;
     ngx_uint_t                   i;
     uint64_t                     numbers[NGX_HTTP_STOA_CLUSTER_ARGS];
-    u_char keys[NGX_HTTP_STOA_CLUSTER_MAX][NGX_HTTP_STOA_REMOTE_MAX + 32];
-    u_char args[NGX_HTTP_STOA_CLUSTER_MAX][8 * NGX_HTTP_STOA_CLUSTER_ARGS];
+    STOA_UNINIT u_char
+        keys[NGX_HTTP_STOA_CLUSTER_MAX][NGX_HTTP_STOA_REMOTE_MAX + 32];
+    STOA_UNINIT u_char
+        args[NGX_HTTP_STOA_CLUSTER_MAX][8 * NGX_HTTP_STOA_CLUSTER_ARGS];
 
     for (i = 0; i < n; i++) {
         limit = takes[i].limit;

@@ -159,8 +159,9 @@ ngx_int_t
 ngx_http_stoa_key_hash(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                        const ngx_http_stoa_limit_t *limit, uint64_t hash[2])
 {
-    u_char     text[sizeof(limit->tag)
-                + NGX_HTTP_STOA_KEY_PARTS * (NGX_HTTP_STOA_KEY_MAX + 16)];
+    STOA_UNINIT u_char
+               text[sizeof(limit->tag)
+             + NGX_HTTP_STOA_KEY_PARTS * (NGX_HTTP_STOA_KEY_MAX + 16)];
     ngx_uint_t i;
     size_t     len;
 

@@ -17,6 +17,14 @@
 #define STOA_MUSTCHECK    __attribute__((warn_unused_result))
 #define STOA_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
+/* Release builds zero what is on the stack (-ftrivial-auto-var-init); not a
+   large buffer of the hot path, whose length says what was written. */
+#if defined(__has_attribute) && __has_attribute(uninitialized)
+#define STOA_UNINIT __attribute__((uninitialized))
+#else
+#define STOA_UNINIT
+#endif
+
 #define stoa_nitems(a) (sizeof(a) / sizeof((a)[0]))
 
 /* A slice: not NUL-terminated, memory owned by whoever made it. */

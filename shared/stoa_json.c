@@ -31,11 +31,11 @@ stoa_json_refuse(stoa_json_fault_t *fault, const char *reason, size_t offset)
 stoa_json_t *
 stoa_json_parse(stoa_mem_t *mem, stoa_str_t text, stoa_json_fault_t *fault)
 {
-    stoa_json_scan_t scan;
-    json_error_t     error;
-    json_t          *value;
-    const char      *reason;
-    size_t           flags = JSON_DECODE_ANY;
+    STOA_UNINIT stoa_json_scan_t scan;
+    json_error_t                 error;
+    json_t                      *value;
+    const char                  *reason;
+    size_t                       flags = JSON_DECODE_ANY;
 
     stoa_json_scan_init(&scan, text);
 

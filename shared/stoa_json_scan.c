@@ -100,6 +100,21 @@ stoa_json_escape(stoa_json_scan_t *scan)
 }
 
 
+/* The first character at p that ends a run of plain ones: a quote, a
+   backslash, a control character, or one beyond ASCII. */
+static const unsigned char *
+stoa_json_plain(const unsigned char *p, const unsigned char *last)
+{
+    while (p < last && (unsigned char) (*p - ' ') < 0x80 - ' ' && *p != '"'
+           && *p != '\\')
+    {
+        p++;
+    }
+
+    return p;
+}
+
+
 bool
 stoa_json_string_scan(stoa_json_scan_t *scan, bool *escaped)
 {
@@ -111,6 +126,10 @@ stoa_json_string_scan(stoa_json_scan_t *scan, bool *escaped)
     *escaped = false;
 
     for (;;) {
+        scan->at = (size_t) (stoa_json_plain(scan->text + scan->at,
+                                             scan->text + scan->len)
+                             - scan->text);
+
         if (scan->at == scan->len) {
             return stoa_json_fail(scan, "syntax");
         }
@@ -464,7 +483,7 @@ stoa_json_scan_init(stoa_json_scan_t *scan, stoa_str_t text)
 bool
 stoa_json_valid(stoa_str_t text, stoa_json_fault_t *fault)
 {
-    stoa_json_scan_t scan;
+    STOA_UNINIT stoa_json_scan_t scan;
 
     stoa_json_scan_init(&scan, text);
 

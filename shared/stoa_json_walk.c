@@ -57,9 +57,9 @@ bool
 stoa_json_walk(stoa_str_t object, size_t *at, stoa_str_t *name,
                stoa_str_t *value)
 {
-    stoa_json_scan_t scan;
-    bool             escaped;
-    size_t           from;
+    STOA_UNINIT stoa_json_scan_t scan;
+    bool                         escaped;
+    size_t                       from;
 
     if (!stoa_json_step(&scan, object, *at, '{') || scan.text[scan.at] != '"') {
         return false;
@@ -88,7 +88,7 @@ stoa_json_walk(stoa_str_t object, size_t *at, stoa_str_t *name,
 bool
 stoa_json_each(stoa_str_t list, size_t *at, stoa_str_t *value)
 {
-    stoa_json_scan_t scan;
+    STOA_UNINIT stoa_json_scan_t scan;
 
     return stoa_json_step(&scan, list, *at, '[') && scan.text[scan.at] != ']'
         && stoa_json_step_value(&scan, list, at, value);

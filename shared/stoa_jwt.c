@@ -552,12 +552,13 @@ stoa_err_e
 stoa_jws_open(stoa_jwt_keys_t *keys, stoa_str_t token, unsigned char *out,
               stoa_str_t *payload, unsigned *type, const char **why)
 {
-    unsigned char   header[STOA_JWT_HEADER], signature[STOA_JWT_SIGNATURE];
-    stoa_jwt_key_t *key;
-    const char     *bad;
-    stoa_str_t      part[3], text, signed_;
-    ssize_t         n;
-    bool            known;
+    STOA_UNINIT unsigned char header[STOA_JWT_HEADER];
+    STOA_UNINIT unsigned char signature[STOA_JWT_SIGNATURE];
+    stoa_jwt_key_t           *key;
+    const char               *bad;
+    stoa_str_t                part[3], text, signed_;
+    ssize_t                   n;
+    bool                      known;
 
     *why = NULL;
 

@@ -38,17 +38,24 @@ typedef enum {
 #define STOA_CLAIMS_DEVICE (STOA_CLAIMS_BOTH | STOA_CLAIM_EVT)
 
 static const struct {
-    const char  *name;
+    stoa_str_t   name;
     stoa_claim_e claim;
 } stoa_claim_names[] = {
-    { "iss", STOA_CLAIM_ISS },     { "aud", STOA_CLAIM_AUD },
-    { "sub", STOA_CLAIM_SUB },     { "sid", STOA_CLAIM_SID },
-    { "jti", STOA_CLAIM_JTI },     { "iat", STOA_CLAIM_IAT },
-    { "exp", STOA_CLAIM_EXP },     { "ep", STOA_CLAIM_EP },
-    { "roles", STOA_CLAIM_ROLES }, { "evt", STOA_CLAIM_EVT },
-    { "nbf", STOA_CLAIM_NBF },     { "auth_time", STOA_CLAIM_AUTH_TIME },
-    { "amr", STOA_CLAIM_AMR },     { "mfa", STOA_CLAIM_MFA },
-    { "act", STOA_CLAIM_ACT },
+    { stoa_string("iss"), STOA_CLAIM_ISS },
+    { stoa_string("aud"), STOA_CLAIM_AUD },
+    { stoa_string("sub"), STOA_CLAIM_SUB },
+    { stoa_string("sid"), STOA_CLAIM_SID },
+    { stoa_string("jti"), STOA_CLAIM_JTI },
+    { stoa_string("iat"), STOA_CLAIM_IAT },
+    { stoa_string("exp"), STOA_CLAIM_EXP },
+    { stoa_string("ep"), STOA_CLAIM_EP },
+    { stoa_string("roles"), STOA_CLAIM_ROLES },
+    { stoa_string("evt"), STOA_CLAIM_EVT },
+    { stoa_string("nbf"), STOA_CLAIM_NBF },
+    { stoa_string("auth_time"), STOA_CLAIM_AUTH_TIME },
+    { stoa_string("amr"), STOA_CLAIM_AMR },
+    { stoa_string("mfa"), STOA_CLAIM_MFA },
+    { stoa_string("act"), STOA_CLAIM_ACT },
 };
 
 /* ---- JSON texts as written ---- */
@@ -333,7 +340,10 @@ stoa_jwt_read(stoa_str_t payload, const stoa_jwt_rules_t *rules,
 
     while (stoa_json_walk(payload, &at, &name, &value)) {
         for (i = 0; i < stoa_nitems(stoa_claim_names); i++) {
-            if (!stoa_str_eq_z(name, stoa_claim_names[i].name)) {
+            if (name.len != stoa_claim_names[i].name.len
+                || memcmp(name.data, stoa_claim_names[i].name.data, name.len)
+                       != 0)
+            {
                 continue;
             }
 
@@ -356,12 +366,12 @@ stoa_jwt_verify(stoa_jwt_keys_t *keys, const stoa_jwt_rules_t *rules,
                 stoa_str_t token, int64_t now_ms, stoa_claims_t *claims,
                 const char **why)
 {
-    unsigned char room[STOA_JWT_MAX];
-    const char   *bad;
-    stoa_str_t    payload;
-    stoa_err_e    err;
-    unsigned      type, seen, needed;
-    int64_t       nbf, now_s = now_ms / 1000;
+    STOA_UNINIT unsigned char room[STOA_JWT_MAX];
+    const char               *bad;
+    stoa_str_t                payload;
+    stoa_err_e                err;
+    unsigned                  type, seen, needed;
+    int64_t                   nbf, now_s = now_ms / 1000;
 
     err = stoa_jws_open(keys, token, room, &payload, &type, why);
 
