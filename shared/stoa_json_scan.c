@@ -1,15 +1,19 @@
 /*
  * The JSON scanner: walks a text once and refuses what is not strict JSON
  * (RFC 8259, UTF-8, depth, duplicate members, U+0000, integers beyond
- * +-2^53-1).  It allocates nothing and does not recurse; names with escapes,
- * and those beyond its room for keys, it leaves to jansson to compare
- * (.unsure).
+ * +-2^53-1, other numbers beyond a double).  It allocates nothing and does not
+ * recurse; names with escapes, and those beyond its room for keys, it leaves
+ * to jansson to compare (.unsure).
  */
 
 #include "stoa_json_int.h"
 #include "stoa_str.h"
 
+#include <math.h>
+#include <stdlib.h>
+
 #define STOA_JSON_SAFE 9007199254740991LL
+#define STOA_JSON_REAL 400 /* characters of a number that is none of these */
 
 
 static bool
@@ -188,6 +192,23 @@ stoa_json_digits(stoa_json_scan_t *scan)
 }
 
 
+/* Whether a double holds it: 1e999 would be infinity to who reads it next. */
+static bool
+stoa_json_finite(stoa_str_t s)
+{
+    char text[STOA_JSON_REAL + 1];
+
+    if (s.len > STOA_JSON_REAL) {
+        return false;
+    }
+
+    memcpy(text, s.data, s.len);
+    text[s.len] = '\0';
+
+    return isfinite(strtod(text, NULL));
+}
+
+
 static bool
 stoa_json_number(stoa_json_scan_t *scan)
 {
@@ -237,7 +258,13 @@ stoa_json_number(stoa_json_scan_t *scan)
         }
     }
 
-    if (whole && !stoa_str_int(s, -STOA_JSON_SAFE, STOA_JSON_SAFE, &value)) {
+    if (!whole) {
+        s.len = scan->at - from;
+    }
+
+    if (whole ? !stoa_str_int(s, -STOA_JSON_SAFE, STOA_JSON_SAFE, &value)
+              : !stoa_json_finite(s))
+    {
         scan->at = from;
         return stoa_json_fail(scan, "number_range");
     }

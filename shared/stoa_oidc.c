@@ -10,11 +10,31 @@
 #include "stoa_scalar.h"
 #include "stoa_str.h"
 
+#include <ctype.h>
+
 #define STOA_OIDC_SKEW_S 60 /* beyond the leeway, for iat alone */
 #define STOA_OIDC_AHEAD  253402300799LL
 
 
 /* ---- addresses ---- */
+
+/* A name or an address, and a port: no user, and nothing that one reader of
+   addresses takes for the end of the host and another does not. */
+static bool
+stoa_oidc_host(const char *host)
+{
+    size_t i, len = strcspn(host, "/?");
+
+    for (i = 0; i < len; i++) {
+        if (!isalnum((unsigned char) host[i])
+            && strchr(".-_:[]", host[i]) == NULL) {
+            return false;
+        }
+    }
+
+    return len != 0 && host[0] != ':';
+}
+
 
 bool
 stoa_oidc_url(const char *url, bool plain)
@@ -26,9 +46,7 @@ stoa_oidc_url(const char *url, bool plain)
          : strncmp(url, "https://", 8) == 0         ? url + 8
                                                     : NULL;
 
-    if (host == NULL || len > STOA_OIDC_URL || host[0] == '\0'
-        || host[strcspn(host, "@/?")] == '@' || strspn(host, "/:?") != 0)
-    {
+    if (host == NULL || len > STOA_OIDC_URL || !stoa_oidc_host(host)) {
         return false;
     }
 

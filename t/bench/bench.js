@@ -79,7 +79,7 @@ class Bench {
       conf: { ACCESS_TTL: '24h', JWT_VERIFY_KEYS: verifyKeys },
       nginx: {
         http: `stoa_limit bench-refused key=user rate=1/d burst=1;
-          stoa_limit bench-cluster key=user rate=1000000/m burst=1000000
+          stoa_limit bench-cluster key=user rate=1000000/s burst=1000000
               scope=cluster timeout=1s;
           ${Object.entries(SERVERS).map(([name, limits]) => `server {
               listen 127.0.0.1:${this.servers[name].port} backlog=4096;

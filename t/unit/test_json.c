@@ -79,8 +79,7 @@ json_suite(void **state)
         flat = stoa_json_valid(text, &fault);
 
         if (flat && !good) {
-            /* only a real that is too large is seen by jansson alone */
-            assert_string_equal(fault.reason, "number_range");
+            fail_msg("%s is only refused by jansson", names[i]);
         }
 
         switch (names[i][0]) {
