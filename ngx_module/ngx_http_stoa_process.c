@@ -107,6 +107,7 @@ ngx_http_stoa_open_redis(ngx_http_stoa_main_conf_t *mcf)
     conf.user = c->redis_user[0] != '\0' ? c->redis_user : NULL;
     conf.password = c->redis_password[0] != '\0' ? c->redis_password : NULL;
     conf.db = (int) c->redis_db;
+    conf.company = true;
 
     p->redis = stoa_redis_create(p->loop, &conf);
     p->sub = stoa_redis_sub_create(p->loop, &conf, ngx_http_stoa_message,

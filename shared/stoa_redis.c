@@ -32,6 +32,7 @@
 #define STOA_REDIS_TIMEOUT     2000
 #define STOA_REDIS_BACKOFF_MIN 50
 #define STOA_REDIS_BACKOFF_MAX 2000
+#define STOA_REDIS_COMPANY     16 /* commands that wait for no more */
 
 static void stoa_redis_link_event(stoa_watch_t *w, bool rd, bool wr);
 
@@ -93,6 +94,8 @@ stoa_redis_link_close(stoa_redis_link_t *ln)
 
     ln->state = STOA_REDIS_DOWN;
     ln->hello = 0;
+    ln->held = 0;
+    ln->sent = 0;
 }
 
 
@@ -219,6 +222,7 @@ stoa_redis_link_append(stoa_redis_link_t *ln, const char *bytes, size_t len)
         return false;
     }
 
+    ln->held++;
     stoa_redis_link_wake(ln);
 
     return true;
@@ -301,6 +305,7 @@ stoa_redis_link_read(stoa_redis_link_t *ln)
             freeReplyObject(reply);
 
         } else {
+            ln->sent -= ln->sent != 0;
             ln->reply(ln->owner, reply);
             freeReplyObject(reply);
         }
@@ -317,6 +322,11 @@ stoa_redis_link_read(stoa_redis_link_t *ln)
     if (broken != NULL) {
         (void) snprintf(why, sizeof(why), "%s", broken);
         stoa_redis_link_lost(ln, why);
+        return;
+    }
+
+    if (ln->held != 0) {
+        stoa_redis_link_wake(ln);
     }
 }
 
@@ -331,6 +341,9 @@ stoa_redis_link_write(stoa_redis_link_t *ln)
         return;
     }
 
+    ln->sent += ln->held;
+    ln->held = 0;
+
     if (redisBufferWrite(ln->c, &all) != REDIS_OK) {
         (void) snprintf(why, sizeof(why), "%s", ln->c->errstr);
         stoa_redis_link_lost(ln, why);
@@ -344,6 +357,15 @@ stoa_redis_link_write(stoa_redis_link_t *ln)
 }
 
 
+/* Redis answers in order: what waits for the answers before it loses one way
+   there, and the system calls of both sides are shared. */
+static bool
+stoa_redis_link_waits(const stoa_redis_link_t *ln)
+{
+    return ln->conf.company && ln->sent != 0 && ln->held < STOA_REDIS_COMPANY;
+}
+
+
 static void
 stoa_redis_link_flush(stoa_defer_t *d)
 {
@@ -351,7 +373,7 @@ stoa_redis_link_flush(stoa_defer_t *d)
 
     /* else the socket is full and says when to go on */
 
-    if (!ln->wants_write) {
+    if (!ln->wants_write && !stoa_redis_link_waits(ln)) {
         stoa_redis_link_write(ln);
     }
 }

@@ -35,6 +35,9 @@ typedef struct {
     uint32_t    command_timeout_ms; /* 0: 2000; also: a server that owes
                                        answers and is silent for so long is
                                        left, see timeout_ms below */
+    bool        company; /* commands wait for the answers of those before,
+                            up to 16 of them, so that one write carries
+                            many; not where a command may block */
 } stoa_redis_conf_t;
 
 typedef enum {

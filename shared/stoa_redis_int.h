@@ -34,6 +34,8 @@ struct stoa_redis_link_s {
     uint32_t             fails;
     uint32_t             hello; /* answers of our own that are due */
     bool                 wants_write;
+    uint32_t             held; /* commands that no write has carried */
+    uint32_t             sent; /* those that one has, unanswered */
     uint64_t             heard_at;
     uint64_t             seed;
     void                *owner;

@@ -47,6 +47,7 @@ struct env_s {
 };
 
 static unit_redis_t server;
+static bool         company; /* all of it once more, with commands that wait */
 
 
 static void
@@ -167,6 +168,7 @@ open_env(env_t *env, uint32_t command_timeout_ms)
     memset(env, 0, sizeof(env_t));
     conf.unix_path = server.sock;
     conf.command_timeout_ms = command_timeout_ms;
+    conf.company = company;
 
     env->loop = stoa_loop_poll_create(unit_log());
     assert_non_null(env->loop);
@@ -896,6 +898,8 @@ main(void)
     (void) signal(SIGPIPE, SIG_IGN);
     unit_redis_create(&server);
     rc = cmocka_run_group_tests(tests, NULL, NULL);
+    company = true;
+    rc += cmocka_run_group_tests(tests, NULL, NULL);
     unit_redis_destroy(&server);
 
     return rc;
