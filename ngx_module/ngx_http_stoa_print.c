@@ -22,10 +22,19 @@ static const char *const ngx_http_stoa_pools[STOA_POOL_COUNT] = {
 
 
 static void
-ngx_http_stoa_family(stoa_buf_t *b, const char *name, const char *type,
-                     const char *help)
+ngx_http_stoa_row(stoa_buf_t *b, const stoa_metric_row_t *row)
 {
-    stoa_buf_printf(b, "# HELP %s %s.\n# TYPE %s %s\n", name, help, name, type);
+    stoa_buf_printf(b, "# HELP %s %s.\n# TYPE %s %s\n", row->name, row->help,
+                    row->name, row->type);
+}
+
+
+static const char *
+ngx_http_stoa_family(stoa_buf_t *b, stoa_family_e family)
+{
+    ngx_http_stoa_row(b, &stoa_family_rows[family]);
+
+    return stoa_family_rows[family].name;
 }
 
 
@@ -48,9 +57,9 @@ ngx_http_stoa_print_requests(stoa_buf_t *b, ngx_http_stoa_shared_t *sh,
 {
     ngx_atomic_uint_t n;
     ngx_uint_t        i, cls;
+    const char       *name;
 
-    ngx_http_stoa_family(b, "stoa_requests_total", "counter",
-                         "Requests by route and class of status");
+    name = ngx_http_stoa_family(b, STOA_MF_REQUESTS);
 
     for (i = 0; i <= sh->nrows; i++) {
         for (cls = 1; cls <= 5; cls++) {
@@ -60,7 +69,7 @@ ngx_http_stoa_print_requests(stoa_buf_t *b, ngx_http_stoa_shared_t *sh,
                 continue;
             }
 
-            stoa_buf_z(b, "stoa_requests_total");
+            stoa_buf_z(b, name);
             ngx_http_stoa_route_label(b, api, i);
             stoa_buf_printf(b, ",status=\"%uxx\"} %lu\n", (unsigned) cls,
                             (unsigned long) n);
@@ -129,7 +138,8 @@ ngx_http_stoa_print_phase(stoa_buf_t *b, const stoa_api_t *api, ngx_uint_t row,
                  ngx_http_stoa_phases[phase]);
     }
 
-    ngx_http_stoa_print_series(b, "stoa_phase_seconds", labels, h);
+    ngx_http_stoa_print_series(b, stoa_family_rows[STOA_MF_PHASE].name, labels,
+                               h);
 }
 
 
@@ -149,22 +159,20 @@ ngx_http_stoa_print_hashes(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
         [NGX_HTTP_STOA_HASH_FAILED] = "failed",
     };
 
-    char       labels[64];
-    ngx_uint_t k, o;
+    char        labels[64];
+    ngx_uint_t  k, o;
+    const char *name;
 
-    ngx_http_stoa_family(b, "stoa_hash_wait_seconds", "histogram",
-                         "Time that password hashes waited for a thread");
-    ngx_http_stoa_print_series(b, "stoa_hash_wait_seconds", "", &sh->hash_wait);
+    name = ngx_http_stoa_family(b, STOA_MF_HASH_WAIT);
+    ngx_http_stoa_print_series(b, name, "", &sh->hash_wait);
 
-    ngx_http_stoa_family(b, "stoa_hash_seconds", "histogram",
-                         "Time of password hashes by algorithm and outcome");
+    name = ngx_http_stoa_family(b, STOA_MF_HASH);
 
     for (k = 0; k < STOA_HASH_KINDS; k++) {
         for (o = 0; o < NGX_HTTP_STOA_HASH_OUTCOMES; o++) {
             snprintf(labels, sizeof(labels), "algorithm=\"%s\",outcome=\"%s\"",
                      kinds[k], outcomes[o]);
-            ngx_http_stoa_print_series(b, "stoa_hash_seconds", labels,
-                                       &sh->hash_run[k][o]);
+            ngx_http_stoa_print_series(b, name, labels, &sh->hash_run[k][o]);
         }
     }
 }
@@ -174,6 +182,7 @@ static void
 ngx_http_stoa_print_cells(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
 {
     const stoa_metric_row_t *row;
+    const char              *name;
     ngx_uint_t               i;
 
     for (i = 0; i < STOA_M_COUNT; i++) {
@@ -183,17 +192,15 @@ ngx_http_stoa_print_cells(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
             continue; /* counted by workers */
         }
 
-        ngx_http_stoa_family(b, row->name, row->type, row->help);
+        ngx_http_stoa_row(b, row);
         stoa_buf_printf(b, "%s %lu\n", row->name, (unsigned long) sh->cells[i]);
     }
 
-    ngx_http_stoa_family(b, "stoa_limit_evictions_total", "counter",
-                         "Active limits that the zone had no room for");
-    stoa_buf_printf(b, "stoa_limit_evictions_total %lu\n",
-                    (unsigned long) sh->rate_evicted);
+    name = ngx_http_stoa_family(b, STOA_MF_LIMIT_EVICTIONS);
+    stoa_buf_printf(b, "%s %lu\n", name, (unsigned long) sh->rate_evicted);
 
-    ngx_http_stoa_family(b, "stoa_build_info", "gauge", "Version of the edge");
-    stoa_buf_printf(b, "stoa_build_info{version=\"%s\"} 1\n", STOA_VERSION);
+    name = ngx_http_stoa_family(b, STOA_MF_BUILD_INFO);
+    stoa_buf_printf(b, "%s{version=\"%s\"} 1\n", name, STOA_VERSION);
 }
 
 
@@ -213,9 +220,8 @@ ngx_http_stoa_print_limit(void *data, ngx_http_stoa_limit_t *limit)
                                            &cell->would };
 
     for (i = 0; i < 3; i++) {
-        stoa_buf_printf(b,
-                        "stoa_limit_verdicts_total{limit=\"%s\",key=\"%s\","
-                        "verdict=\"%s\"} %lu\n",
+        stoa_buf_printf(b, "%s{limit=\"%s\",key=\"%s\",verdict=\"%s\"} %lu\n",
+                        stoa_family_rows[STOA_MF_LIMIT_VERDICTS].name,
                         (const char *) cell->name, (const char *) cell->key,
                         verdicts[i], (unsigned long) *counts[i]);
     }
@@ -226,32 +232,30 @@ static void
 ngx_http_stoa_print_totals(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
 {
     static const struct {
-        const char *name;
-        const char *help;
-        size_t      offset;
+        stoa_family_e family;
+        size_t        offset;
     } rows[] = {
-        { "stoa_pg_submitted_total", "Statements given to a pool",
+        { STOA_MF_PG_SUBMITTED,
           offsetof(ngx_http_stoa_pool_totals_t, submitted) },
-        { "stoa_pg_done_total", "Statements that were answered",
-          offsetof(ngx_http_stoa_pool_totals_t, done) },
-        { "stoa_pg_failed_total", "Statements that ended with an error",
-          offsetof(ngx_http_stoa_pool_totals_t, failed) },
-        { "stoa_pg_pool_saturated_total", "Statements that a pool refused",
+        { STOA_MF_PG_DONE, offsetof(ngx_http_stoa_pool_totals_t, done) },
+        { STOA_MF_PG_FAILED, offsetof(ngx_http_stoa_pool_totals_t, failed) },
+        { STOA_MF_PG_POOL_SATURATED,
           offsetof(ngx_http_stoa_pool_totals_t, saturated) },
-        { "stoa_pg_reconnects_total", "Connections made again",
+        { STOA_MF_PG_RECONNECTS,
           offsetof(ngx_http_stoa_pool_totals_t, reconnects) },
     };
 
     ngx_atomic_t *cell;
+    const char   *name;
     ngx_uint_t    i, pool;
 
     for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        ngx_http_stoa_family(b, rows[i].name, "counter", rows[i].help);
+        name = ngx_http_stoa_family(b, rows[i].family);
 
         for (pool = STOA_POOL_FAST; pool < STOA_POOL_COUNT; pool++) {
             cell = (ngx_atomic_t *) ((u_char *) &sh->pools[pool]
                                      + rows[i].offset);
-            stoa_buf_printf(b, "%s{pool=\"%s\"} %lu\n", rows[i].name,
+            stoa_buf_printf(b, "%s{pool=\"%s\"} %lu\n", name,
                             ngx_http_stoa_pools[pool], (unsigned long) *cell);
         }
     }
@@ -263,32 +267,28 @@ static void
 ngx_http_stoa_print_times(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
 {
     static const struct {
-        const char *name;
-        const char *help;
-        size_t      offset;
+        stoa_family_e family;
+        size_t        offset;
     } rows[] = {
-        { "stoa_pg_wait_seconds",
-          "Time that statements waited for a connection, by pool",
-          offsetof(ngx_http_stoa_pool_totals_t, wait_us) },
-        { "stoa_pg_run_seconds",
-          "Time from sending a statement to its answer, by pool",
-          offsetof(ngx_http_stoa_pool_totals_t, run_us) },
+        { STOA_MF_PG_WAIT, offsetof(ngx_http_stoa_pool_totals_t, wait_us) },
+        { STOA_MF_PG_RUN, offsetof(ngx_http_stoa_pool_totals_t, run_us) },
     };
 
     unsigned long us;
+    const char   *name;
     ngx_uint_t    i, pool;
 
     for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        ngx_http_stoa_family(b, rows[i].name, "summary", rows[i].help);
+        name = ngx_http_stoa_family(b, rows[i].family);
 
         for (pool = STOA_POOL_FAST; pool < STOA_POOL_COUNT; pool++) {
             us = (unsigned long) *(ngx_atomic_t *) ((u_char *) &sh->pools[pool]
                                                     + rows[i].offset);
 
-            stoa_buf_printf(b, "%s_sum{pool=\"%s\"} %lu.%06lu\n", rows[i].name,
+            stoa_buf_printf(b, "%s_sum{pool=\"%s\"} %lu.%06lu\n", name,
                             ngx_http_stoa_pools[pool], us / 1000000,
                             us % 1000000);
-            stoa_buf_printf(b, "%s_count{pool=\"%s\"} %lu\n", rows[i].name,
+            stoa_buf_printf(b, "%s_count{pool=\"%s\"} %lu\n", name,
                             ngx_http_stoa_pools[pool],
                             (unsigned long) sh->pools[pool].answered);
         }
@@ -301,26 +301,22 @@ static void
 ngx_http_stoa_print_gauges(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
 {
     static const struct {
-        const char *name;
-        const char *help;
-        size_t      offset;
+        stoa_family_e family;
+        size_t        offset;
     } rows[] = {
-        { "stoa_pg_connections", "Connections of a pool",
-          offsetof(stoa_pg_stats_t, size) },
-        { "stoa_pg_connections_ready", "Connections that are up",
-          offsetof(stoa_pg_stats_t, ready) },
-        { "stoa_pg_in_flight", "Statements that were sent and not answered",
-          offsetof(stoa_pg_stats_t, in_flight) },
-        { "stoa_pg_waiting", "Statements that wait for a connection",
-          offsetof(stoa_pg_stats_t, waiting) },
+        { STOA_MF_PG_CONNECTIONS, offsetof(stoa_pg_stats_t, size) },
+        { STOA_MF_PG_READY, offsetof(stoa_pg_stats_t, ready) },
+        { STOA_MF_PG_IN_FLIGHT, offsetof(stoa_pg_stats_t, in_flight) },
+        { STOA_MF_PG_WAITING, offsetof(stoa_pg_stats_t, waiting) },
     };
 
+    const char   *name;
     unsigned long sums[NGX_HTTP_STOA_PROCS];
     u_char        seen[NGX_HTTP_STOA_PROCS];
     ngx_uint_t    i, j, pool, slot;
 
     for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        ngx_http_stoa_family(b, rows[i].name, "gauge", rows[i].help);
+        name = ngx_http_stoa_family(b, rows[i].family);
 
         for (pool = STOA_POOL_FAST; pool < STOA_POOL_COUNT; pool++) {
             ngx_memzero(sums, sizeof(sums));
@@ -340,7 +336,7 @@ ngx_http_stoa_print_gauges(stoa_buf_t *b, ngx_http_stoa_shared_t *sh)
             for (j = 0; j < NGX_HTTP_STOA_PROCS; j++) {
                 if (seen[j]) {
                     stoa_buf_printf(b, "%s{pool=\"%s\",process=\"%u\"} %lu\n",
-                                    rows[i].name, ngx_http_stoa_pools[pool],
+                                    name, ngx_http_stoa_pools[pool],
                                     (unsigned) j, sums[j]);
                 }
             }
@@ -366,24 +362,20 @@ ngx_http_stoa_print_label(stoa_buf_t *b, const char *text)
 static void
 ngx_http_stoa_print_issuers(stoa_buf_t *b)
 {
-    static const struct {
-        const char *name, *type, *help;
-    } rows[] = {
-        { "stoa_issuer_keys_age_seconds", "gauge",
-          "Since the keys of an issuer were fetched" },
-        { "stoa_issuer_fetches_total", "counter",
-          "Fetches of an issuer's keys" },
-        { "stoa_issuer_fetch_errors_total", "counter",
-          "Fetches of an issuer's keys that failed" },
+    static const stoa_family_e rows[] = {
+        STOA_MF_ISSUER_AGE,
+        STOA_MF_ISSUER_FETCHES,
+        STOA_MF_ISSUER_ERRORS,
     };
 
     const stoa_oidc_conf_t      *oidc = ngx_http_stoa_process.mcf->oidc;
     ngx_http_stoa_issuer_cell_t *cell;
+    const char                  *name;
     ngx_uint_t                   i, k;
     int64_t                      value;
 
     for (k = 0; oidc->nissuers != 0 && k < 3; k++) {
-        ngx_http_stoa_family(b, rows[k].name, rows[k].type, rows[k].help);
+        name = ngx_http_stoa_family(b, rows[k]);
 
         for (i = 0; i < oidc->nissuers; i++) {
             cell = ngx_http_stoa_issuer_cell(oidc->issuers[i].issuer);
@@ -397,7 +389,7 @@ ngx_http_stoa_print_issuers(stoa_buf_t *b)
                   : k == 1 ? (int64_t) cell->fetches
                            : (int64_t) cell->errors;
 
-            stoa_buf_printf(b, "%s{issuer=\"", rows[k].name);
+            stoa_buf_printf(b, "%s{issuer=\"", name);
             ngx_http_stoa_print_label(b, oidc->issuers[i].issuer);
             stoa_buf_printf(b, "\"} %lld\n", (long long) ngx_max(value, 0));
         }
@@ -417,8 +409,7 @@ ngx_http_stoa_print_edge(stoa_buf_t *b)
 
     if (sh->nrows != 0) {
         ngx_http_stoa_print_requests(b, sh, api);
-        ngx_http_stoa_family(b, "stoa_phase_seconds", "histogram",
-                             "Time of requests by route and phase");
+        (void) ngx_http_stoa_family(b, STOA_MF_PHASE);
 
         for (i = 0; i <= sh->nrows; i++) {
             for (phase = 0; phase < NGX_HTTP_STOA_PHASE_COUNT; phase++) {
@@ -429,8 +420,7 @@ ngx_http_stoa_print_edge(stoa_buf_t *b)
     }
 
     ngx_http_stoa_print_cells(b, sh);
-    ngx_http_stoa_family(b, "stoa_limit_verdicts_total", "counter",
-                         "What limits said; would_refuse: in dry run");
+    (void) ngx_http_stoa_family(b, STOA_MF_LIMIT_VERDICTS);
     ngx_http_stoa_limit_each(ngx_http_stoa_process.mcf, b,
                              ngx_http_stoa_print_limit);
     ngx_http_stoa_print_hashes(b, sh);

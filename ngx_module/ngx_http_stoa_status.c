@@ -113,34 +113,32 @@ ngx_http_stoa_series_order(const void *one, const void *two)
 }
 
 
+/* Those of a worker of another version have no row here. */
 static void
 ngx_http_stoa_print_family(stoa_buf_t *b, stoa_str_t family)
 {
-    static const char total[] = "_total";
-    const char       *type = "gauge", *help = "Reported by the workers";
-    ngx_uint_t        i;
+    static const stoa_metric_row_t other = { NULL, "untyped", "",
+                                             "Reported by the workers" };
+    const stoa_metric_row_t       *row = &other;
+    ngx_uint_t                     i;
 
     for (i = 0; i < STOA_M_COUNT; i++) {
         if (stoa_str_eq_z(family, stoa_metric_rows[i].name)) {
-            type = stoa_metric_rows[i].type;
-            help = stoa_metric_rows[i].help;
-            break;
+            row = &stoa_metric_rows[i];
         }
     }
 
-    if (i == STOA_M_COUNT && family.len > sizeof(total) - 1
-        && memcmp(family.data + family.len - (sizeof(total) - 1), total,
-                  sizeof(total) - 1)
-               == 0)
-    {
-        type = "counter";
+    for (i = 0; i < STOA_MF_COUNT; i++) {
+        if (stoa_str_eq_z(family, stoa_family_rows[i].name)) {
+            row = &stoa_family_rows[i];
+        }
     }
 
     stoa_buf_z(b, "# HELP ");
     stoa_buf_str(b, family);
-    stoa_buf_printf(b, " %s.\n# TYPE ", help);
+    stoa_buf_printf(b, " %s.\n# TYPE ", row->help);
     stoa_buf_str(b, family);
-    stoa_buf_printf(b, " %s\n", type);
+    stoa_buf_printf(b, " %s\n", row->type);
 }
 
 

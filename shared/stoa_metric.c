@@ -13,7 +13,14 @@
 
 const stoa_metric_row_t stoa_metric_rows[STOA_M_COUNT] = {
 #define STOA_METRIC(name, type, help)                                          \
-    { STOA_METRIC_NAME_##type(name), STOA_METRIC_TYPE_##type, help },
+    { STOA_METRIC_NAME_##type(name), STOA_METRIC_TYPE_##type, "", help },
 #include "stoa_metric.def"
 #undef STOA_METRIC
+};
+
+const stoa_metric_row_t stoa_family_rows[STOA_MF_COUNT] = {
+#define STOA_FAMILY(name, wire, type, labels, help)                            \
+    { wire, type, labels, help },
+#include "stoa_family.def"
+#undef STOA_FAMILY
 };
