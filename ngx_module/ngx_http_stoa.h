@@ -166,6 +166,7 @@ typedef struct {
     size_t                cache_size; /* micro-cache of one process, 0: off */
     time_t                leeway;     /* s that clocks of a token's maker may
                                          differ from ours */
+    time_t                leeway_default;
     stoa_pg_stmt_t        stmts[STOA_STMT_COUNT]; /* with slots */
     stoa_str_t            throttle_secret;
     stoa_str_t            csrf_secret;
@@ -181,6 +182,7 @@ typedef struct {
     ngx_array_t          *shown;  /* locations with "stoa_metrics" */
     ngx_uint_t            pool_set, hash_set; /* directive was seen */
     ngx_uint_t            pool_timeout_set;
+    ngx_uint_t            cache_set;
     ngx_uint_t            limit_set[STOA_RATE_COUNT]; /* 1 user, 2 addr */
     ngx_uint_t            login_set;
     ngx_http_stoa_place_t used_at; /* the first that needs settings */
@@ -692,15 +694,16 @@ extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
     ngx_http_stoa_flow_ticket_svg[], ngx_http_stoa_flow_ticket_change[],
     ngx_http_stoa_flow_event_register[], ngx_http_stoa_flow_pay_form[],
     ngx_http_stoa_flow_errors[], ngx_http_stoa_flow_openapi[],
-    ngx_http_stoa_flow_jwks[], ngx_http_stoa_flow_auth_verify[],
-    ngx_http_stoa_flow_user_email[], ngx_http_stoa_flow_login_mfa[],
-    ngx_http_stoa_flow_mfa_enrol[], ngx_http_stoa_flow_mfa_confirm[],
-    ngx_http_stoa_flow_mfa_off[], ngx_http_stoa_flow_mfa_codes[],
-    ngx_http_stoa_flow_step_up[], ngx_http_stoa_flow_key_create[],
-    ngx_http_stoa_flow_key_rotate[], ngx_http_stoa_flow_key_scopes[],
-    ngx_http_stoa_flow_impersonate[], ngx_http_stoa_flow_oauth_providers[],
-    ngx_http_stoa_flow_oauth_start[], ngx_http_stoa_flow_oauth_callback[],
-    ngx_http_stoa_flow_oauth_token[], ngx_http_stoa_flow_identity_link[];
+    ngx_http_stoa_flow_manual[], ngx_http_stoa_flow_jwks[],
+    ngx_http_stoa_flow_auth_verify[], ngx_http_stoa_flow_user_email[],
+    ngx_http_stoa_flow_login_mfa[], ngx_http_stoa_flow_mfa_enrol[],
+    ngx_http_stoa_flow_mfa_confirm[], ngx_http_stoa_flow_mfa_off[],
+    ngx_http_stoa_flow_mfa_codes[], ngx_http_stoa_flow_step_up[],
+    ngx_http_stoa_flow_key_create[], ngx_http_stoa_flow_key_rotate[],
+    ngx_http_stoa_flow_key_scopes[], ngx_http_stoa_flow_impersonate[],
+    ngx_http_stoa_flow_oauth_providers[], ngx_http_stoa_flow_oauth_start[],
+    ngx_http_stoa_flow_oauth_callback[], ngx_http_stoa_flow_oauth_token[],
+    ngx_http_stoa_flow_identity_link[];
 
 /* q->hash: what tables know of the body's token; no token's when it is none. */
 stoa_err_e ngx_http_stoa_token_hash(ngx_http_stoa_ctx_t *q);

@@ -315,9 +315,11 @@ ngx_http_stoa_conf_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_t                 *value = cf->args->elts;
     ssize_t                    size;
 
-    if (mcf->cache_size != NGX_CONF_UNSET_SIZE) {
+    if (mcf->cache_set) {
         return "is duplicate";
     }
+
+    mcf->cache_set = 1;
 
     if (ngx_strcmp(value[1].data, "off") == 0) {
         mcf->cache_size = 0;

@@ -61,8 +61,9 @@ char *ngx_http_stoa_conf_check(ngx_conf_t *cf, ngx_http_stoa_loc_conf_t *conf);
 
 /* ngx_http_stoa_setup.c */
 
-/* Defaults of everything that directives may set. */
+/* Before the defaults of the rows are read, and when only they were. */
 void ngx_http_stoa_setup_defaults(ngx_http_stoa_main_conf_t *mcf);
+void ngx_http_stoa_setup_unset(ngx_http_stoa_main_conf_t *mcf);
 /* After all directives: limits, keys, rows, statements. */
 ngx_int_t ngx_http_stoa_setup(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf);
 /* This process's share of a pool, at least one connection. */

@@ -1,15 +1,22 @@
 /*
  * Small flows: the test provider's payment form, the table of errors, the
- * OpenAPI document (built once per process from the rows), the public keys.
+ * OpenAPI document and the operator's manual (built once per process from the
+ * rows), the public keys.
  */
 
 #include "ngx_http_stoa.h"
+#include "stoa_manual.h"
 
-#define NGX_HTTP_STOA_OPENAPI_MAX (4 * 1024 * 1024)
+#define NGX_HTTP_STOA_DOCUMENT_MAX (4 * 1024 * 1024)
 
-static stoa_mem_t *ngx_http_stoa_openapi_mem;
-static stoa_str_t  ngx_http_stoa_openapi;
-static u_char      ngx_http_stoa_openapi_etag[2 * STOA_SHA256_LEN];
+typedef struct {
+    stoa_mem_t *mem; /* NULL: not built yet */
+    stoa_str_t  text;
+    u_char      etag[2 * STOA_SHA256_LEN];
+} ngx_http_stoa_document_t;
+
+static ngx_http_stoa_document_t ngx_http_stoa_openapi;
+static ngx_http_stoa_document_t ngx_http_stoa_manual;
 
 static ngx_http_stoa_go_e
 ngx_http_stoa_pay_store(ngx_http_stoa_ctx_t *q)
@@ -94,42 +101,76 @@ ngx_http_stoa_errors_reply(ngx_http_stoa_ctx_t *q)
                                                              none, none));
 }
 
-static ngx_http_stoa_go_e
-ngx_http_stoa_openapi_reply(ngx_http_stoa_ctx_t *q)
+static void
+ngx_http_stoa_document_free(ngx_http_stoa_document_t *doc)
+{
+    if (doc->mem != NULL) {
+        stoa_arena_destroy(doc->mem);
+        ngx_memzero(doc, sizeof(ngx_http_stoa_document_t));
+    }
+}
+
+static ngx_int_t
+ngx_http_stoa_document_build(ngx_http_stoa_ctx_t      *q,
+                             ngx_http_stoa_document_t *doc)
 {
     u_char     sum[STOA_SHA256_LEN];
     stoa_buf_t b;
-    stoa_str_t etag, none = stoa_null_string;
 
-    if (ngx_http_stoa_openapi.data == NULL) {
-
-        ngx_http_stoa_openapi_mem =
-            stoa_arena_create(65536, 4 * NGX_HTTP_STOA_OPENAPI_MAX);
-
-        if (ngx_http_stoa_openapi_mem == NULL) {
-            return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
-        }
-
-        stoa_buf_init(&b, ngx_http_stoa_openapi_mem, 65536,
-                      NGX_HTTP_STOA_OPENAPI_MAX);
-
-        if (!stoa_api_openapi(ngx_http_stoa_mcf(q->r)->api, &b) || b.failed
-            || !stoa_sha256(b.data, b.len, sum))
-        {
-            ngx_http_stoa_misc_exit();
-            return ngx_http_stoa_flow_fail(q, STOA_E_INTERNAL);
-        }
-
-        ngx_http_stoa_openapi = stoa_buf_view(&b);
-        stoa_hex_encode((char *) ngx_http_stoa_openapi_etag, sum, sizeof(sum));
+    if (doc->mem != NULL) {
+        return NGX_OK;
     }
 
-    etag.data = ngx_http_stoa_openapi_etag;
+    doc->mem = stoa_arena_create(65536, 4 * NGX_HTTP_STOA_DOCUMENT_MAX);
+    if (doc->mem == NULL) {
+        return NGX_ERROR;
+    }
+
+    stoa_buf_init(&b, doc->mem, 65536, NGX_HTTP_STOA_DOCUMENT_MAX);
+
+    if (!(doc == &ngx_http_stoa_openapi
+              ? stoa_api_openapi(ngx_http_stoa_mcf(q->r)->api, &b)
+              : stoa_manual_json(&b, (1U << STOA_MANUAL_COUNT) - 1, doc->mem))
+        || b.failed || !stoa_sha256(b.data, b.len, sum))
+    {
+        ngx_http_stoa_document_free(doc);
+        return NGX_ERROR;
+    }
+
+    doc->text = stoa_buf_view(&b);
+    stoa_hex_encode((char *) doc->etag, sum, sizeof(sum));
+
+    return NGX_OK;
+}
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_document_reply(ngx_http_stoa_ctx_t      *q,
+                             ngx_http_stoa_document_t *doc)
+{
+    stoa_str_t etag, none = stoa_null_string;
+
+    if (ngx_http_stoa_document_build(q, doc) != NGX_OK) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_INTERNAL);
+    }
+
+    etag.data = doc->etag;
     etag.len = 32;
 
-    return ngx_http_stoa_flow_end(
-        q, ngx_http_stoa_reply_answer(q, NGX_HTTP_OK, ngx_http_stoa_openapi,
-                                      none, etag));
+    return ngx_http_stoa_flow_end(q, ngx_http_stoa_reply_answer(q, NGX_HTTP_OK,
+                                                                doc->text, none,
+                                                                etag));
+}
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_openapi_reply(ngx_http_stoa_ctx_t *q)
+{
+    return ngx_http_stoa_document_reply(q, &ngx_http_stoa_openapi);
+}
+
+static ngx_http_stoa_go_e
+ngx_http_stoa_manual_reply(ngx_http_stoa_ctx_t *q)
+{
+    return ngx_http_stoa_document_reply(q, &ngx_http_stoa_manual);
 }
 
 static ngx_http_stoa_go_e
@@ -161,12 +202,8 @@ ngx_http_stoa_jwks_reply(ngx_http_stoa_ctx_t *q)
 void
 ngx_http_stoa_misc_exit(void)
 {
-    if (ngx_http_stoa_openapi_mem != NULL) {
-        stoa_arena_destroy(ngx_http_stoa_openapi_mem);
-        ngx_http_stoa_openapi_mem = NULL;
-        ngx_http_stoa_openapi.data = NULL;
-        ngx_http_stoa_openapi.len = 0;
-    }
+    ngx_http_stoa_document_free(&ngx_http_stoa_openapi);
+    ngx_http_stoa_document_free(&ngx_http_stoa_manual);
 }
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_pay_form[] = {
@@ -182,6 +219,11 @@ const ngx_http_stoa_step_t ngx_http_stoa_flow_errors[] = {
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_openapi[] = {
     { "reply", ngx_http_stoa_openapi_reply },
+    ngx_http_stoa_steps_end,
+};
+
+const ngx_http_stoa_step_t ngx_http_stoa_flow_manual[] = {
+    { "reply", ngx_http_stoa_manual_reply },
     ngx_http_stoa_steps_end,
 };
 

@@ -37,6 +37,7 @@ static const ngx_http_stoa_step_t *const ngx_http_stoa_flows[] = {
     [STOA_FLOW_PAY_FORM] = ngx_http_stoa_flow_pay_form,
     [STOA_FLOW_ERRORS] = ngx_http_stoa_flow_errors,
     [STOA_FLOW_OPENAPI] = ngx_http_stoa_flow_openapi,
+    [STOA_FLOW_MANUAL] = ngx_http_stoa_flow_manual,
     [STOA_FLOW_JWKS] = ngx_http_stoa_flow_jwks,
     [STOA_FLOW_AUTH_VERIFY] = ngx_http_stoa_flow_auth_verify,
     [STOA_FLOW_USER_EMAIL] = ngx_http_stoa_flow_user_email,

@@ -1,14 +1,17 @@
 /*
- * The module itself: directive table, creation and merging of configuration.
+ * The module itself: directives, creation and merging of configuration.
  * No request logic; the start and end of a process are in
  * ngx_http_stoa_process.c.
  */
 
 #include "ngx_http_stoa_limit.h"
+#include "stoa_manual.h"
 
 static ngx_int_t ngx_http_stoa_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_stoa_postconfiguration(ngx_conf_t *cf);
 static void     *ngx_http_stoa_create_main_conf(ngx_conf_t *cf);
+static ngx_int_t ngx_http_stoa_defaults(ngx_conf_t                *cf,
+                                        ngx_http_stoa_main_conf_t *mcf);
 static void     *ngx_http_stoa_create_loc_conf(ngx_conf_t *cf);
 static char     *ngx_http_stoa_merge_loc_conf(ngx_conf_t *cf, void *parent,
                                               void *child);
@@ -24,104 +27,65 @@ static const char *const ngx_http_stoa_if_matches[] = { "optional", "required",
 
 static ngx_conf_post_t ngx_http_stoa_leeway = { ngx_http_stoa_conf_leeway };
 
+/*
+ * The directives are the rows of stoa_directive.def; here stands what reads
+ * each of them: handler, configuration, offset and table of words.  A row
+ * without such a line, or such a line without a row, does not compile.
+ */
+#define NGX_HTTP_STOA_MAIN(handler)                                            \
+    ngx_http_stoa_conf_##handler, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL
+#define NGX_HTTP_STOA_LOC(handler)                                             \
+    ngx_http_stoa_conf_##handler, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL
+#define NGX_HTTP_STOA_FLAG(field)                                              \
+    ngx_conf_set_flag_slot, NGX_HTTP_LOC_CONF_OFFSET,                          \
+        offsetof(ngx_http_stoa_loc_conf_t, field), NULL
+#define NGX_HTTP_STOA_WORD(field, words)                                       \
+    ngx_http_stoa_conf_word, NGX_HTTP_LOC_CONF_OFFSET,                         \
+        offsetof(ngx_http_stoa_loc_conf_t, field),                             \
+        (void *) (uintptr_t) ngx_http_stoa_##words
+
+/* clang-format off */
+#define NGX_HTTP_STOA_SET_settings      NGX_HTTP_STOA_MAIN(settings)
+#define NGX_HTTP_STOA_SET_zone          NGX_HTTP_STOA_MAIN(zone)
+#define NGX_HTTP_STOA_SET_pool          NGX_HTTP_STOA_MAIN(pool)
+#define NGX_HTTP_STOA_SET_pool_timeout  NGX_HTTP_STOA_MAIN(pool_timeout)
+#define NGX_HTTP_STOA_SET_hash          NGX_HTTP_STOA_MAIN(hash)
+#define NGX_HTTP_STOA_SET_cache         NGX_HTTP_STOA_MAIN(cache)
+#define NGX_HTTP_STOA_SET_limit         NGX_HTTP_STOA_MAIN(limit)
+#define NGX_HTTP_STOA_SET_leeway                                              \
+    ngx_conf_set_sec_slot, NGX_HTTP_MAIN_CONF_OFFSET,                         \
+        offsetof(ngx_http_stoa_main_conf_t, leeway), &ngx_http_stoa_leeway
+#define NGX_HTTP_STOA_SET_api                                                 \
+    ngx_http_stoa_conf_api, NGX_HTTP_LOC_CONF_OFFSET,                         \
+        offsetof(ngx_http_stoa_loc_conf_t, api), NULL
+#define NGX_HTTP_STOA_SET_metrics       NGX_HTTP_STOA_LOC(status)
+#define NGX_HTTP_STOA_SET_health        NGX_HTTP_STOA_LOC(status)
+#define NGX_HTTP_STOA_SET_auth          NGX_HTTP_STOA_LOC(auth)
+#define NGX_HTTP_STOA_SET_limit_apply   NGX_HTTP_STOA_LOC(limit_apply)
+#define NGX_HTTP_STOA_SET_identity      NGX_HTTP_STOA_LOC(identity)
+#define NGX_HTTP_STOA_SET_cors          NGX_HTTP_STOA_LOC(cors)
+#define NGX_HTTP_STOA_SET_json_case     NGX_HTTP_STOA_WORD(case_snake, cases)
+#define NGX_HTTP_STOA_SET_envelope      NGX_HTTP_STOA_WORD(envelope, envelopes)
+#define NGX_HTTP_STOA_SET_if_match      NGX_HTTP_STOA_WORD(if_match, if_matches)
+#define NGX_HTTP_STOA_SET_errors        NGX_HTTP_STOA_FLAG(errors)
+#define NGX_HTTP_STOA_SET_limit_headers                                       \
+    NGX_HTTP_STOA_WORD(limit_headers, limit_headers)
+#define NGX_HTTP_STOA_SET_security_headers                                    \
+    NGX_HTTP_STOA_FLAG(security_headers)
+/* clang-format on */
+
+#define NGX_HTTP_STOA_IN_HTTP     NGX_HTTP_MAIN_CONF
+#define NGX_HTTP_STOA_IN_LOCATION NGX_HTTP_LOC_CONF
+#define NGX_HTTP_STOA_IN_LIMITED  (NGX_HTTP_LOC_CONF | NGX_HTTP_LMT_CONF)
+#define NGX_HTTP_STOA_IN_ALL                                                   \
+    (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF)
+
 static ngx_command_t ngx_http_stoa_commands[] = {
-
-    { ngx_string("stoa_settings"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-      ngx_http_stoa_conf_settings, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("stoa_zone"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-      ngx_http_stoa_conf_zone, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("stoa_pool"), NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE,
-      ngx_http_stoa_conf_pool, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("stoa_pool_timeout"), NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE,
-      ngx_http_stoa_conf_pool_timeout, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("stoa_hash"), NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE,
-      ngx_http_stoa_conf_hash, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("stoa_cache"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-      ngx_http_stoa_conf_cache, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("stoa_leeway"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-      ngx_conf_set_sec_slot, NGX_HTTP_MAIN_CONF_OFFSET,
-      offsetof(ngx_http_stoa_main_conf_t, leeway), &ngx_http_stoa_leeway },
-
-    { ngx_string("stoa_limit"), NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE,
-      ngx_http_stoa_conf_limit, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("stoa_api"),
-      NGX_HTTP_LOC_CONF | NGX_HTTP_LMT_CONF | NGX_CONF_FLAG,
-      ngx_http_stoa_conf_api, NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_stoa_loc_conf_t, api), NULL },
-
-    { ngx_string("stoa_auth"),
-      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
-          | NGX_CONF_TAKE123,
-      ngx_http_stoa_conf_auth, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("stoa_identity"),
-      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
-          | NGX_CONF_1MORE,
-      ngx_http_stoa_conf_identity, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("stoa_limit_apply"),
-      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
-          | NGX_CONF_1MORE,
-      ngx_http_stoa_conf_limit_apply, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("stoa_limit_headers"),
-      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
-          | NGX_CONF_TAKE1,
-      ngx_http_stoa_conf_word, NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_stoa_loc_conf_t, limit_headers),
-      (void *) (uintptr_t) ngx_http_stoa_limit_headers },
-
-    { ngx_string("stoa_json_case"),
-      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
-          | NGX_CONF_TAKE1,
-      ngx_http_stoa_conf_word, NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_stoa_loc_conf_t, case_snake),
-      (void *) (uintptr_t) ngx_http_stoa_cases },
-
-    { ngx_string("stoa_envelope"),
-      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
-          | NGX_CONF_TAKE1,
-      ngx_http_stoa_conf_word, NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_stoa_loc_conf_t, envelope),
-      (void *) (uintptr_t) ngx_http_stoa_envelopes },
-
-    { ngx_string("stoa_if_match"),
-      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
-          | NGX_CONF_TAKE1,
-      ngx_http_stoa_conf_word, NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_stoa_loc_conf_t, if_match),
-      (void *) (uintptr_t) ngx_http_stoa_if_matches },
-
-    { ngx_string("stoa_cors"),
-      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
-          | NGX_CONF_1MORE,
-      ngx_http_stoa_conf_cors, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("stoa_security_headers"),
-      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
-          | NGX_CONF_FLAG,
-      ngx_conf_set_flag_slot, NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_stoa_loc_conf_t, security_headers), NULL },
-
-    { ngx_string("stoa_errors"),
-      NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
-          | NGX_CONF_FLAG,
-      ngx_conf_set_flag_slot, NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_stoa_loc_conf_t, errors), NULL },
-
-    { ngx_string("stoa_metrics"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS,
-      ngx_http_stoa_conf_status, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("stoa_health"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS,
-      ngx_http_stoa_conf_status, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
-
+#define STOA_DIRECTIVE(name, context, args, syntax, def, text, example)        \
+    { ngx_string("stoa_" #name), NGX_HTTP_STOA_IN_##context | NGX_CONF_##args, \
+      NGX_HTTP_STOA_SET_##name },
+#include "stoa_directive.def"
+#undef STOA_DIRECTIVE
     ngx_null_command
 };
 
@@ -180,9 +144,100 @@ ngx_http_stoa_create_main_conf(ngx_conf_t *cf)
     }
 
     ngx_http_stoa_mem_init(mcf->mem, cf->pool);
+
+    return ngx_http_stoa_defaults(cf, mcf) == NGX_OK ? mcf : NULL;
+}
+
+
+/* A line of a row's default, read as if it stood in the file. */
+static ngx_int_t
+ngx_http_stoa_default(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf,
+                      ngx_command_t *cmd, ngx_str_t line)
+{
+    u_char      *p, *last;
+    char        *rv;
+    ngx_str_t   *word;
+    ngx_array_t *args = cf->args;
+
+    cf->args = ngx_array_create(cf->pool, 8, sizeof(ngx_str_t));
+    p = ngx_pnalloc(cf->pool, line.len + 1);
+
+    if (cf->args == NULL || p == NULL
+        || (word = ngx_array_push(cf->args)) == NULL) {
+        cf->args = args;
+        return NGX_ERROR;
+    }
+
+    *word = cmd->name;
+    last = ngx_cpymem(p, line.data, line.len);
+    *last = ' ';
+
+    while (p < last) {
+        word = ngx_array_push(cf->args);
+        if (word == NULL) {
+            cf->args = args;
+            return NGX_ERROR;
+        }
+
+        word->data = p;
+        p = ngx_strlchr(p, last + 1, ' ');
+        word->len = (size_t) (p - word->data);
+        *p++ = '\0'; /* as nginx's own words end */
+    }
+
+    rv = cmd->set(cf, cmd, mcf);
+    cf->args = args;
+
+    if (rv == NGX_CONF_OK) {
+        return NGX_OK;
+    }
+
+    if (rv != NGX_CONF_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "default of \"%V\" %s",
+                           &cmd->name, rv);
+    }
+
+    return NGX_ERROR;
+}
+
+
+/* What the manual says is the default, is. */
+static ngx_int_t
+ngx_http_stoa_defaults(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
+{
+    ngx_command_t *cmd = ngx_http_stoa_commands;
+    ngx_uint_t     i;
+    ngx_str_t      line;
+    u_char        *p, *end;
+
     ngx_http_stoa_setup_defaults(mcf);
 
-    return mcf;
+    for (i = 0; i < STOA_D_COUNT; i++, cmd++) {
+        p = (u_char *) (uintptr_t) stoa_directive_rows[i].def;
+
+        if (cmd->conf != NGX_HTTP_MAIN_CONF_OFFSET) {
+            continue;
+        }
+
+        while (*p != '\0') {
+            for (end = p; *end != '\0' && *end != '\n'; end++) {
+                /* void */
+            }
+
+            line.data = p;
+            line.len = (size_t) (end - p);
+
+            if (ngx_http_stoa_default(cf, mcf, cmd, line) != NGX_OK) {
+                return NGX_ERROR;
+            }
+
+            p = *end == '\n' ? end + 1 : end;
+        }
+    }
+
+    ngx_http_stoa_setup_unset(mcf);
+
+    return NGX_OK;
 }
 
 

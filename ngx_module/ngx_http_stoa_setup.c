@@ -1,85 +1,65 @@
 /*
  * What the configuration means as a whole, once all directives are read:
- * default limits, keys out of the settings, rows checked, routed and bound
+ * keys out of the settings, rows checked, routed and bound
  * to statements.  Every mistake stops nginx here, so "nginx -t" finds it.
  */
 
 #include "ngx_http_stoa_limit.h"
 #include "stoa_hmac.h"
 
-#define NGX_HTTP_STOA_LEEWAY_S         30
 #define NGX_HTTP_STOA_WORK_CONNECTIONS 4
 
-typedef struct {
-    ngx_http_stoa_limit_t *limit;
-    const char            *name;
-    ngx_uint_t             rate;
-    ngx_uint_t             period_ms;
-    ngx_uint_t             burst;
-} ngx_http_stoa_default_t;
-
-
-/* Decision 24.  Addresses: who is not signed in; a scanner's hall sits
-   behind one address, webhooks are signed. */
+/* Before the defaults are read: no class has a limit, but a name. */
 void
 ngx_http_stoa_setup_defaults(ngx_http_stoa_main_conf_t *mcf)
 {
-    ngx_http_stoa_limit_t *user = mcf->limit_user, *addr = mcf->limit_addr;
-    ngx_uint_t             i;
-
-    const ngx_http_stoa_default_t rows[] = {
-        { &addr[STOA_RATE_AUTH], "auth", 20, 900000, 20 },
-        { &addr[STOA_RATE_READ], "read", 100, 60000, 100 },
-        { &addr[STOA_RATE_WRITE], "write", 100, 60000, 100 },
-        { &addr[STOA_RATE_SCAN], "scan", 0, 60000, 1 },
-        { &user[STOA_RATE_AUTH], "auth", 0, 60000, 1 },
-        { &user[STOA_RATE_READ], "read", 600, 60000, 600 },
-        { &user[STOA_RATE_WRITE], "write", 100, 60000, 100 },
-        { &user[STOA_RATE_SCAN], "scan", 600, 60000, 600 },
-        { &mcf->login, "login", 5, 900000, 5 },
+    static const struct {
+        ngx_uint_t cls;
+        ngx_str_t  name;
+    } classes[] = {
+        { STOA_RATE_AUTH, ngx_string("auth") },
+        { STOA_RATE_READ, ngx_string("read") },
+        { STOA_RATE_WRITE, ngx_string("write") },
+        { STOA_RATE_SCAN, ngx_string("scan") },
     };
 
-    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        rows[i].limit->name.data = (u_char *) (uintptr_t) rows[i].name;
-        rows[i].limit->name.len = ngx_strlen(rows[i].name);
-        rows[i].limit->rate = rows[i].rate;
-        rows[i].limit->period_ms = rows[i].period_ms;
-        rows[i].limit->burst = rows[i].burst;
-        rows[i].limit->log_level = NGX_LOG_INFO;
-        rows[i].limit->cost_index = NGX_ERROR;
+    ngx_http_stoa_limit_t *limit;
+    ngx_uint_t             i, k;
+
+    for (i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
+        for (k = 0; k < 2; k++) {
+            limit = k == 0 ? &mcf->limit_user[classes[i].cls]
+                           : &mcf->limit_addr[classes[i].cls];
+
+            limit->name = classes[i].name;
+            limit->period_ms = 1;
+            limit->burst = 1;
+            limit->log_level = NGX_LOG_INFO;
+            limit->cost_index = NGX_ERROR;
+            ngx_http_stoa_key_one(limit, k == 0 ? "user" : "addr");
+        }
     }
 
-    for (i = STOA_RATE_AUTH; i < STOA_RATE_NONE; i++) {
-        ngx_http_stoa_key_one(&user[i], "user");
-        ngx_http_stoa_key_one(&addr[i], "addr");
-    }
-
+    ngx_str_set(&mcf->login.name, "login");
     ngx_str_set(&mcf->login.key_text, "account+addr");
 
-    mcf->pool_size[STOA_POOL_FAST] = 6;
-    mcf->pool_size[STOA_POOL_WRITE] = 8;
-    mcf->pool_size[STOA_POOL_SLOW] = 2;
-    mcf->pool_queue = 128;
-    mcf->pool_queue_timeout = 200;
-    mcf->pool_timeout[STOA_POOL_FAST] = 3000;
-    mcf->pool_timeout[STOA_POOL_WRITE] = 5000;
-    mcf->pool_timeout[STOA_POOL_SLOW] = 30000;
-    mcf->hash_threads = (ngx_uint_t) ngx_max(ngx_ncpu - 1, 1);
-    mcf->hash_queue = 64;
-    mcf->hash_wait = 800;
-    mcf->cache_size = NGX_CONF_UNSET_SIZE;
     mcf->leeway = NGX_CONF_UNSET;
 }
 
 
-static void
-ngx_http_stoa_setup_limits(ngx_http_stoa_main_conf_t *mcf)
+/* The defaults were read, nothing else was. */
+void
+ngx_http_stoa_setup_unset(ngx_http_stoa_main_conf_t *mcf)
 {
-    ngx_conf_init_value(mcf->leeway, NGX_HTTP_STOA_LEEWAY_S);
+    mcf->pool_set = 0;
+    mcf->pool_timeout_set = 0;
+    mcf->hash_set = 0;
+    mcf->cache_set = 0;
+    mcf->login_set = 0;
+    ngx_memzero(mcf->limit_set, sizeof(mcf->limit_set));
 
-    if (mcf->cache_size == NGX_CONF_UNSET_SIZE) {
-        mcf->cache_size = 8 * 1024 * 1024;
-    }
+    mcf->leeway_default = mcf->leeway;
+    mcf->leeway = NGX_CONF_UNSET;
 }
 
 
@@ -438,7 +418,7 @@ ngx_http_stoa_setup(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
 {
     ngx_uint_t i;
 
-    ngx_http_stoa_setup_limits(mcf);
+    ngx_conf_init_value(mcf->leeway, mcf->leeway_default);
 
     if (ngx_http_stoa_limit_conf_end(cf, mcf) != NGX_OK) {
         return NGX_ERROR;

@@ -7,23 +7,9 @@
 #include "ngx_http_stoa_zone.h"
 
 typedef enum {
-    NGX_HTTP_STOA_V_USER = 0,
-    NGX_HTTP_STOA_V_ROLE,
-    NGX_HTTP_STOA_V_SESSION,
-    NGX_HTTP_STOA_V_KEY,
-    NGX_HTTP_STOA_V_ACTING_AS,
-    NGX_HTTP_STOA_V_ROUTE,
-    NGX_HTTP_STOA_V_REQUEST_ID,
-    NGX_HTTP_STOA_V_ERROR_CODE,
-    NGX_HTTP_STOA_V_LIMIT,
-    NGX_HTTP_STOA_V_LIMIT_REMAINING,
-    NGX_HTTP_STOA_V_LIMIT_STATUS,
-    NGX_HTTP_STOA_V_AUTH_STATUS,
-    NGX_HTTP_STOA_V_DB_TIME,
-    NGX_HTTP_STOA_V_DB_WAIT,
-    NGX_HTTP_STOA_V_DB_QUERIES,
-    NGX_HTTP_STOA_V_CACHE_STATUS,
-    NGX_HTTP_STOA_V_IP_PREFIX
+#define STOA_VARIABLE(id, name, text) NGX_HTTP_STOA_V_##id,
+#include "stoa_variable.def"
+#undef STOA_VARIABLE
 } ngx_http_stoa_variable_e;
 
 
@@ -320,23 +306,10 @@ ngx_http_stoa_add_variables(ngx_conf_t *cf)
         ngx_str_t                name;
         ngx_http_stoa_variable_e data;
     } names[] = {
-        { ngx_string("stoa_user"), NGX_HTTP_STOA_V_USER },
-        { ngx_string("stoa_role"), NGX_HTTP_STOA_V_ROLE },
-        { ngx_string("stoa_session"), NGX_HTTP_STOA_V_SESSION },
-        { ngx_string("stoa_key"), NGX_HTTP_STOA_V_KEY },
-        { ngx_string("stoa_acting_as"), NGX_HTTP_STOA_V_ACTING_AS },
-        { ngx_string("stoa_route"), NGX_HTTP_STOA_V_ROUTE },
-        { ngx_string("stoa_request_id"), NGX_HTTP_STOA_V_REQUEST_ID },
-        { ngx_string("stoa_error_code"), NGX_HTTP_STOA_V_ERROR_CODE },
-        { ngx_string("stoa_limit"), NGX_HTTP_STOA_V_LIMIT },
-        { ngx_string("stoa_limit_remaining"), NGX_HTTP_STOA_V_LIMIT_REMAINING },
-        { ngx_string("stoa_limit_status"), NGX_HTTP_STOA_V_LIMIT_STATUS },
-        { ngx_string("stoa_auth_status"), NGX_HTTP_STOA_V_AUTH_STATUS },
-        { ngx_string("stoa_db_time"), NGX_HTTP_STOA_V_DB_TIME },
-        { ngx_string("stoa_db_wait"), NGX_HTTP_STOA_V_DB_WAIT },
-        { ngx_string("stoa_db_queries"), NGX_HTTP_STOA_V_DB_QUERIES },
-        { ngx_string("stoa_cache_status"), NGX_HTTP_STOA_V_CACHE_STATUS },
-        { ngx_string("stoa_ip_prefix"), NGX_HTTP_STOA_V_IP_PREFIX },
+#define STOA_VARIABLE(id, name, text)                                          \
+    { ngx_string("stoa_" name), NGX_HTTP_STOA_V_##id },
+#include "stoa_variable.def"
+#undef STOA_VARIABLE
     };
 
     ngx_http_variable_t *var;

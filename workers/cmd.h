@@ -45,6 +45,7 @@ int cmd_migrate(cmd_t *c, int argc, char **argv);
 int cmd_check(cmd_t *c, int argc, char **argv);
 int cmd_routes(cmd_t *c, int argc, char **argv);
 int cmd_openapi(cmd_t *c, int argc, char **argv);
+int cmd_manual(cmd_t *c, int argc, char **argv);
 int cmd_queues(cmd_t *c, int argc, char **argv);
 int cmd_tasks(cmd_t *c, int argc, char **argv);
 int cmd_audit(cmd_t *c, int argc, char **argv);

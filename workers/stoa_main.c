@@ -37,6 +37,12 @@ static const char stoa_check_options[] =
 
 static const char stoa_routes_options[] = "  --json        as a JSON array\n";
 
+static const char stoa_manual_options[] =
+    "  SECTION       directives, variables, settings, metrics or errors;\n"
+    "                default: all of them\n"
+    "  --json        as a JSON object, a list for each section\n"
+    "  --markdown    as README has them\n";
+
 static const char stoa_queues_options[] = "  --json        as a JSON object\n";
 
 static const char stoa_tasks_options[] =
@@ -121,6 +127,13 @@ static const cmd_row_t stoa_commands[] = {
         .arguments = "",
         .summary = "Print the OpenAPI document.",
         .run = cmd_openapi,
+    },
+    {
+        .name = "manual",
+        .arguments = "[--json | --markdown] [SECTION ...]",
+        .summary = "Explain directives, variables, settings, metrics, errors.",
+        .options = stoa_manual_options,
+        .run = cmd_manual,
     },
     {
         .name = "queues",

@@ -924,8 +924,8 @@ stoa_openapi_revalidates(const stoa_endpoint_t *ep)
 {
     const stoa_answer_t *a = stoa_answer_find(ep);
 
-    return ep->flow == STOA_FLOW_OPENAPI || ep->flow == STOA_FLOW_JWKS
-        || (a != NULL && a->etag);
+    return ep->flow == STOA_FLOW_OPENAPI || ep->flow == STOA_FLOW_MANUAL
+        || ep->flow == STOA_FLOW_JWKS || (a != NULL && a->etag);
 }
 
 

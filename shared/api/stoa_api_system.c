@@ -35,6 +35,22 @@ const stoa_endpoint_t stoa_api_system[] = {
         .tag = "system",
     },
     {
+        .id = "system.manual",
+        .method = STOA_GET,
+        .path = "/api/v1/manual.json",
+        .who = STOA_PUBLIC,
+        .of = STOA_OF_NONE,
+        .via = STOA_VIA_ANY_KEY | STOA_VIA_ACTING,
+        .rate = STOA_RATE_READ,
+        .flow = STOA_FLOW_MANUAL,
+        .body_kind = STOA_BODY_NONE,
+        .media = STOA_MEDIA_BARE,
+        .status = 200,
+        .summary = "The operator's manual of this server's version: "
+                   "directives, variables, settings, metrics, errors.",
+        .tag = "system",
+    },
+    {
         .id = "system.jwks",
         .method = STOA_GET,
         .path = "/.well-known/jwks.json",

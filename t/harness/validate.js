@@ -12,7 +12,7 @@ const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 const CODE = /^[A-Z][A-Z0-9_]*$/;
 
 /* Decision 15: what is not enveloped. */
-const BARE = /^\/(metrics|health\/|api\/v1\/(openapi\.json|errors)|\.well-known\/)/;
+const BARE = /^\/(metrics|health\/|api\/v1\/(openapi\.json|manual\.json|errors)|\.well-known\/)/;
 
 /* Codes whose problem has a type in IANA's registry. */
 const REGISTERED = {

@@ -289,6 +289,21 @@ export const MUTANTS = [
     test: 'metrics', pattern: 'ids, names and agents make no series',
   },
   {
+    name: 'manual: settings with an alias are left out',
+    file: 'shared/stoa_manual.c',
+    from: '    e->name = row->key;\n',
+    to: '    e->name = $ && row->alias != NULL ? NULL : row->key;\n',
+    test: 'manual', pattern: 'every row is in the manual',
+  },
+  {
+    name: 'manual: a default is told that is not read',
+    file: 'ngx_module/ngx_http_stoa_module.c',
+    from: '    rv = cmd->set(cf, cmd, mcf);\n    cf->args = args;\n',
+    to: `    rv = $ && args != NULL ? NGX_CONF_OK : cmd->set(cf, cmd, mcf);
+    cf->args = args;\n`,
+    test: 'manual', pattern: 'without a directive the defaults',
+  },
+  {
     name: "envelope: nginx's own page for 414",
     file: 'ngx_module/ngx_http_stoa_filter.c',
     from: '        return STOA_E_URI_TOO_LONG;',

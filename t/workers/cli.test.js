@@ -82,7 +82,7 @@ describe('usage', () => {
   });
 
   for (const name of ['work', 'migrate', 'check', 'routes', 'openapi',
-    'queues', 'tasks', 'audit', 'user', 'token', 'key']) {
+    'manual', 'queues', 'tasks', 'audit', 'user', 'token', 'key']) {
     test(`${name} --help: its options, 0`, async () => {
       const r = await stoa([name, '--help']);
 
@@ -99,6 +99,20 @@ describe('usage', () => {
       assert.equal(r.out, '');
     });
   }
+
+  test('manual: an unknown section, or two forms at once: 2', async () => {
+    const r = await stoa(['manual', 'setings']);
+
+    assert.equal(r.code, 2);
+    assert.equal(r.out, '');
+    assert.equal(r.err, 'stoa manual: there is no section "setings", did ' +
+      'you mean "settings"?; see stoa manual --help\n');
+
+    const both = await stoa(['manual', '--json', '--markdown']);
+
+    assert.equal(both.code, 2);
+    assert.equal(both.err, 'stoa manual: --json or --markdown, not both\n');
+  });
 
   test('an unknown command: 2', async () => {
     const r = await stoa(['wrok']);
