@@ -57,6 +57,7 @@ const PAGES = [
   ['reset', () => '/account/reset/#token=x', false],
   ['verify', () => '/account/verify/#token=x', false],
   ['docs', () => '/docs/', false],
+  ['manual', () => '/docs/operator/#directives/stoa_pool', false],
   ['mail', () => '/mail/', false],
   ['my tickets', () => '/events/tickets/', true],
   ['order', () => `/events/order/?id=${order.id}`, true],
@@ -128,6 +129,46 @@ test('six languages have the same words', () => {
   for (const name of ['ar', 'de', 'es', 'fr', 'it']) {
     assert.deepEqual(Object.keys(read(name)).sort(), english, name);
   }
+});
+
+test('the manual is searched, linked to and read on a phone', async () => {
+  const page = await open(browser, app, { viewport: PHONE });
+  const manual = (await app.api('GET', '/api/v1/manual.json')).body;
+  const shown = () => page.locator('.entry:visible');
+  const box = page.getByLabel('Search');
+
+  await go(page, '/docs/operator/');
+  assert.equal(await shown().count(), Object.values(manual).flat().length);
+  for (const [section, list] of Object.entries(manual)) {
+    for (const one of list) {
+      const node = page.locator(`[id="${section}/${one.name.replace('$', '')}"]`);
+
+      assert.ok((await node.textContent()).includes(one.text), one.name);
+    }
+  }
+
+  /* every word, in any of an entry's texts */
+  await box.fill('  QUEUE_timeout  503 ');
+  assert.equal(await shown().count(), 1);
+  await page.getByText('1 entries').waitFor();
+  assert.ok((await shown().textContent()).startsWith('stoa_pool '));
+  await page.reload();
+  await shown().first().waitFor();
+  assert.equal(await shown().count(), 1);
+  await box.fill('no such thing');
+  await page.getByText('Nothing has all of these words.').waitFor();
+  assert.equal(await shown().count(), 0);
+
+  /* a link into it wins over what was searched */
+  await page.evaluate(() => { location.hash = '#settings/DB_PORT'; });
+  await page.locator('[id="settings/DB_PORT"]').waitFor();
+  assert.equal(await box.inputValue(), '');
+  await go(page, '/docs/operator/#variables/stoa_user');
+  assert.ok(await page.locator('[id="variables/stoa_user"]')
+    .evaluate((node) => node.getBoundingClientRect().top >= 0
+      && node.getBoundingClientRect().top < innerHeight));
+  content(page);
+  await page.context().close();
 });
 
 test('offline, a page says so', async () => {

@@ -87,8 +87,9 @@ start("api", async (main) => {
     }
     main.append(el("h1", {}, doc.info.title),
         el("p", { class: "lead" }, doc.info.description || ""),
-        el("p", {}, el("a", { href: "/api/v1/openapi.json" },
-            "openapi.json")));
+        el("p", { class: "row" }, el("a", { href: "/api/v1/openapi.json" },
+            "openapi.json"), el("a", { href: "/docs/operator/" },
+            t("manual"))));
     for (const [name, list] of groups) {
         main.append(el("section", { class: "stack" }, el("h2", {}, name),
             list));
