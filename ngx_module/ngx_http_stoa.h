@@ -191,6 +191,7 @@ typedef struct {
     stoa_str_t              oauth_secret;
 } ngx_http_stoa_main_conf_t;
 
+typedef struct ngx_http_stoa_cors_s     ngx_http_stoa_cors_t;
 typedef struct ngx_http_stoa_identity_s ngx_http_stoa_identity_t;
 
 typedef struct {
@@ -205,9 +206,9 @@ typedef struct {
     ngx_flag_t   errors;     /* problem bodies also for core errors */
     ngx_array_t *limits;     /* policies: ngx_http_stoa_limit_t *, or NULL */
     ngx_uint_t   limit_headers; /* 0 draft, 1 legacy, 2 off */
-    ngx_array_t *cors;          /* allowed origins, NULL none */
-    ngx_flag_t   security_headers;
-    ngx_str_t    login; /* where pages send visitors to sign in; or empty */
+    ngx_http_stoa_cors_t *cors; /* NULL: none */
+    ngx_flag_t            security_headers;
+    ngx_str_t login; /* where pages send visitors to sign in; or empty */
     ngx_http_stoa_identity_t *identity; /* headers for the backend, or NULL */
 
     /* of this location or one around it, NULL when a server or http has it */
@@ -876,11 +877,26 @@ void ngx_http_stoa_timestamp(stoa_buf_t *b, stoa_str_t at);
 ngx_int_t ngx_http_stoa_problem_headers(ngx_http_request_t   *r,
                                         ngx_http_stoa_gate_t *gate,
                                         stoa_err_e            err);
-/* "GET, HEAD, OPTIONS": from the route. */
+/* "GET, HEAD, OPTIONS": from the route; as a text, as the header Allow. */
+ngx_int_t  ngx_http_stoa_methods(ngx_http_request_t   *r,
+                                 ngx_http_stoa_gate_t *gate, stoa_str_t *list);
 ngx_int_t  ngx_http_stoa_allow(ngx_http_request_t   *r,
                                ngx_http_stoa_gate_t *gate);
 ngx_uint_t ngx_http_stoa_accepts(stoa_str_t accept, const char *type);
-/* CORS answer to a preflight. */
+
+/* ngx_http_stoa_cors.c */
+
+/* NGX_OK: *origin is the request's Origin and this location allows it. */
 ngx_int_t ngx_http_stoa_cors_allowed(ngx_http_request_t *r, stoa_str_t *origin);
+/* The request is a preflight of an origin that this location allows. */
+ngx_uint_t ngx_http_stoa_cors_asked(ngx_http_request_t *r);
+/* Adds what an answer that is about to leave needs. */
+ngx_int_t ngx_http_stoa_cors_filter(ngx_http_request_t       *r,
+                                    ngx_http_stoa_gate_t     *gate,
+                                    ngx_http_stoa_loc_conf_t *lcf);
+
+/* A header of the answer as it stands so far, or NULL. */
+ngx_table_elt_t *ngx_http_stoa_header_out(ngx_http_request_t *r,
+                                          const char         *name);
 
 #endif /* NGX_HTTP_STOA_H_INCLUDED */

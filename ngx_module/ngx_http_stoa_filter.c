@@ -26,15 +26,10 @@ static ngx_int_t ngx_http_stoa_request_id(ngx_http_request_t   *r,
                                           ngx_http_stoa_gate_t *gate);
 static ngx_int_t ngx_http_stoa_security(ngx_http_request_t       *r,
                                         ngx_http_stoa_loc_conf_t *lcf);
-static ngx_int_t ngx_http_stoa_cors(ngx_http_request_t       *r,
-                                    ngx_http_stoa_loc_conf_t *lcf);
 static ngx_int_t ngx_http_stoa_link(ngx_http_request_t   *r,
                                     ngx_http_stoa_gate_t *gate);
 
 static stoa_err_e ngx_http_stoa_page_error(ngx_http_request_t *r);
-
-static ngx_table_elt_t *ngx_http_stoa_header_out(ngx_http_request_t *r,
-                                                 const char         *name);
 
 static void ngx_http_stoa_page_cleanup(void *data);
 
@@ -60,39 +55,6 @@ ngx_http_stoa_reply_filter_init(void)
 
     ngx_http_stoa_next_body_filter = ngx_http_top_body_filter;
     ngx_http_top_body_filter = ngx_http_stoa_body_filter;
-}
-
-/* NGX_OK: *origin is the request's Origin and this location allows it. */
-ngx_int_t
-ngx_http_stoa_cors_allowed(ngx_http_request_t *r, stoa_str_t *origin)
-{
-    ngx_str_t                *allowed;
-    ngx_uint_t                i;
-    ngx_http_stoa_loc_conf_t *lcf;
-
-    lcf = ngx_http_stoa_lcf(r);
-
-    if (lcf->cors == NULL || lcf->cors == NGX_CONF_UNSET_PTR) {
-        return NGX_DECLINED;
-    }
-
-    *origin = ngx_http_stoa_header_in(r, "origin");
-
-    if (origin->len == 0) {
-        return NGX_DECLINED;
-    }
-
-    allowed = lcf->cors->elts;
-
-    for (i = 0; i < lcf->cors->nelts; i++) {
-        if (allowed[i].len == origin->len
-            && ngx_memcmp(allowed[i].data, origin->data, origin->len) == 0)
-        {
-            return NGX_OK;
-        }
-    }
-
-    return NGX_DECLINED;
 }
 
 static ngx_int_t
@@ -152,7 +114,7 @@ ngx_http_stoa_header_filter(ngx_http_request_t *r)
         return NGX_ERROR;
     }
 
-    if (lcf->cors != NULL && ngx_http_stoa_cors(r, lcf) != NGX_OK) {
+    if (ngx_http_stoa_cors_filter(r, gate, lcf) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -340,8 +302,7 @@ ngx_http_stoa_page_error(ngx_http_request_t *r)
     }
 }
 
-/* A header of the answer as it stands so far, or NULL. */
-static ngx_table_elt_t *
+ngx_table_elt_t *
 ngx_http_stoa_header_out(ngx_http_request_t *r, const char *name)
 {
     size_t           len;
@@ -391,92 +352,67 @@ ngx_http_stoa_request_id(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
     return ngx_http_stoa_header(r, "X-Request-Id", id);
 }
 
+/*
+ * OWASP's list of headers for REST and for pages.  What a file's location or
+ * a proxied server says by itself stays; rows say none of these but a policy.
+ */
 static ngx_int_t
 ngx_http_stoa_security(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf)
 {
-    ngx_uint_t policy;
+    enum {
+        ROWS = 1,
+        OTHERS = 2,
+        TLS = 4,
+        OWN = 8 /* some rows have their own */
+    };
+    static const struct {
+        const char *name;
+        stoa_str_t  value;
+        ngx_uint_t  on;
+    } headers[] = {
+        { "X-Content-Type-Options", stoa_string("nosniff"), ROWS | OTHERS },
+        { "Referrer-Policy", stoa_string("no-referrer"), ROWS | OTHERS },
+        { "Strict-Transport-Security", stoa_string("max-age=31536000"), TLS },
+        { "Content-Security-Policy",
+          stoa_string("default-src 'none'; frame-ancestors 'none'"),
+          ROWS | OWN },
+        { "Content-Security-Policy",
+          stoa_string("default-src 'self'; img-src 'self' data: blob:; "
+                      "object-src 'none'; base-uri 'none'; form-action 'self'; "
+                      "frame-ancestors 'none'"),
+          OTHERS },
+        { "Cross-Origin-Resource-Policy", stoa_string("same-origin"),
+          ROWS | OTHERS },
+        { "Cross-Origin-Opener-Policy", stoa_string("same-origin"), OTHERS },
+        { "X-Frame-Options", stoa_string("DENY"), OTHERS },
+        { "X-Permitted-Cross-Domain-Policies", stoa_string("none"), OTHERS },
+        { "Origin-Agent-Cluster", stoa_string("?1"), OTHERS },
+    };
 
-    policy = ngx_http_stoa_header_out(r, "Content-Security-Policy") != NULL;
-
-    if (ngx_http_stoa_header(r, "X-Content-Type-Options",
-                             (stoa_str_t) stoa_string("nosniff"))
-            != NGX_OK
-        || ngx_http_stoa_header(r, "Referrer-Policy",
-                                (stoa_str_t) stoa_string("no-referrer"))
-               != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
+    ngx_uint_t i, on = lcf->api == 1 ? ROWS : OTHERS;
 
 #if (NGX_HTTP_SSL)
-    if (r->connection->ssl != NULL
-        && ngx_http_stoa_header(r, "Strict-Transport-Security",
-                                (stoa_str_t) stoa_string("max-age=31536000"))
-               != NGX_OK)
-    {
-        return NGX_ERROR;
+    if (r->connection->ssl != NULL) {
+        on |= TLS;
     }
 #endif
 
-    if (policy) {
-        return NGX_OK;
+    for (i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
+
+        if ((headers[i].on & on) == 0
+            || ((on & OTHERS || headers[i].on & OWN)
+                && ngx_http_stoa_header_out(r, headers[i].name) != NULL))
+        {
+            continue;
+        }
+
+        if (ngx_http_stoa_header(r, headers[i].name, headers[i].value)
+            != NGX_OK) {
+            return NGX_ERROR;
+        }
     }
 
-    if (lcf->api == 1) {
-        return ngx_http_stoa_header(
-            r, "Content-Security-Policy",
-            (stoa_str_t) stoa_string(
-                "default-src 'none'; frame-ancestors 'none'"));
-    }
-
-    return ngx_http_stoa_header(
-        r, "Content-Security-Policy",
-        (stoa_str_t) stoa_string(
-            "default-src 'self'; img-src 'self' data: blob:; "
-            "object-src 'none'; base-uri 'none'; form-action 'self'; "
-            "frame-ancestors 'none'"));
-}
-
-static ngx_int_t
-ngx_http_stoa_cors(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf)
-{
-    stoa_str_t origin;
-
-    if (lcf->cors == NGX_CONF_UNSET_PTR) {
-        return NGX_OK;
-    }
-
-    if (ngx_http_stoa_header(r, "Vary", (stoa_str_t) stoa_string("Origin"))
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    if (ngx_http_stoa_cors_allowed(r, &origin) != NGX_OK) {
-        return NGX_OK;
-    }
-
-    if (ngx_http_stoa_header(r, "Access-Control-Allow-Origin", origin)
-        != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    /* a page of the list may use the cookie; where rows are served only */
-
-    if (lcf->api == 1 && ngx_http_stoa_cookie_on(r)
-        && ngx_http_stoa_header(r, "Access-Control-Allow-Credentials",
-                                (stoa_str_t) stoa_string("true"))
-               != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_stoa_header(
-        r, "Access-Control-Expose-Headers",
-        (stoa_str_t) stoa_string(
-            "ETag, Idempotent-Replayed, Link, Location, RateLimit, "
-            "RateLimit-Policy, Retry-After, X-RateLimit-Limit, "
-            "X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id"));
+    return NGX_OK;
 }
 
 /* The request came by an alias: name the canonical path. */

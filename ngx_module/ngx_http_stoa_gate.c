@@ -741,6 +741,11 @@ ngx_http_stoa_preaccess(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    /* a browser sends no token with it, and what is behind is not asked */
+    if (!lcf->api && ngx_http_stoa_cors_asked(r)) {
+        return NGX_HTTP_NO_CONTENT;
+    }
+
     rc = ngx_http_stoa_gate_verdict(r, gate, lcf, &err);
     if (rc != NGX_OK) {
         return rc;

@@ -246,34 +246,11 @@ ngx_http_stoa_forget(ngx_http_stoa_ctx_t *q)
 static ngx_int_t
 ngx_http_stoa_options(ngx_http_stoa_ctx_t *q)
 {
-    stoa_str_t origin, methods, asked;
-
     if (ngx_http_stoa_allow(q->r, q->gate) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    asked = ngx_http_stoa_header_in(q->r, "access-control-request-method");
-
-    if (asked.len != 0 && ngx_http_stoa_cors_allowed(q->r, &origin) == NGX_OK) {
-        methods = (stoa_str_t) stoa_string("GET, POST, PUT, PATCH, DELETE");
-
-        if (ngx_http_stoa_header(q->r, "Access-Control-Allow-Methods", methods)
-                != NGX_OK
-            || ngx_http_stoa_header(
-                   q->r, "Access-Control-Allow-Headers",
-                   (stoa_str_t) stoa_string(
-                       "Authorization, Content-Type, Accept, "
-                       "Accept-Language, Idempotency-Key, If-Match, "
-                       "If-None-Match, X-Request-Id, X-Requested-With"))
-                   != NGX_OK
-            || ngx_http_stoa_header(q->r, "Access-Control-Max-Age",
-                                    (stoa_str_t) stoa_string("600"))
-                   != NGX_OK)
-        {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-    }
-
+    /* what a preflight wants beside that is added by the filter */
     return ngx_http_stoa_reply_empty(q, NGX_HTTP_NO_CONTENT);
 }
 

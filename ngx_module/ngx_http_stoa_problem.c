@@ -201,7 +201,8 @@ ngx_http_stoa_problem_after(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 }
 
 ngx_int_t
-ngx_http_stoa_allow(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
+ngx_http_stoa_methods(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
+                      stoa_str_t *list)
 {
     ngx_uint_t m;
     stoa_mem_t mem;
@@ -223,11 +224,19 @@ ngx_http_stoa_allow(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
     }
 
     stoa_buf_z(&b, "OPTIONS");
-    if (b.failed) {
-        return NGX_ERROR;
-    }
+    *list = stoa_buf_view(&b);
 
-    return ngx_http_stoa_header(r, "Allow", stoa_buf_view(&b));
+    return b.failed ? NGX_ERROR : NGX_OK;
+}
+
+ngx_int_t
+ngx_http_stoa_allow(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
+{
+    stoa_str_t list;
+
+    return ngx_http_stoa_methods(r, gate, &list) == NGX_OK
+             ? ngx_http_stoa_header(r, "Allow", list)
+             : NGX_ERROR;
 }
 
 /*
