@@ -1,8 +1,8 @@
 /*
  * What the invariants share: the same tests on one and on four nginx
- * workers, clients that start at a barrier, a control that takes the guard
- * away (t/unguarded) and must then see the invariant break, and a provider's
- * events with their signatures.
+ * workers, or also on two nodes; clients that start at a barrier; a control
+ * that takes the guard away (t/unguarded) and must then see the invariant
+ * break; and a provider's events with their signatures.
  *
  * Nothing here depends on speed: queues and deadlines of the edge are long,
  * so that a slow machine is late and never wrong.
@@ -43,11 +43,12 @@ function sqlFile(file) {
 }
 
 /* An application with an organizer and some people. */
-async function make(nginxWorkers, { people = 24, ...options } = {}) {
+async function make(setUp, { people = 24, ...options } = {}) {
   const app = await boot({
-    workers: 1, nginxWorkers, ...options,
+    workers: 1, ...setUp, ...options,
     conf: { ACCESS_TTL: '24h', ...options.conf },
-    nginx: { replace: PATIENT },
+    nginx: { ...options.nginx,
+      replace: [...PATIENT, ...options.nginx?.replace ?? []] },
   });
 
   try {
@@ -81,19 +82,31 @@ async function renew(app) {
   app.renewed = now;
 }
 
+export const ON_ONE = { nginxWorkers: 1 };
+export const ON_FOUR = { nginxWorkers: 4 };
+export const ON_TWO_NODES = { nginxWorkers: 1, nodes: 2 };
+
+const named = ({ nginxWorkers: n, nodes = 1 }) => nodes > 1
+  ? `${nodes} nodes` : `${n} nginx worker${n > 1 ? 's' : ''}`;
+
 /*
  * Runs define({race, plain, app()}) on one and on four nginx workers.
  *
  * race(name, {n, guard}, run) holds for n rounds of run(app); with a guard,
- * the name of a file in t/unguarded, it is also seen to break without it.
+ * the name of a file in t/unguarded, or several, it is also seen to break
+ * without it.
  */
-export function onWorkers(options, define) {
-  for (const workers of [1, 4]) {
-    describe(`${workers} nginx worker${workers > 1 ? 's' : ''}`, () => {
+export const onWorkers = (options, define) =>
+  onSetUps([ON_ONE, ON_FOUR], options, define);
+
+/* The same with any set-ups: parts of boot()'s options. */
+export function onSetUps(setUps, options, define) {
+  for (const setUp of setUps) {
+    describe(named(setUp), () => {
       const controls = [];
       let app;
 
-      before(async () => { app = await make(workers, options); });
+      before(async () => { app = await make(setUp, options); });
       after(() => app?.stop());
 
       define({
@@ -107,20 +120,22 @@ export function onWorkers(options, define) {
             }
             await noDrift(app);
           });
-          if (guard) controls.push({ name, guard, run });
+          for (const one of [guard ?? []].flat()) {
+            controls.push({ name, guard: one, run });
+          }
         },
       });
       for (const { name, guard, run } of controls) {
-        test(`${name}: fails without its guard`, () =>
-          control(workers, options, guard, run));
+        test(`${name}: fails without its guard, ${guard}`, () =>
+          control(setUp, options, guard, run));
       }
     });
   }
 }
 
 /* One database per guard: two files may cut the same function. */
-async function control(workers, options, guard, run) {
-  const bare = await make(workers, {
+async function control(setUp, options, guard, run) {
+  const bare = await make(setUp, {
     ...options, validate: false, allowLog: [/did not answer each/],
   });
   let broke = null;

@@ -217,6 +217,35 @@ export const MUTANTS = [
     test: 'security/limits', pattern: 'random keys do not make it forget',
   },
   {
+    name: 'accounts: nothing is hashed for an address that nobody has',
+    file: 'ngx_module/ngx_http_stoa_flow_auth.c',
+    from: `    stored = ngx_http_stoa_flow_column(q, "hash");
+    q->resume = ngx_http_stoa_flow_resume;`,
+    to: `    stored = ngx_http_stoa_flow_column(q, "hash");
+    q->resume = ngx_http_stoa_flow_resume;
+
+    if ($ && stored.len == 0) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_INVALID_CREDENTIALS);
+    }`,
+    test: 'invariants/identity', pattern: 'I-40: as many hashes for either',
+  },
+  {
+    name: 'accounts: a start forgets who has to wait',
+    file: 'ngx_module/ngx_http_stoa_tick.c',
+    from: '    n = res == NULL ? 0 : stoa_pg_rows(res);\n',
+    to: '    n = res == NULL || $ ? 0 : stoa_pg_rows(res);\n',
+    test: 'invariants/identity', pattern: 'I-42: guesses stay counted',
+  },
+  {
+    name: 'revocation: tokens of an older epoch are good',
+    file: 'ngx_module/ngx_http_stoa_revoke.c',
+    from: '        ngx_http_stoa_revoke_put(sh, &key, NGX_HTTP_STOA_REVOKE_USER,\n' +
+      '                                 (ngx_atomic_uint_t) n,',
+    to: `        ngx_http_stoa_revoke_put(sh, &key, NGX_HTTP_STOA_REVOKE_USER,
+                                 $ ? 0 : (ngx_atomic_uint_t) n,`,
+    test: 'invariants/identity', pattern: 'I-39: a reset token in ten hands',
+  },
+  {
     name: 'columns: a development row is there in production',
     file: 'ngx_module/ngx_http_stoa_gate.c',
     from: '    if (ep->development && ',
