@@ -73,6 +73,7 @@ ngx_http_stoa_foreign_seen(ngx_http_stoa_gate_t *gate,
     ngx_http_stoa_foreign_place_t *e = ngx_http_stoa_foreign_place(digest);
     int64_t                        now = stoa_time_ms();
 
+    /* lint: allow secret, because these are digests of what came */
     if (e->until_ms == 0 || ngx_memcmp(e->digest, digest, STOA_SHA256_LEN) != 0)
     {
         return STOA_E_UNAUTHENTICATED;

@@ -630,6 +630,7 @@ stoa_oidc_userinfo(stoa_mem_t *mem, stoa_str_t text, stoa_oidc_person_t *person,
         return false;
     }
 
+    /* lint: allow secret, because a subject is none */
     if (!stoa_str_eq(stoa_oidc_text(json, "sub"), person->token.sub)) {
         *why = "userinfo is about another";
         return false;

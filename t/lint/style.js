@@ -165,6 +165,7 @@ const RULES = [
   { name: 'basename', tree: basenameRule },
   { name: 'clock', files: MIGRATION, whole: clockRule },
   { name: 'definer', files: MIGRATION, whole: definerRule },
+  { name: 'secret', files: OWN_C, code: true, line: secretRule },
   { name: 'focus', files: TEST_JS,
     line: (l) => /\b(test|it|describe)\.(only|skip|todo)\b|\.skip\(\)/.test(l)
       && 'a test that is skipped or alone' },
@@ -201,6 +202,19 @@ function bannedRule(line) {
   const m = BANNED_RE.exec(line);
 
   return m && `${m[1]}() is banned: ${BANNED[m[1]]}`;
+}
+
+/* What ends at the first difference tells how much of a secret was right. */
+const HASTY = new RegExp('\\b((ngx_)?(memcmp|strn?cmp|memn2cmp)'
+  + '|stoa_str_eq(_z)?)\\((.*)');
+const SECRET = new RegExp('\\b(\\w*_)?(secret|password|mac|hmac|digest|hash'
+  + '|token|csrf|nonce|verifier|signature)\\b');
+
+function secretRule(line) {
+  const m = HASTY.exec(line);
+
+  return m && SECRET.test(m[5])
+    && `${m[1]}() on what may be secret: stoa_str_same_secret()`;
 }
 
 function layerRule(line, file) {

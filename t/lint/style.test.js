@@ -54,6 +54,7 @@ for (const [rule, text] of Object.entries({
   comment: 'int a; // no\n',
   banned: 'int a = atoi("1");\n',
   unfinished: `/* ${'TO' + 'DO'}: later */\n`,
+  secret: 'int a = memcmp(mac, sent, 32) == 0;\n',
   function: `int\nf(void)\n{\n${lines(100)}}\n`,
   length: 'int a;\n'.repeat(1000),
 })) {
