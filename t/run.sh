@@ -278,7 +278,8 @@ part_smoke()
 # shellcheck disable=SC2046
 part_asan()
 {
-    STOA_BUILD=build/asan ROUNDS=2 node_part asan 2 $(files t/api)
+    STOA_BUILD=build/asan ROUNDS=2 node_part asan 2 $(files t/api) \
+        t/security/lifetime.test.js t/security/scripts.test.js
 }
 
 # shellcheck disable=SC2046

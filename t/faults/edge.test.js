@@ -1,15 +1,14 @@
 /*
  * The edge itself fails or is replaced: worker processes killed, reloads
- * under load, clients that leave while their request waits.
+ * under load.  Clients that leave are in t/security/lifetime.test.js.
  */
 
 import assert from 'node:assert/strict';
 import http from 'node:http';
-import net from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { boot } from '../harness/index.js';
 import {
-  asleep, fire, hold, idle, load, metric, ready, sleep, tally, until, watch,
+  asleep, fire, hold, load, ready, sleep, tally, until, watch,
 } from './load.js';
 
 async function shop(app, types = [{ priceCents: 0, quota: 100000 }]) {
@@ -219,122 +218,5 @@ describe('reload', () => {
     await app.nginx.reload();
     assert.deepEqual(tally(await Promise.all(all.map((w) => w.promise))),
       { 200: 8 });
-  });
-});
-
-describe('clients that leave', () => {
-  let app, s;
-
-  before(async () => {
-    app = await boot({ workers: 0 });
-    s = await shop(app, [
-      { priceCents: 0, quota: 100000 }, { priceCents: 900, quota: 100000 },
-    ]);
-  });
-  after(() => app.stop());
-
-  /* Bytes of a request, and the client is gone after ms. */
-  async function leave(text, ms) {
-    const socket = net.connect({ host: '127.0.0.1', port: app.port });
-
-    socket.on('error', () => {});
-    await new Promise((done) => socket.once('connect', done));
-    socket.write(text);
-    await sleep(ms);
-    socket.destroy();
-  }
-
-  function bytes(method, path, token, body) {
-    const data = body === undefined ? '' : JSON.stringify(body);
-
-    return `${method} ${path} HTTP/1.1\r\nHost: x\r\n` +
-      (token ? `Authorization: Bearer ${token}\r\n` : '') +
-      (data ? 'Content-Type: application/json\r\n' +
-        `Content-Length: ${data.length}\r\n` : '') +
-      `\r\n${data}`;
-  }
-
-  async function sound(pids) {
-    await idle(app);
-    assert.deepEqual(app.nginx.workerPids(), pids, 'no process died');
-    assert.equal((await fire(app, 'GET', '/api/v1/users/me',
-      { token: s.member.token })).status, 200);
-    assert.equal((await app.order(s.member, s.types[0])).status, 201);
-  }
-
-  test('while a read and a write sleep in PostgreSQL', async () => {
-    const pids = app.nginx.workerPids();
-    const made = await app.order(s.member, s.types[0]);
-    const count = await app.value('select count(*) from app.orders');
-    const lock = await hold(app, 'app.orders');
-
-    await Promise.all(Array.from({ length: 40 }, (_, i) => leave(i % 2
-      ? bytes('GET', `/api/v1/orders/${made.data.id}`, s.member.token)
-      : bytes('POST', '/api/v1/orders', s.member.token,
-        order(s.member, s.types[0]).body), 150 + i)));
-    await asleep(app, 1);
-    await lock.let();
-    await idle(app);
-
-    /* what was sent runs on, all of it or not at all */
-    const now = await app.value('select count(*) from app.orders');
-
-    assert.ok(now >= count && now <= count + 20);
-    await sound(pids);
-  });
-
-  test('while it waits for a worker', async () => {
-    const pids = app.nginx.workerPids();
-    const count = await app.value('select count(*) from app.orders');
-
-    await Promise.all(Array.from({ length: 10 }, () => leave(bytes('POST',
-      '/api/v1/orders', s.member.token, order(s.member, s.types[1]).body),
-    400)));
-    assert.equal(await app.value('select count(*) from app.orders'), count + 10);
-    await sound(pids);
-  });
-
-  test('while its password is hashed', async () => {
-    const pids = app.nginx.workerPids();
-
-    await Promise.all(Array.from({ length: 40 }, (_, i) => leave(bytes('POST',
-      '/api/v1/auth/login', null,
-      { email: s.member.email, password: s.member.password }), i % 8)));
-    await sound(pids);
-    assert.equal((await fire(app, 'POST', '/api/v1/auth/login', {
-      body: { email: s.member.email, password: s.member.password },
-    })).status, 200);
-  });
-
-  test('in the middle of headers, of the body, and right after them', async () => {
-    const pids = app.nginx.workerPids();
-    const whole = bytes('POST', '/api/v1/orders', s.member.token,
-      order(s.member, s.types[0]).body);
-
-    for (let cut = 1; cut < whole.length; cut += 37) {
-      await leave(whole.slice(0, cut), 1);
-    }
-    for (let i = 0; i < 30; i++) await leave(whole, i % 6);
-    await sound(pids);
-  });
-
-  test('while the statement is being asked again, or its backend dies', async () => {
-    const pids = app.nginx.workerPids();
-    const made = await app.order(s.member, s.types[0]);
-    const lock = await hold(app, 'app.orders');
-    const all = Array.from({ length: 6 }, (_, i) => leave(bytes('GET',
-      `/api/v1/orders/${made.data.id}`, s.member.token), 200 + 30 * i));
-
-    for (let i = 0; i < 4; i++) {
-      await sleep(80);
-      await app.sql(`select pg_terminate_backend(pid) from pg_stat_activity
-        where usename = 'stoa_edge' and datname = $1 and wait_event_type = 'Lock'`,
-      [app.id]);
-    }
-    await Promise.all(all);
-    await lock.let();
-    await ready(app);
-    await sound(pids);
-    assert.equal(await metric(app, 'stoa_pg_waiting'), 0);
   });
 });

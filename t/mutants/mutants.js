@@ -246,6 +246,20 @@ export const MUTANTS = [
     test: 'invariants/identity', pattern: 'I-39: a reset token in ten hands',
   },
   {
+    name: 'lifetime: hashes are made for those who left',
+    file: 'ngx_module/ngx_http_stoa_hash.c',
+    from: '    h = q->hashing;\n    q->hashing = NULL;\n    h->q = NULL;\n',
+    to: `    h = q->hashing;
+    q->hashing = NULL;
+    h->q = NULL;
+
+    if ($) {
+        return;
+    }
+`,
+    test: 'security/cancelled', pattern: 'hashes that wait for nobody',
+  },
+  {
     name: 'columns: a development row is there in production',
     file: 'ngx_module/ngx_http_stoa_gate.c',
     from: '    if (ep->development && ',
