@@ -1,13 +1,12 @@
 /*
- * Who wants to be rid of a limit: floods it with keys until its own is
- * forgotten, or has processes killed while they count.
+ * Who wants to be rid of a limit floods it with keys until its own is
+ * forgotten.  (crash.test.js has processes that are killed while they count.)
  */
 
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
 import net from 'node:net';
 import { after, before, describe, test } from 'node:test';
-import { ROUNDS, boot, until } from '../harness/index.js';
+import { boot } from '../harness/index.js';
 import * as rows from '../derived/rows.js';
 
 const tally = (all) => all.reduce((by, { status }) =>
@@ -21,13 +20,11 @@ const NGINX = {
     real_ip_header X-Forwarded-For;
     stoa_limit few key=user rate=2/m burst=2;
     stoa_limit window key=user rate=100/s burst=100 quota=2/m;
-    stoa_limit flood key=addr rate=1/h burst=100;
-    stoa_limit exact key=user rate=50/h burst=50;`,
+    stoa_limit flood key=addr rate=1/h burst=100;`,
   replace: [['location = / {', `
     location /few/ { stoa_auth required; stoa_limit_apply few; ${FILES} }
     location /window/ { stoa_auth required; stoa_limit_apply window; ${FILES} }
     location /flood/ { stoa_limit_apply flood; ${FILES} }
-    location /exact/ { stoa_auth required; stoa_limit_apply exact; ${FILES} }
     location = / {`]],
 };
 
@@ -101,60 +98,5 @@ describe('a table that is too small', () => {
     for (const path of ['/few/', '/window/']) {
       assert.deepEqual(tally(await use(path)), { 429: 120 });
     }
-  });
-});
-
-describe('processes that are killed while they count', () => {
-  let app;
-
-  before(async () => {
-    app = await boot({
-      workers: 0, nginxWorkers: 4, validate: false, nginx: NGINX,
-      allowLog: [/exited on signal 9/, /was locked by/],
-    });
-    await app.clock.freeze();
-  });
-  after(() => app?.stop());
-
-  test('the table can be walked, and counts exactly', async () => {
-    const refused = Array.from({ length: 30 }, () => rows.mint(app));
-    const burst = (token, n) => app.barrier(n, () => ({
-      path: `/exact/${PAGE}`, token }));
-    let stopped = false;
-
-    for (const token of refused) {
-      assert.deepEqual(tally(await burst(token, 52)), { 200: 50, 429: 2 });
-    }
-
-    /* those of a process that is killed lose their connections */
-    const load = Array.from({ length: 24 }, async () => {
-      while (!stopped) {
-        await app.api('GET', `/exact/${PAGE}`, { token: rows.mint(app) })
-          .catch(() => {});
-      }
-    });
-
-    for (let i = 0; i < 2 * ROUNDS; i++) {
-      const pids = app.nginx.workerPids();
-
-      process.kill(pids[i % pids.length], 'SIGKILL');
-      await until(() => {
-        const now = app.nginx.workerPids();
-
-        return now.length === 4 && !now.includes(pids[i % pids.length]);
-      }, { what: 'another process' });
-    }
-    stopped = true;
-    await Promise.all(load);
-    await until(() => app.nginx.answers(), { what: 'the edge' });
-
-    for (const token of refused) {
-      assert.deepEqual(tally(await burst(token, 2)), { 429: 2 });
-    }
-    for (let i = 0; i < 10; i++) {
-      assert.deepEqual(tally(await burst(rows.mint(app), 80)),
-        { 200: 50, 429: 30 });
-    }
-    assert.match(fs.readFileSync(app.nginx.log, 'utf8'), /signal 9/);
   });
 });
