@@ -108,6 +108,7 @@ const stoa_alias_t stoa_api_aliases[] = {
     STOA_ALIAS(GET, "/pay/:id", "pay.view"),
     STOA_ALIAS(GET, "/errors", "system.errors"),
     STOA_ALIAS(GET, "/openapi.json", "system.openapi"),
+    STOA_ALIAS(GET, "/manual.json", "system.manual"),
     STOA_ALIAS(POST, "/webhooks/stripe", "webhooks.stripe"),
     { STOA_POST, "/api/v1/checkout/webhook", "webhooks.stripe" },
     STOA_ALIAS(POST, "/checkout/webhook", "webhooks.stripe"),
