@@ -277,6 +277,8 @@ ngx_http_stoa_page_error(ngx_http_request_t *r)
         return STOA_E_URI_TOO_LONG;
     case NGX_HTTP_UNSUPPORTED_MEDIA_TYPE:
         return STOA_E_UNSUPPORTED_MEDIA_TYPE;
+    case NGX_HTTP_RANGE_NOT_SATISFIABLE:
+        return STOA_E_RANGE_NOT_SATISFIABLE;
     case NGX_HTTP_MISDIRECTED_REQUEST:
         return STOA_E_MISDIRECTED;
     case NGX_HTTP_TOO_MANY_REQUESTS:
@@ -296,9 +298,8 @@ ngx_http_stoa_page_error(ngx_http_request_t *r)
     case NGX_HTTP_GATEWAY_TIME_OUT:
         return STOA_E_TIMEOUT;
     default:
-        return r->err_status < NGX_HTTP_INTERNAL_SERVER_ERROR
-                 ? STOA_E_BAD_REQUEST
-                 : STOA_E_INTERNAL;
+        /* "return 410;" of the operator: his status, and nginx's page */
+        return STOA_OK;
     }
 }
 

@@ -25,6 +25,9 @@ before(async () => {
       location /own/ {
           proxy_pass http://127.0.0.1:${backend.address().port};
       }
+      location /moved/ {
+          return 410;
+      }
       location /gone/ {
           proxy_pass http://unix:/no/such/socket:/;
       }` } });
@@ -101,7 +104,7 @@ test('answers of rows: 200, 201, 204, 304, and each refusal', async () => {
 
 test('a row with a policy of its own keeps it, with the others', async () => {
   const [ticket] = await app.freeTickets(olga, event.types[0].id, 1);
-  const res = await app.api('GET', `/api/v1/tickets/${ticket.id}/qr.svg`,
+  const res = await app.api('GET', `/api/v1/tickets/${ticket.id}.svg`,
     { token: olga.token, validate: false });
 
   assert.equal(res.status, 200, res.text);
@@ -119,6 +122,7 @@ test('files, redirects, and what is no file', async () => {
       headers: { Range: 'bytes=0-9' } })],
     [416, await app.api('GET', '/events/', { validate: false,
       headers: { Range: 'bytes=999999-' } })],
+    [410, await app.api('GET', '/moved/', { validate: false })],
     [302, await app.api('GET', '/', { validate: false })],
     [301, await app.api('GET', '/events', { validate: false })],
     [404, await app.api('GET', '/no/such/file', { validate: false })],
@@ -132,6 +136,14 @@ test('files, redirects, and what is no file', async () => {
     assert.equal(res.status, status, res.text);
     guarded(res.headers, OTHER, `${status} ${res.text?.slice(0, 80)}`);
   }
+});
+
+test('a range that is not there is told so, in the envelope', async () => {
+  const res = await app.api('GET', '/events/', { validate: false,
+    headers: { Range: 'bytes=999999-' } });
+
+  assert.equal(res.error.code, 'RANGE_NOT_SATISFIABLE');
+  assert.match(res.headers['content-range'], /^bytes \*\/\d+$/);
 });
 
 test('what is behind a location says itself stays, alone', async () => {
