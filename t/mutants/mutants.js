@@ -342,7 +342,8 @@ export const MUTANTS = [
     name: 'manual: a default is told that is not read',
     file: 'ngx_module/ngx_http_stoa_module.c',
     from: '    rv = cmd->set(cf, cmd, mcf);\n    cf->args = args;\n',
-    to: `    rv = $ && args != NULL ? NGX_CONF_OK : cmd->set(cf, cmd, mcf);
+    to: `    rv = $ && ngx_strcmp(cmd->name.data, "stoa_limit") == 0
+           ? NGX_CONF_OK : cmd->set(cf, cmd, mcf);
     cf->args = args;\n`,
     test: 'manual', pattern: 'without a directive the defaults',
   },
