@@ -486,6 +486,18 @@ as $$
     select exists (select from spent)
 $$;
 
+-- What all together may have mailed in an hour of the clock.
+create or replace function app.mail_spend_all()
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_most int := app.setting('mail_hour_max', '10000')::int;
+begin
+    return v_most = 0 or app.mail_spend('all', v_most);
+end $$;
+
 -- Known and unknown addresses run the same statements and get the same bytes.
 -- Whoever asks, an account gets at most five of these mails in an hour, and
 -- what one address prefix asks for in an hour of the clock is at most thirty,
@@ -500,6 +512,10 @@ declare
     v_user uuid;
     v_send boolean := app.mail_spend(app.ip_prefix((ctx).ip), 30);
 begin
+    if v_send then
+        v_send := app.mail_spend_all();
+    end if;
+
     select u.id, v_send and (
         select count(*)
         from app.one_time_tokens t

@@ -3,7 +3,8 @@
 -- proves no other address than the one that it was mailed to.
 
 -- What one may have mailed to oneself, or to an address that one names: five
--- an hour for an account and a purpose, thirty for an address prefix.
+-- an hour for an account and a purpose, thirty for an address prefix, and
+-- MAIL_HOUR_MAX for all together.
 create or replace function app.mail_may(ctx api.ctx, who uuid, purpose text)
 returns boolean
 language plpgsql
@@ -14,7 +15,7 @@ begin
         return false;
     end if;
 
-    return app.mail_spend(purpose || ' ' || who, 5);
+    return app.mail_spend(purpose || ' ' || who, 5) and app.mail_spend_all();
 end $$;
 
 -- One waits at a time.

@@ -299,8 +299,11 @@ async function writing(app, ms = MS) {
 
   await Promise.all(all.map(async (w, i) => {
     w.all = all;
-    /* each kind once, then as it comes */
-    for (let n = 0; n < NAMES.length || Date.now() < end; n++) {
+    /* each kind once, then as it comes: what some need, others make */
+    const missing = () => [...done.values()].includes(0);
+
+    for (let n = 0; n < NAMES.length || Date.now() < end
+      || (missing() && n < 50 * NAMES.length); n++) {
       const name = n < NAMES.length ? NAMES[(n + i) % NAMES.length]
         : pick(NAMES);
       const had = wrote.length;

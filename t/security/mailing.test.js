@@ -1,8 +1,8 @@
 /*
  * Mail as a weapon (edge.md D.2, pumping): whoever asks for mails, by any of
  * the rows that send some on request, is bounded by the account that gets
- * them and by the address prefix that asks, all rows together; IPv6 counts
- * by its /64; and the answers say nothing of it.
+ * them, by the address prefix that asks, and by all that ask, all rows
+ * together; IPv6 counts by its /64; and the answers say nothing of it.
  */
 
 import assert from 'node:assert/strict';
@@ -122,4 +122,31 @@ test('one waits at a time, and many at once are no more', async () => {
     where prefix = '203.0.113.9'`))[0];
 
   assert.equal(n, PREFIX, 'never counted beyond');
+});
+
+test('all together, from however many prefixes: MAIL_HOUR_MAX', async () => {
+  const set = (n) => app.sql('select app.settings_put($1::jsonb)',
+    [JSON.stringify({ mail_hour_max: String(n) })]);
+  const kinds = Object.keys(ASKS);
+  const texts = new Set();
+  let mails = 0;
+
+  await set(7);
+  try {
+    for (let i = 0; i < 2 * people.length; i++) {
+      const kind = kinds[Math.floor(i / people.length) * 2];
+      const res = await ask(kind, people[i % people.length], i,
+        `198.18.${i}.1`);
+
+      texts.add(`${kind} ${res.status} ${hide(res)}`);
+      mails += await taken();
+    }
+    assert.equal(mails, 7);
+    assert.equal(texts.size, 2, 'the answers do not tell');
+    await set(0);
+    await ask('forgot', people[8], 0, '198.18.99.1');
+    assert.equal(await taken(), 1);
+  } finally {
+    await set(10000);
+  }
 });
