@@ -34,14 +34,12 @@ class Db {
 
     db.name = `races_${process.pid}_${crypto.randomBytes(4).toString('hex')}`;
     await cluster.copy(db.name);
-    db.pool = await Promise.all(Array.from({ length: CLIENTS }, async () => {
-      const client = new pg.Client(cluster.config(db.name));
-
-      await client.connect();
-      await client.query('set search_path = pg_catalog');
-      return client;
-    }));
-    open.push(db);
+    db.pool = Array.from({ length: CLIENTS },
+      () => new pg.Client(cluster.config(db.name)));
+    open.push(db); /* those that are open are closed, whatever comes */
+    await Promise.all(db.pool.map((client) => client.connect()));
+    await Promise.all(db.pool.map((client) =>
+      client.query('set search_path = pg_catalog')));
     await db.q(sqlFile(path.join(ROOT, 't/sql/_lib.sql')));
     if (unguarded) {
       await db.q(sqlFile(path.join(ROOT, `t/unguarded/${unguarded}.sql`)));

@@ -40,7 +40,7 @@ function binDir() {
 
 const SETTINGS = `
 listen_addresses = ''
-max_connections = 300
+max_connections = 600
 shared_buffers = 128MB
 fsync = off
 synchronous_commit = off

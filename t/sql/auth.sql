@@ -89,7 +89,8 @@ select is(pg_temp.forgot('2001:db8::1', 'm37@budget.example'), 200, 'ask');
 select is((select count(*) from queue.outbox
     where payload->>'template' = 'password_reset'), 32::bigint,
     'and the next hour');
-select is((select max(n) from app.mail_budget), 30, 'never counted beyond');
+select is((select max(n) from app.mail_budget where prefix <> 'all'), 30,
+    'never counted beyond');
 delete from queue.outbox where payload->>'template' = 'password_reset';
 delete from app.users where email like '%@budget.example';
 select t.clock('0');
