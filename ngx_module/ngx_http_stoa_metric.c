@@ -191,8 +191,7 @@ ngx_http_stoa_metric_open(ngx_uint_t slot)
             continue;
         }
 
-        if (pid != 0
-            && !(kill((ngx_pid_t) pid, 0) == -1 && ngx_errno == NGX_ESRCH)) {
+        if (pid != 0 && ngx_http_stoa_alive((ngx_pid_t) pid)) {
             continue;
         }
 

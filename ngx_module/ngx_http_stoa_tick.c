@@ -59,7 +59,7 @@ ngx_http_stoa_tick_lead(ngx_http_stoa_shared_t *sh)
         left = (ngx_msec_int_t) (sh->leader_until - ngx_current_msec);
 
         if (holder != 0 && left > 0 && left <= NGX_HTTP_STOA_LEASE_MS
-            && !(kill((ngx_pid_t) holder, 0) == -1 && ngx_errno == NGX_ESRCH))
+            && ngx_http_stoa_alive((ngx_pid_t) holder))
         {
             return 0;
         }

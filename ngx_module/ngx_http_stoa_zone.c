@@ -213,6 +213,13 @@ ngx_http_stoa_zone_init(ngx_shm_zone_t *zone, void *old)
 }
 
 
+ngx_uint_t
+ngx_http_stoa_alive(ngx_pid_t pid)
+{
+    return getpgid(pid) == getpgrp();
+}
+
+
 void
 ngx_http_stoa_lock(ngx_atomic_t *lock)
 {
@@ -239,8 +246,10 @@ ngx_http_stoa_lock(ngx_atomic_t *lock)
 
         holder = *lock;
 
-        if (holder != 0 && kill((ngx_pid_t) holder, 0) == -1
-            && ngx_errno == NGX_ESRCH
+        /* who waits holds nothing: its own pid is that of one long dead */
+        if (holder != 0
+            && (holder == (ngx_atomic_uint_t) ngx_pid
+                || !ngx_http_stoa_alive((ngx_pid_t) holder))
             && ngx_atomic_cmp_set(lock, holder, (ngx_atomic_uint_t) ngx_pid))
         {
             return;

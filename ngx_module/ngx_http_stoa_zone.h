@@ -152,6 +152,13 @@ typedef struct {
 /* The zone of this process; NULL: no "stoa_zone". */
 ngx_http_stoa_shared_t *ngx_http_stoa_shared(void);
 
+/*
+ * Whether a process of this master has that pid.  The processes of a master
+ * share its group; a pid that was given anew is another's (pid_max is 32,768
+ * on many machines), and kill(pid, 0) would take it for the one that died.
+ */
+ngx_uint_t ngx_http_stoa_alive(ngx_pid_t pid);
+
 /* A lock that survives the death of its holder. */
 void ngx_http_stoa_lock(ngx_atomic_t *lock);
 void ngx_http_stoa_unlock(ngx_atomic_t *lock);

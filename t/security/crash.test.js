@@ -10,6 +10,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, before, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { mint } from '../derived/rows.js';
 import { ROUNDS, boot, until } from '../harness/index.js';
 
@@ -56,30 +57,37 @@ const WORK = [
   () => app.api('GET', '/metrics'),
 ];
 
-/* Kills n of them under load; those that are killed cut their connections. */
+/*
+ * Kills n of them under load.  Those that are killed cut their connections;
+ * who was cut off waits for a turn of the event loop, where a client learns
+ * that its connection is gone: without it the next request fails at once too.
+ */
 async function killing(n) {
   let stopped = false, asked = 0;
   const load = Array.from({ length: 5 * WORK.length }, async (_, i) => {
     while (!stopped) {
-      await WORK[i % WORK.length](++asked).catch(() => {});
+      await WORK[i % WORK.length](++asked).catch(() => turn());
     }
   });
 
-  for (let i = 0; i < n; i++) {
-    const pids = app.nginx.workerPids();
-    const pid = pids[i % pids.length];
-    const was = asked;
+  try {
+    for (let i = 0; i < n; i++) {
+      const pids = app.nginx.workerPids();
+      const pid = pids[i % pids.length];
+      const was = asked;
 
-    await until(() => asked > was + 20, { what: 'some load' });
-    process.kill(pid, 'SIGKILL');
-    await until(() => {
-      const now = app.nginx.workerPids();
+      await until(() => asked > was + 20, { what: 'some load' });
+      process.kill(pid, 'SIGKILL');
+      await until(() => {
+        const now = app.nginx.workerPids();
 
-      return now.length === 4 && !now.includes(pid);
-    }, { what: 'another process' });
+        return now.length === 4 && !now.includes(pid);
+      }, { what: 'another process' });
+    }
+  } finally {
+    stopped = true;
+    await Promise.all(load);
   }
-  stopped = true;
-  await Promise.all(load);
   await until(() => app.nginx.answers(), { what: 'the edge' });
 }
 
