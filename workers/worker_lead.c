@@ -72,22 +72,23 @@ static void
 worker_dead_row_done(stoa_pg_op_t *op, stoa_err_e err, void *data)
 {
     worker_dead_row_t *d = data;
-    stoa_pg_result_t  *res;
-    stoa_str_t         id;
+    stoa_pg_result_t  *res = NULL;
+    stoa_str_t         argv[2];
+    bool               gone;
 
-    if (err == STOA_OK) { /* else the sweep comes back to it */
+    if (err == STOA_OK) { /* else a later tick or the sweep names it again */
         res = stoa_pg_take(op);
-        id = stoa_str_z(d->values[0]);
-
-        if (res != NULL && stoa_pg_rows(res) == 1
-            && stoa_str_eq_z(stoa_pg_value(res, 0, 1), "t"))
-        {
-            (void) worker_engine_eval(d->q->engine, WORKER_LUA_DROP, d->q, 1,
-                                      &id, NULL, NULL); /* else it is listed */
-        }
-
-        stoa_pg_result_free(res);
     }
+
+    if (res != NULL && stoa_pg_rows(res) == 1) {
+        gone = stoa_str_eq_z(stoa_pg_value(res, 0, 1), "t");
+        argv[0] = stoa_str_z(d->values[0]);
+        argv[1] = stoa_str_z(gone ? "1" : "0");
+        (void) worker_engine_eval(d->q->engine, WORKER_LUA_TOLD, d->q, 2, argv,
+                                  NULL, NULL);
+    }
+
+    stoa_pg_result_free(res);
 
     stoa_arena_destroy(d->mem);
 }
@@ -147,7 +148,7 @@ worker_lead_ticked(stoa_redis_op_t *op, stoa_err_e err,
     int64_t          lost;
 
     if (err != STOA_OK || stoa_redis_type(reply) != STOA_REDIS_ARRAY
-        || stoa_redis_count(reply) < 2)
+        || stoa_redis_count(reply) < 3)
     {
         return;
     }
@@ -161,8 +162,10 @@ worker_lead_ticked(stoa_redis_op_t *op, stoa_err_e err,
         e->worker->counts[STOA_M_task_lost_leases] += (uint64_t) lost;
     }
 
-    for (size_t i = 2; i < stoa_redis_count(reply); i++) {
-        e->worker->counts[STOA_M_task_dead]++;
+    e->worker->counts[STOA_M_task_dead]
+        += (uint64_t) stoa_redis_int(stoa_redis_at(reply, 2));
+
+    for (size_t i = 3; i < stoa_redis_count(reply); i++) {
         worker_dead_row(q, stoa_redis_str(stoa_redis_at(reply, i)),
                         (stoa_str_t) stoa_string("crashed"));
     }

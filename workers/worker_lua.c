@@ -196,9 +196,11 @@ static const char    worker_lua_settle[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
     "if n>0 then wake() end\n"
     "return out\n";
 
-/* ARGV p, id: forgets a dead task whose row is gone, so its effect is
-   there.  Answers 1 or 0. */
-static const char worker_lua_drop[] = WORKER_LUA_BEGIN WORKER_LUA_FORGET
+/* ARGV p, id, gone: PostgreSQL knows that the task is dead; gone=1: its row
+   was gone, so its effect is there, and it is forgotten.  Answers 1 or 0. */
+static const char worker_lua_told[] = WORKER_LUA_BEGIN WORKER_LUA_FORGET
+    "redis.call('ZREM',p..':n',ARGV[2])\n"
+    "if ARGV[3]~='1' then return 1 end\n"
     "local f=redis.call('HMGET',p..':j:'..ARGV[2],'s','u')\n"
     "if f[1]~='d' then return 0 end\n"
     "redis.call('ZREM',p..':d',ARGV[2])\n"
@@ -209,13 +211,15 @@ static const char worker_lua_drop[] = WORKER_LUA_BEGIN WORKER_LUA_FORGET
  * ARGV p, limit, crashes that kill, hold ms.  Moves what is due, and takes
  * back leases that ran out.  When nobody ticked for 10 s, Redis or all
  * workers were away and nobody could beat: every lease gets hold ms more and
- * no one is blamed.  Dead tasks are kept 180 days, 10,000 at most.  Answers
- * number of suspects, leases taken back, then the ids that died of crashes.
+ * no one is blamed.  Dead tasks are kept 180 days, 10,000 at most.  Who died
+ * of crashes waits in P:n until PostgreSQL was told, and is named again every
+ * 5 s: a leader can die before it says so.  Answers number of suspects, leases
+ * taken back, deaths, then the ids to tell of.
  */
 static const char    worker_lua_tick[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
     WORKER_LUA_READY WORKER_LUA_FORGET
     "local lim,maxc=tonumber(ARGV[2]),tonumber(ARGV[3])\n"
-    "local n=0 local lost=0 local died={}\n"
+    "local n=0 local lost=0 local died=0\n"
     "local m=redis.call('HMGET',p..':m','tick','hold')\n"
     "redis.call('HSET',p..':m','tick',now)\n"
     "local hold=tonumber(m[2]) or 0\n"
@@ -239,7 +243,8 @@ static const char    worker_lua_tick[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
     "   local c=(f[1]=='1') and redis.call('HINCRBY',j,'c',1) or 0\n"
     "   if c>=maxc then\n"
     "    redis.call('HSET',j,'s','d','err','crashed')\n"
-    "    redis.call('ZADD',p..':d',now,id) died[#died+1]=id\n"
+    "    redis.call('ZADD',p..':d',now,id) died=died+1\n"
+    "    redis.call('ZADD',p..':n',now,id)\n"
     "    redis.call('HINCRBY',p..':m','dead',1)\n"
     "   else\n"
     "    redis.call('HSET',j,'s','r','rt',now)\n"
@@ -258,8 +263,15 @@ static const char    worker_lua_tick[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
     "'u'))\n"
     "end\n"
     "if n>0 then wake() end\n"
-    "local out={redis.call('LLEN',p..':x'),lost}\n"
-    "for _,id in ipairs(died) do out[#out+1]=id end\n"
+    "local out={redis.call('LLEN',p..':x'),lost,died}\n"
+    "for _,id in ipairs(redis.call('ZRANGEBYSCORE',p..':n','-inf',now,"
+    "'LIMIT',0,lim)) do\n"
+    " if redis.call('HGET',p..':j:'..id,'s')=='d' then\n"
+    "  redis.call('ZADD',p..':n',now+5000,id) out[#out+1]=id\n"
+    " else\n"
+    "  redis.call('ZREM',p..':n',id)\n"
+    " end\n"
+    "end\n"
     "return out\n";
 
 /* ARGV p: ready by level, suspects, scheduled, active, dead, age in ms of
@@ -295,7 +307,7 @@ static const stoa_redis_script_t worker_lua_scripts[WORKER_LUA_COUNT] = {
     [WORKER_LUA_CLAIM] = { .name = "claim", .lua = worker_lua_claim },
     [WORKER_LUA_BEAT] = { .name = "beat", .lua = worker_lua_beat },
     [WORKER_LUA_SETTLE] = { .name = "settle", .lua = worker_lua_settle },
-    [WORKER_LUA_DROP] = { .name = "drop", .lua = worker_lua_drop },
+    [WORKER_LUA_TOLD] = { .name = "told", .lua = worker_lua_told },
     [WORKER_LUA_TICK] = { .name = "tick", .lua = worker_lua_tick },
     [WORKER_LUA_STATS] = { .name = "stats", .lua = worker_lua_stats },
     [WORKER_LUA_LEAD] = { .name = "lead", .lua = worker_lua_lead },

@@ -149,6 +149,30 @@ test('what Redis would call dead although its row is gone was done', () =>
     await until(() => e.redis.zscore('stoa:{q:cron}:d', String(id)));
   }));
 
+test('dead in Redis, and who was to tell PostgreSQL died first: told by others',
+  () => withEngine({}, async (e) => {
+    const p = 'stoa:{q:webhook}';
+    const [id] = await e.enqueue('webhook.process');
+
+    await e.sql('update queue.outbox set state = 1, sent_at = app.now() '
+      + 'where id = $1', [id]);
+    await e.redis.hset(`${p}:j:${id}`, 'e', JSON.stringify({
+      v: 1, id: String(id), q: 'webhook', t: 'webhook.process', p: {}, pr: 0,
+      src: { k: 'outbox', id },
+    }), 'l', 0, 'u', '', 's', 'd', 'x', 7, 'a', 4, 'f', 0, 'c', 3, 'err',
+    'crashed');
+    await e.redis.zadd(`${p}:d`, Date.now(), String(id));
+    await e.redis.zadd(`${p}:n`, 1, String(id));
+
+    e.work();
+    await until(() => e.value(`select last_error = 'crashed'
+      from queue.outbox where id = $1 and state = 2`, [id]));
+    await until(async () => await e.redis.zcard(`${p}:n`) === 0);
+    await onlyDead(e, [id]);
+    assert.deepEqual(await e.redis.zrange(`${p}:d`, 0, -1), [String(id)]);
+    assert.equal(await e.effects([id]), 0);
+  }));
+
 test('frozen past its lease, then awake: the effect is there once', () =>
   withEngine({}, async (e) => {
     const first = e.work();
