@@ -162,8 +162,8 @@ worker_lead_ticked(stoa_redis_op_t *op, stoa_err_e err,
         e->worker->counts[STOA_M_task_lost_leases] += (uint64_t) lost;
     }
 
-    e->worker->counts[STOA_M_task_dead]
-        += (uint64_t) stoa_redis_int(stoa_redis_at(reply, 2));
+    e->worker->counts[STOA_M_task_dead] += (uint64_t) stoa_redis_int(
+        stoa_redis_at(reply, 2));
 
     for (size_t i = 3; i < stoa_redis_count(reply); i++) {
         worker_dead_row(q, stoa_redis_str(stoa_redis_at(reply, i)),

@@ -95,18 +95,20 @@ end $$;
 
 create or replace function app.setting(name text, otherwise text default null)
 returns text
-language sql stable
+language plpgsql stable
 as $$
-    select coalesce((select nullif(s.value, '') from app.settings s
-                     where s.key = name), otherwise)
-$$;
+begin
+    return coalesce((select nullif(s.value, '') from app.settings s
+                     where s.key = name), otherwise);
+end $$;
 
 -- Seconds of a settings row that was stored as "15m" or "900".
 create or replace function app.setting_s(name text, otherwise int)
 returns int
-language sql stable
+language plpgsql stable
 as $$
-    select coalesce((
+begin
+    return coalesce((
         select case right(s.value, 1)
             when 's' then rtrim(s.value, 's')::int
             when 'm' then rtrim(s.value, 'm')::int * 60
@@ -115,8 +117,8 @@ as $$
             else s.value::int
         end
         from app.settings s
-        where s.key = name and s.value ~ '^[0-9]{1,9}[smhd]?$'), otherwise)
-$$;
+        where s.key = name and s.value ~ '^[0-9]{1,9}[smhd]?$'), otherwise);
+end $$;
 
 create or replace function app.settings_put(settings jsonb)
 returns void
@@ -216,9 +218,10 @@ $$;
 create or replace function app.audit(ctx api.ctx, action text, resource text,
     resource_id text, changes jsonb default null)
 returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+begin
     insert into app.audit_log (at, actor, device, action, resource,
         resource_id, changes, ip, request_id, acting_as, api_key, digest)
     select app.now(), (ctx).actor, (ctx).device, action, resource,
@@ -226,8 +229,8 @@ as $$
         (ctx).api_key,
         app.audit_digest(app.now(), (ctx).actor, (ctx).device, action,
             resource, resource_id, changes, (ctx).ip, (ctx).request_id,
-            (ctx).acting_as, (ctx).api_key)
-$$;
+            (ctx).acting_as, (ctx).api_key);
+end $$;
 
 -- What an update changed, of the members of its body: {"quota": {"from": 10,
 -- "to": 20}}.  The log is never cut, so what is personal does not enter it:
@@ -303,33 +306,43 @@ end $$;
 create or replace function api.idem_store(scope text, key text, print text,
     status int, body json, meta json, etag text)
 returns timestamptz
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_out timestamptz;
+begin
     insert into app.idempotency (scope, key, print, status, body, meta, etag,
         at)
     values (idem_store.scope, idem_store.key, idem_store.print,
         idem_store.status, idem_store.body, idem_store.meta, idem_store.etag,
         app.now())
-    returning at
-$$;
+    returning at into v_out;
+
+    return v_out;
+end $$;
 
 -- What a worker added to an answer while its request waited is what a replay
 -- repeats.
 create or replace function api.idem_amend(scope text, key text, print text,
     body json)
 returns boolean
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_out boolean;
+begin
     update app.idempotency i
     set body = idem_amend.body
     where i.scope = idem_amend.scope and i.key = idem_amend.key
         and i.print = idem_amend.print and i.status > 0
-    returning true
-$$;
+    returning true into v_out;
+
+    return v_out;
+end $$;
 
 
 -- Views of schema api call these as the edge; it has no USAGE on app, so it

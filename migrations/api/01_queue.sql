@@ -45,25 +45,30 @@ end $$;
 create or replace function queue.peek(max int)
 returns table (id bigint, kind text, payload jsonb, uniq text, reply_to text,
     delay_ms bigint, created_ms bigint)
-language sql stable
+language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select o.id, o.kind, o.payload, o.uniq, o.reply_to,
         greatest(0, app.ms(o.run_at) - app.ms(app.now())),
         app.ms(o.created_at)
     from queue.outbox o
     where o.state = 0 and o.run_at <= app.now() + interval '60 s'
     order by o.id
-    limit peek.max
-$$;
+    limit peek.max;
+end $$;
 
 create or replace function queue.sent(ids bigint[])
 returns int
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_out int;
+begin
     with claimed as (
         select o.id from queue.outbox o
         where o.id = any (ids) and o.state = 0
@@ -75,16 +80,20 @@ as $$
         from claimed c
         where o.id = c.id
         returning o.id)
-    select count(*)::int from moved
-$$;
+    select count(*)::int into v_out from moved;
+
+    return v_out;
+end $$;
 
 create or replace function queue.sweep(max int)
 returns table (id bigint, kind text, payload jsonb, uniq text, reply_to text,
     delay_ms bigint, created_ms bigint)
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     with claimed as (
         select o.id from queue.outbox o
         where o.state = 1 and o.sent_at < app.now() - interval '5 min'
@@ -97,17 +106,20 @@ as $$
     where o.id = c.id
     returning o.id, o.kind, o.payload, o.uniq, o.reply_to,
         greatest(0, app.ms(o.run_at) - app.ms(app.now())),
-        app.ms(o.created_at)
-$$;
+        app.ms(o.created_at);
+end $$;
 
 -- Part of the effect's transaction.  false: the row is gone or dead, so the
 -- effect was done or given up; do nothing.
 create or replace function queue.done(id bigint)
 returns boolean
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_out boolean;
+begin
     with gone as (
         delete from queue.outbox o
         where o.id = done.id and o.state < 2
@@ -119,15 +131,20 @@ as $$
             app.now()
         from gone g
         on conflict on constraint history_pkey do nothing)
-    select exists (select from gone)
-$$;
+    select exists (select from gone) into v_out;
+
+    return v_out;
+end $$;
 
 create or replace function queue.dead(id bigint, reason text)
 returns boolean
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_out boolean;
+begin
     with moved as (
         update queue.outbox o
         set state = 2, last_error = left(dead.reason, 2000)
@@ -142,25 +159,31 @@ as $$
         on conflict on constraint history_pkey do update
         set reason = excluded.reason, tries = excluded.tries,
             finished_at = excluded.finished_at)
-    select exists (select from moved)
-$$;
+    select exists (select from moved) into v_out;
+
+    return v_out;
+end $$;
 
 -- Asked about a task whose process died: whether its effect is there.
 create or replace function queue.gone(id bigint)
 returns boolean
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select not exists (select from queue.outbox o where o.id = gone.id)
-$$;
+begin
+    return not exists (select from queue.outbox o where o.id = gone.id);
+end $$;
 
 create or replace function queue.schedule(kinds text[], every_s int[])
 returns int
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_out int;
+begin
     with due as (
         insert into queue.schedules as s (kind, slot)
         select t.kind,
@@ -172,9 +195,11 @@ as $$
         where s.slot < excluded.slot
         returning s.kind, s.slot)
     select count(queue.enqueue(d.kind, '{}', null,
-        d.kind || ':' || d.slot))::int
-    from due d
-$$;
+        d.kind || ':' || d.slot))::int into v_out
+    from due d;
+
+    return v_out;
+end $$;
 
 create or replace function queue.stats()
 returns jsonb

@@ -46,15 +46,16 @@ join api.acl_event a on a.id = d.event_id and a.relation = 'manage';
 create or replace function app.event_can(ctx api.ctx, event uuid,
     relation text)
 returns boolean
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select exists (select from app.events e where e.id = event)
+begin
+    return exists (select from app.events e where e.id = event)
         and (app.is_admin(ctx) or exists (
             select from app.events e
             where e.id = event and e.organizer_id = (ctx).actor)
         or exists (
             select from app.event_staff s
             where s.event_id = event and s.user_id = (ctx).actor
-                and s.relation in ('manage', event_can.relation)))
-$$;
+                and s.relation in ('manage', event_can.relation)));
+end $$;

@@ -191,14 +191,16 @@ grant execute on function app.audit_verify_from(date),
 create or replace function api.audit_viewed(ctx api.ctx, resource text,
     id uuid, what text)
 returns boolean
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select app.audit(ctx, resource || '.viewed', resource, id::text,
+begin
+    perform app.audit(ctx, resource || '.viewed', resource, id::text,
         jsonb_build_object('row', what));
-    select true
-$$;
+
+    return true;
+end $$;
 
 
 -- ---- GET /api/v1/admin/audit ----

@@ -10,7 +10,7 @@ language sql immutable
 as $$ select interval '24 hours' $$;
 
 -- A parsed body (return ...): views run it as the edge, which may not look
--- names of schema app up.
+-- names of schema app up.  No subquery: one would be planned in each call.
 create or replace function app.user_json(u app.users)
 returns json
 language sql stable
@@ -22,13 +22,17 @@ return json_build_object(
         'lastName', u.last_name,
         'name', btrim(u.first_name || ' ' || u.last_name),
         'phone', u.phone,
-        'role', (select r.role
-            from unnest(array['admin', 'moderator', 'support', 'organizer',
-                'practitioner', 'worker', 'driver', 'scanner', 'member'])
-                with ordinality r (role, n)
-            where r.role = any (u.roles)
-            order by r.n
-            limit 1),
+        'role', case
+            when 'admin' = any (u.roles) then 'admin'
+            when 'moderator' = any (u.roles) then 'moderator'
+            when 'support' = any (u.roles) then 'support'
+            when 'organizer' = any (u.roles) then 'organizer'
+            when 'practitioner' = any (u.roles) then 'practitioner'
+            when 'worker' = any (u.roles) then 'worker'
+            when 'driver' = any (u.roles) then 'driver'
+            when 'scanner' = any (u.roles) then 'scanner'
+            when 'member' = any (u.roles) then 'member'
+        end,
         'roles', u.roles,
         'status', u.status,
         'preferredLanguage', u.preferred_language,
@@ -49,9 +53,12 @@ $$;
 -- Ends sessions, writes what edges must refuse, answers it as emit.
 create or replace function app.sessions_revoke(sids uuid[], why text)
 returns json
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_out json;
+begin
     with ended as (
         update app.login_sessions s
         set revoked_at = app.now(), reason = why
@@ -65,16 +72,21 @@ as $$
         from ended e
         order by e.id
         returning entry)
-    select json_agg(json_build_object('ctl', t.entry)) from told t
-$$;
+    select json_agg(json_build_object('ctl', t.entry)) into v_out from told t;
+
+    return v_out;
+end $$;
 
 -- Every access token of a user that carries an older epoch dies; sessions go
 -- on with new ones.
 create or replace function app.epoch_next(who uuid)
 returns json
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_out json;
+begin
     with raised as (
         update app.users u
         set token_epoch = u.token_epoch + 1, epoch_at = app.now(),
@@ -87,8 +99,10 @@ as $$
             app.now() + app.access_ttl_max()
         from raised r
         returning entry)
-    select json_agg(json_build_object('ctl', t.entry)) from told t
-$$;
+    select json_agg(json_build_object('ctl', t.entry)) into v_out from told t;
+
+    return v_out;
+end $$;
 
 -- The same, and every session ends but the one that is kept.
 drop function if exists app.epoch_bump(uuid, text);
@@ -116,7 +130,6 @@ create or replace function app.cookie_age(remember boolean,
     until timestamptz)
 returns int
 language sql stable
-set search_path = pg_catalog, pg_temp
 as $$
     select case when remember
         then floor(extract(epoch from until - app.now()))::int end
@@ -220,17 +233,20 @@ drop function if exists api.auth_login_begin(text);
 create or replace function api.auth_login_begin(email text)
 returns table (user_id uuid, hash text, mfa_id uuid, mfa_secret text,
     mfa_step bigint, mfa_rest int)
-language sql stable
+language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+begin
+    return query
     select u.id, u.password_hash, m.mfa_id, m.mfa_secret, m.mfa_step,
         m.mfa_rest
     from app.users u
     left join lateral app.mfa_look(u.id, false) m
         on u.status in ('active', 'limited')
-    where u.email = app.email($1) and u.status <> 'deleted'
-$$;
+    where u.email = app.email($1) and u.status <> 'deleted';
+end $$;
 
 -- Whoever was recognized, by whatever way in (provider; null: a password),
 -- comes through here, under a lock on his row: the one place that decides
@@ -474,17 +490,22 @@ $$;
 -- One more mail in this hour of the clock for whoever the key names.
 create or replace function app.mail_spend(key text, most int)
 returns boolean
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_out boolean;
+begin
     with spent as (
         insert into app.mail_budget as b (prefix, hour, n)
         values (key, floor(date_part('epoch', app.now()) / 3600)::bigint, 1)
         on conflict on constraint mail_budget_pkey do update set n = b.n + 1
         where b.n < most
         returning b.n)
-    select exists (select from spent)
-$$;
+    select exists (select from spent) into v_out;
+
+    return v_out;
+end $$;
 
 -- What all together may have mailed in an hour of the clock.
 create or replace function app.mail_spend_all()
@@ -541,16 +562,18 @@ drop function if exists api.auth_reset_begin(bytea);
 
 create or replace function api.auth_reset_begin(token_sha256 bytea)
 returns table (ok boolean, email text)
-language sql stable
+language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select u.id is not null, u.email::text
     from (select 1) one
     left join (app.one_time_tokens t join app.users u on u.id = t.user_id)
         on t.token_hash = token_sha256 and t.purpose = 'password_reset'
-            and t.used_at is null and t.expires_at > app.now()
-$$;
+            and t.used_at is null and t.expires_at > app.now();
+end $$;
 
 create or replace function api.auth_reset(ctx api.ctx, token_sha256 bytea,
     hash text)
@@ -614,14 +637,16 @@ end $$;
 -- No row: the account is suspended or gone.
 create or replace function api.auth_password_begin(ctx api.ctx)
 returns table (email text, hash text)
-language sql stable
+language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select u.email::text, u.password_hash
     from app.users u
-    where u.id = (ctx).actor and u.status in ('active', 'limited')
-$$;
+    where u.id = (ctx).actor and u.status in ('active', 'limited');
+end $$;
 
 -- The password was right for tried_hash, as in api.auth_login_finish().  The
 -- session that asks goes on with a new access token, since all that are out

@@ -110,14 +110,15 @@ as $$ select pg_advisory_xact_lock(hashtextextended('app.admins', 0)) $$;
 -- not do that.
 create or replace function app.last_admin(who uuid)
 returns boolean
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select not exists (
+begin
+    return not exists (
         select from app.users u
         where 'admin' = any (u.roles) and u.id <> who and u.kind = 'person'
-            and u.status in ('active', 'limited'))
-$$;
+            and u.status in ('active', 'limited'));
+end $$;
 
 -- What was asked for and what everybody is, by strength.
 create or replace function app.roles_of(asked jsonb)
@@ -361,10 +362,12 @@ drop function if exists app.user_for_token(uuid, text);
 
 create or replace function app.user_for_token(user_id uuid, email text)
 returns table (id uuid, roles text[], epoch int, status text, email_now text)
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select u.id, u.roles, u.token_epoch, u.status, u.email
     from app.users u
-    where (u.id = $1 or u.email = app.email($2)) and u.status <> 'deleted'
-$$;
+    where (u.id = $1 or u.email = app.email($2)) and u.status <> 'deleted';
+end $$;

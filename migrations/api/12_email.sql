@@ -21,13 +21,14 @@ end $$;
 -- One waits at a time.
 create or replace function app.verify_mail(who uuid)
 returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-    select queue.enqueue('mail.send', jsonb_build_object(
+begin
+    perform queue.enqueue('mail.send', jsonb_build_object(
         'template', 'verify_email', 'user_id', who),
-        uniq => 'verify_email:' || who)
-$$;
+        uniq => 'verify_email:' || who);
+end $$;
 
 -- The first time that an account's address is known to be right.
 create or replace function app.email_proved(who uuid)

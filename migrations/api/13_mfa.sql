@@ -5,12 +5,13 @@
 
 create or replace function app.mfa_on(who uuid)
 returns boolean
-language sql stable
+language plpgsql stable
 as $$
-    select exists (
+begin
+    return exists (
         select from app.mfa_factors f
-        where f.user_id = who and f.confirmed_at is not null)
-$$;
+        where f.user_id = who and f.confirmed_at is not null);
+end $$;
 
 -- What the edge tries a code with; one that is to be turned on waits an hour.
 create or replace function app.mfa_look(who uuid, pending boolean)
@@ -27,13 +28,14 @@ $$;
 create or replace function app.mfa_mail(who uuid, what text,
     codes int default null)
 returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-    select queue.enqueue('mail.send', jsonb_strip_nulls(jsonb_build_object(
+begin
+    perform queue.enqueue('mail.send', jsonb_strip_nulls(jsonb_build_object(
         'template', 'mfa_notice', 'user_id', who, 'what', what,
-        'left', codes)))
-$$;
+        'left', codes)));
+end $$;
 
 create or replace function app.mfa_left(who uuid)
 returns int
@@ -47,15 +49,16 @@ $$;
 -- codes: "aa..,bb..", hashes as hex
 create or replace function app.mfa_codes_put(who uuid, codes text)
 returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+begin
     delete from app.mfa_recovery_codes c where c.user_id = who;
 
     insert into app.mfa_recovery_codes (user_id, code_hash, created_at)
     select who, decode(x, 'hex'), app.now()
-    from unnest(string_to_array(codes, ',')) x
-$$;
+    from unnest(string_to_array(codes, ',')) x;
+end $$;
 
 -- The names of RFC 8176 that a right code adds; null: it is not right, or not
 -- any more.  From the twentieth wrong one in a row, whoever sent them and from
@@ -197,16 +200,18 @@ $$;
 create or replace function api.auth_mfa_begin(ctx api.ctx, challenge uuid)
 returns table (user_id uuid, email text, mfa_id uuid, mfa_secret text,
     mfa_step bigint, mfa_rest int)
-language sql stable
+language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select u.id, u.email::text, m.mfa_id, m.mfa_secret, m.mfa_step,
         m.mfa_rest
     from app.mfa_challenge_open(ctx, challenge) c
     join app.users u on u.id = c.user_id
-    join lateral app.mfa_look(u.id, false) m on true
-$$;
+    join lateral app.mfa_look(u.id, false) m on true;
+end $$;
 
 create or replace function api.auth_login_mfa(ctx api.ctx, factor uuid,
     step bigint, sealed bytea, recovery bytea, challenge uuid, user_agent text)
@@ -305,39 +310,43 @@ end $$;
 
 create or replace function api.mfa_get(ctx api.ctx)
 returns api.answer
-language sql stable
+language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select app.ok(200, json_build_object(
-        'enabled', f.id is not null,
-        'confirmedAt', app.ts(f.confirmed_at),
-        'lastUsedAt', app.ts(f.last_used_at),
-        'recoveryCodesLeft', case when f.id is null then 0
-            else app.mfa_left((ctx).actor) end,
-        'required', case app.setting('require_mfa', 'off')
-            when 'all' then true
-            when 'admin' then app.is_admin(ctx)
-            else false end))
-    from (select 1) one
-    left join app.mfa_factors f on f.user_id = (ctx).actor
-        and f.confirmed_at is not null
-$$;
+begin
+    return (
+        select app.ok(200, json_build_object(
+            'enabled', f.id is not null,
+            'confirmedAt', app.ts(f.confirmed_at),
+            'lastUsedAt', app.ts(f.last_used_at),
+            'recoveryCodesLeft', case when f.id is null then 0
+                else app.mfa_left((ctx).actor) end,
+            'required', case app.setting('require_mfa', 'off')
+                when 'all' then true
+                when 'admin' then app.is_admin(ctx)
+                else false end))
+        from (select 1) one
+        left join app.mfa_factors f on f.user_id = (ctx).actor
+            and f.confirmed_at is not null);
+end $$;
 
 -- No row: the account is suspended or gone.
 create or replace function api.mfa_begin(ctx api.ctx, pending boolean)
 returns table (user_id uuid, email text, hash text, mfa_id uuid,
     mfa_secret text, mfa_step bigint, mfa_rest int)
-language sql stable
+language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select u.id, u.email::text, u.password_hash, m.mfa_id, m.mfa_secret,
         m.mfa_step, m.mfa_rest
     from app.users u
     left join lateral app.mfa_look(u.id, pending) m on true
-    where u.id = (ctx).actor and u.status in ('active', 'limited')
-$$;
+    where u.id = (ctx).actor and u.status in ('active', 'limited');
+end $$;
 
 -- The newest enrolment counts.
 create or replace function api.mfa_enrol(ctx api.ctx, id uuid, sealed bytea,
@@ -406,13 +415,14 @@ end $$;
 
 create or replace function app.mfa_delete(who uuid)
 returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+begin
     delete from app.mfa_factors f where f.user_id = who;
     delete from app.mfa_recovery_codes c where c.user_id = who;
     delete from app.mfa_challenges c where c.user_id = who;
-$$;
+end $$;
 
 create or replace function app.mfa_drop(who uuid)
 returns json

@@ -72,9 +72,10 @@ create or replace function app.key_insert(owner uuid, id uuid,
     secret_sha256 bytea, shown text, name text, scopes text[], life int,
     made_by uuid, rotated_from uuid default null, family uuid default null)
 returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+begin
     insert into app.api_keys (id, owner_id, family, rotated_from, name,
         prefix, secret_hash, scopes, life_s, created_by, created_at,
         expires_at)
@@ -83,8 +84,8 @@ as $$
         array(select distinct s.s collate "C"
             from unnest(key_insert.scopes) s (s)
             order by 1),
-        life, made_by, app.now(), app.now() + make_interval(secs => life))
-$$;
+        life, made_by, app.now(), app.now() + make_interval(secs => life));
+end $$;
 
 create or replace function app.key_item(id uuid)
 returns json
@@ -95,9 +96,12 @@ as $$ select k.item from api.keys_list k where k.id = key_item.id $$;
 -- Ends keys, and tells edges as of a session.
 create or replace function app.keys_revoke(ids uuid[], why text)
 returns json
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_out json;
+begin
     with ended as (
         update app.api_keys k
         set revoked_at = app.now(), reason = why
@@ -111,8 +115,10 @@ as $$
         from ended e
         order by e.id
         returning entry)
-    select json_agg(json_build_object('ctl', t.entry)) from told t
-$$;
+    select json_agg(json_build_object('ctl', t.entry)) into v_out from told t;
+
+    return v_out;
+end $$;
 
 create or replace function api.key_create(ctx api.ctx, id uuid,
     secret_sha256 bytea, shown text, body jsonb)
@@ -272,10 +278,12 @@ end $$;
 create or replace function api.key_look(id uuid, secret_sha256 bytea)
 returns table (state text, user_id uuid, roles text[], epoch int,
     scopes text, expires_ms bigint, used_ms bigint)
-language sql stable
+language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select case when k.revoked_at is not null
             or u.status not in ('active', 'limited') then 'revoked'
         when k.expires_at <= app.now() then 'expired'
@@ -284,17 +292,20 @@ as $$
         app.ms(k.expires_at), app.ms(k.last_used_at)
     from app.api_keys k
     join app.users u on u.id = k.owner_id
-    where k.id = $1 and k.secret_hash = $2
-$$;
+    where k.id = $1 and k.secret_hash = $2;
+end $$;
 
 -- From each edge now and then; a minute is as fine as it gets.
 create or replace function api.keys_used(ids uuid[], ats bigint[],
     ips text[])
 returns bigint
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_out bigint;
+begin
     with noted as (
         update app.api_keys k
         set last_used_at = to_timestamp(x.at / 1000.0), last_used_ip = x.ip
@@ -309,8 +320,10 @@ as $$
             for update of k) x
         where k.id = x.id
         returning 1)
-    select count(*) from noted
-$$;
+    select count(*) into v_out from noted;
+
+    return v_out;
+end $$;
 
 
 -- ---- an admin in an account's name (RFC 8693 act) ----

@@ -9,10 +9,12 @@ drop function if exists api.auth_foreign(text, text);
 create or replace function api.auth_foreign(issuer text, subject text)
 returns table (code text, identity uuid, user_id uuid, roles text[],
     epoch int, since_ms bigint, mfa boolean)
-language sql stable
+language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select case
             when u.id is null or u.status = 'deleted' or u.kind <> 'person'
                 then 'IDENTITY_NOT_LINKED'
@@ -25,24 +27,29 @@ as $$
         app.mfa_on(u.id)
     from (select 1) one
     left join (app.oauth_identities i join app.users u on u.id = i.user_id)
-        on i.issuer = auth_foreign.issuer and i.subject = auth_foreign.subject
-$$;
+        on i.issuer = auth_foreign.issuer and i.subject = auth_foreign.subject;
+end $$;
 
 -- A flow came back: true for the first time only, so that nobody repeats it.
 create or replace function api.oauth_begin(state_sha256 bytea,
     expires_at timestamptz)
 returns boolean
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_out boolean;
+begin
     with fresh as (
         insert into app.oauth_states (state_sha256, expires_at)
         values (oauth_begin.state_sha256, oauth_begin.expires_at)
         on conflict on constraint oauth_states_pkey do nothing
         returning true)
-    select exists (select from fresh)
-$$;
+    select exists (select from fresh) into v_out;
+
+    return v_out;
+end $$;
 
 -- A name that somebody else gave: one line of what can be seen.
 create or replace function app.oauth_name(raw text)
@@ -56,27 +63,33 @@ $$;
 create or replace function app.identity_add(who uuid, provider text,
     issuer text, subject text, email text)
 returns uuid
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_out uuid;
+begin
     insert into app.oauth_identities (id, user_id, provider, issuer, subject,
         email, created_at, last_used_at)
     values (app.uuid7(), who, identity_add.provider, identity_add.issuer,
         identity_add.subject, identity_add.email, app.now(), app.now())
     on conflict on constraint oauth_identities_subject_key do nothing
-    returning id
-$$;
+    returning id into v_out;
+
+    return v_out;
+end $$;
 
 create or replace function app.identity_mail(template text, who uuid,
     provider text)
 returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-    select queue.enqueue('mail.send', jsonb_build_object(
+begin
+    perform queue.enqueue('mail.send', jsonb_build_object(
         'template', identity_mail.template, 'user_id', who,
-        'provider', initcap(replace(identity_mail.provider, '-', ' '))))
-$$;
+        'provider', initcap(replace(identity_mail.provider, '-', ' '))));
+end $$;
 
 create or replace function app.identity_linked(ctx api.ctx, who app.users,
     provider text)

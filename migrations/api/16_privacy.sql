@@ -10,46 +10,49 @@ as $$ select coalesce((ctx).actor, anon_id) $$;
 -- An account's id in a browser's place says nothing of the account.
 create or replace function app.consents_json(ctx api.ctx, subject uuid)
 returns json
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    with kinds as (
-        select k.kind, c.granted, c.policy_version, c.created_at,
-            coalesce(c.policy_version = v.version, false) as current
-        from (values ('analytics'), ('marketing'), ('personalization'))
-            k (kind)
-        cross join (
-            select app.setting('privacy_policy_version', '1') as version) v
-        left join lateral (
-            select * from app.consents c
-            where c.subject = consents_json.subject and c.kind = k.kind
-                and c.user_id is not distinct from (ctx).actor
-            order by c.id desc
-            limit 1) c on true)
-    select json_build_object(
-        'policyVersion', app.setting('privacy_policy_version', '1'),
-        'ask', not bool_and(current),
-        'consents', json_agg(json_build_object(
-            'kind', kind,
-            -- nothing was agreed to that was not asked
-            'granted', coalesce(granted and current, false),
-            'policyVersion', policy_version,
-            'at', app.ts(created_at)) order by kind))
-    from kinds
-$$;
+begin
+    return (
+        with kinds as (
+            select k.kind, c.granted, c.policy_version, c.created_at,
+                coalesce(c.policy_version = v.version, false) as current
+            from (values ('analytics'), ('marketing'), ('personalization'))
+                k (kind)
+            cross join (
+                select app.setting('privacy_policy_version', '1') as version) v
+            left join lateral (
+                select * from app.consents c
+                where c.subject = consents_json.subject and c.kind = k.kind
+                    and c.user_id is not distinct from (ctx).actor
+                order by c.id desc
+                limit 1) c on true)
+        select json_build_object(
+            'policyVersion', app.setting('privacy_policy_version', '1'),
+            'ask', not bool_and(current),
+            'consents', json_agg(json_build_object(
+                'kind', kind,
+                -- nothing was agreed to that was not asked
+                'granted', coalesce(granted and current, false),
+                'policyVersion', policy_version,
+                'at', app.ts(created_at)) order by kind))
+        from kinds);
+end $$;
 
 create or replace function api.consents_get(ctx api.ctx, anon_id uuid)
 returns api.answer
-language sql stable
+language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select case when app.consent_subject(ctx, anon_id) is null
+begin
+    return case when app.consent_subject(ctx, anon_id) is null
         then app.fault('anonId', 'required',
             'is required of who is not signed in')
         else app.ok(200, app.consents_json(ctx,
-            app.consent_subject(ctx, anon_id))) end
-$$;
+            app.consent_subject(ctx, anon_id))) end;
+end $$;
 
 -- Only what changes is a row: a page that sends its choice again adds none.
 create or replace function api.consents_put(ctx api.ctx, body jsonb)

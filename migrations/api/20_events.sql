@@ -307,15 +307,17 @@ $$;
 -- To those who manage it.
 create or replace function app.event_answer(event uuid, status int)
 returns api.answer
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-    select case when d.online_link is null then app.ok($2, d.body, d.etag)
-        else app.ok($2, api.events_with_link(d.body, d.online_link),
-            d.etag || '.l') end
-    from api.events_detail d
-    where d.id = event
-$$;
+begin
+    return (
+        select case when d.online_link is null then app.ok($2, d.body, d.etag)
+            else app.ok($2, api.events_with_link(d.body, d.online_link),
+                d.etag || '.l') end
+        from api.events_detail d
+        where d.id = event);
+end $$;
 
 -- NULL: well-formed.  What needs another table or two members at once.
 create or replace function app.event_faults(body jsonb, old app.events)

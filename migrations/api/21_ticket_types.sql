@@ -3,24 +3,28 @@
 -- Whose event was cancelled stays as it was; status null: goes on.
 create or replace function app.event_ended(event uuid)
 returns api.answer
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select app.fail('INVALID_STATE', json_build_object(
-        'detail', 'the event was cancelled'))
-    from app.events e
-    where e.id = event and e.status = 'cancelled'
-$$;
+begin
+    return (
+        select app.fail('INVALID_STATE', json_build_object(
+            'detail', 'the event was cancelled'))
+        from app.events e
+        where e.id = event and e.status = 'cancelled');
+end $$;
 
 create or replace function app.type_answer(type uuid, status int)
 returns api.answer
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-    select app.ok($2, t.item, t.version::text)
-    from api.ticket_types_list t
-    where t.id = type
-$$;
+begin
+    return (
+        select app.ok($2, t.item, t.version::text)
+        from api.ticket_types_list t
+        where t.id = type);
+end $$;
 
 create or replace function app.type_faults(body jsonb, old app.ticket_types)
 returns api.answer

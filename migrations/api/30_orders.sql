@@ -130,13 +130,15 @@ grant execute on function app.order_status(text, timestamptz),
 create or replace function app.order_answer(id uuid, status int,
     emit json default null, wait bigint default null)
 returns api.answer
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-    select app.ok($2, d.body, d.etag, $3, $4)
-    from api.orders_detail d
-    where d.id = $1
-$$;
+begin
+    return (
+        select app.ok($2, d.body, d.etag, $3, $4)
+        from api.orders_detail d
+        where d.id = $1);
+end $$;
 
 
 -- ---- the one transition ----
@@ -453,16 +455,17 @@ end $$;
 -- Has the event holds that ran out and still stand?
 create or replace function app.holds_lapsed(event uuid, but uuid)
 returns boolean
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select exists (
+begin
+    return exists (
         select from app.orders o
         where o.event_id = event
             and o.status in ('reserved', 'awaiting_payment', 'payment_failed')
             and o.reserved_until <= app.now()
-            and o.id is distinct from but)
-$$;
+            and o.id is distinct from but);
+end $$;
 
 -- Ends the holds of an event that ran out, set-based; orders that somebody
 -- else is just moving are left to them.  Answers how many ended.  Callers may
@@ -728,10 +731,12 @@ end $$;
 
 create or replace function api.pay_view(id uuid)
 returns table (status int, body json)
-language sql stable
+language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select 200, json_build_object(
         'id', o.id,
         'status', app.order_status(o.status, o.reserved_until),
@@ -742,8 +747,8 @@ as $$
     from app.orders o
     join app.events e on e.id = o.event_id
     join app.payments p on p.order_id = o.id and p.provider = 'test'
-    where o.id = $1 and not app.is_production()
-$$;
+    where o.id = $1 and not app.is_production();
+end $$;
 
 -- A click of the payment page: a worker posts the provider's event.  One
 -- click at a time per payment and action; what the event does is decided when

@@ -58,14 +58,19 @@ $$;
 -- The order of a payment, locked: it comes before the payment everywhere.
 create or replace function app.payment_order(payment uuid)
 returns app.orders
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-    select o.*
+declare
+    v_out app.orders;
+begin
+    select o.* into v_out
     from app.orders o
     where o.id = (select p.order_id from app.payments p where p.id = payment)
-    for no key update
-$$;
+    for no key update;
+
+    return v_out;
+end $$;
 
 -- What a provider has told about a payment, applied.  The order's row is
 -- locked first, then the payment's.
@@ -212,9 +217,12 @@ end $$;
 -- Counts what goes or went back of a payment from its refunds.
 create or replace function app.refund_count(payment uuid)
 returns bigint
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_out bigint;
+begin
     update app.payments p
     set refunded_cents = least(p.captured_cents, coalesce((
             select sum(r.amount_cents)
@@ -222,8 +230,10 @@ as $$
             where r.payment_id = p.id and r.status <> 'failed'), 0)),
         updated_at = app.now()
     where p.id = payment
-    returning p.refunded_cents
-$$;
+    returning p.refunded_cents into v_out;
+
+    return v_out;
+end $$;
 
 -- States that follow from how much of a payment went back; while the rest of
 -- it may still come, it keeps the state of its last attempt.
@@ -322,26 +332,28 @@ end $$;
 
 create or replace function app.refund_json(id uuid)
 returns json
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select json_build_object(
-        'id', r.id,
-        'orderId', r.order_id,
-        'amountCents', r.amount_cents,
-        'currency', o.currency,
-        'reason', r.reason,
-        'status', r.status,
-        'failureReason', r.error_message,
-        'orderStatus', o.status,
-        'refundedCents', coalesce(p.refunded_cents, 0),
-        'capturedCents', coalesce(p.captured_cents, 0),
-        'createdAt', app.ts(r.created_at))
-    from app.refunds r
-    left join app.payments p on p.id = r.payment_id
-    join app.orders o on o.id = r.order_id
-    where r.id = $1
-$$;
+begin
+    return (
+        select json_build_object(
+            'id', r.id,
+            'orderId', r.order_id,
+            'amountCents', r.amount_cents,
+            'currency', o.currency,
+            'reason', r.reason,
+            'status', r.status,
+            'failureReason', r.error_message,
+            'orderStatus', o.status,
+            'refundedCents', coalesce(p.refunded_cents, 0),
+            'capturedCents', coalesce(p.captured_cents, 0),
+            'createdAt', app.ts(r.created_at))
+        from app.refunds r
+        left join app.payments p on p.id = r.payment_id
+        join app.orders o on o.id = r.order_id
+        where r.id = $1);
+end $$;
 
 -- Whole, a part by amount, or named tickets with their price (or an amount).
 create or replace function api.orders_refund(ctx api.ctx, id uuid, body jsonb)
@@ -584,10 +596,11 @@ end $$;
 -- by key, as an "or" would read the whole table.
 create or replace function app.webhook_payment(provider text, object jsonb)
 returns uuid
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(
+begin
+    return coalesce(
         (select p.id
         from app.payments p
         where p.id = app.uuid_or_null(object->'metadata'->>'payment_id')
@@ -602,8 +615,8 @@ as $$
         (select p.id
         from app.payments p
         where p.provider = $1 and object->>'object' = 'checkout.session'
-            and p.session_id = object->>'id'))
-$$;
+            and p.session_id = object->>'id'));
+end $$;
 
 -- Money in a currency that nobody asked for buys nothing: it is put down for
 -- the operator, as no amount of ours says how much it is.

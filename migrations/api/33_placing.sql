@@ -620,10 +620,14 @@ end $$;
 create or replace function api.orders_create(ords int[], ctxs api.ctx[],
     bodies jsonb[], codes jsonb[])
 returns setof api.answers
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-as $$ select * from app.orders_place(ords, ctxs, bodies, codes, false) $$;
+as $$
+begin
+    return query
+    select * from app.orders_place(ords, ctxs, bodies, codes, false);
+end $$;
 
 
 -- ---- C-12: register = an order of one ticket of the default type ----
@@ -665,14 +669,16 @@ end $$;
 create or replace function api.events_register(ctx api.ctx, id uuid,
     ticket_type_id uuid, codes jsonb)
 returns api.answer
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select row(a.status, a.body, a.meta, a.etag, a.emit, a.wait)::api.answer
-    from app.orders_place(array[0], array[ctx],
-        array[jsonb_build_object('items', jsonb_build_array(
-            jsonb_build_object('ticket_type_id', ticket_type_id,
-                'quantity', 1)))],
-        array[codes], true) a
-$$;
+begin
+    return (
+        select row(a.status, a.body, a.meta, a.etag, a.emit, a.wait)::api.answer
+        from app.orders_place(array[0], array[ctx],
+            array[jsonb_build_object('items', jsonb_build_array(
+                jsonb_build_object('ticket_type_id', ticket_type_id,
+                    'quantity', 1)))],
+            array[codes], true) a);
+end $$;

@@ -3,15 +3,16 @@
 -- Staff of the event, its organizer, an admin; a device only at its own.
 create or replace function app.scan_can(ctx api.ctx, event uuid)
 returns boolean
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select case when (ctx).device is not null then exists (
+begin
+    return case when (ctx).device is not null then exists (
             select from app.scanner_devices d
             where d.id = (ctx).device and d.event_id = event
                 and d.revoked_at is null)
-        else app.event_can(ctx, event, 'scan') end
-$$;
+        else app.event_can(ctx, event, 'scan') end;
+end $$;
 
 -- A nonce belongs to a device, or to a person at a device that the person
 -- names; no name holds the control character between the two.

@@ -249,30 +249,32 @@ end $$;
 -- kept, it would win or lose against every other scan of the ticket.
 create or replace function app.scan_faults(items jsonb, v_now timestamptz)
 returns api.answer
-language sql immutable
+language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-    select app.fail('VALIDATION_FAILED', json_build_object('errors',
-        json_agg(json_build_object(
-            'pointer', '/items/' || x.n - 1 || '/scannedAt',
-            'code', x.code,
-            'detail', case x.code when 'too_large'
-                then 'lies in the future' else 'lies too far back' end)
-            order by x.n)))
-    from (
-        select i.n, case
-                when i.at > v_now + interval '5 min' then 'too_large'
-                when i.at < v_now - interval '1 year' then 'too_small'
-            end as code
+begin
+    return (
+        select app.fail('VALIDATION_FAILED', json_build_object('errors',
+            json_agg(json_build_object(
+                'pointer', '/items/' || x.n - 1 || '/scannedAt',
+                'code', x.code,
+                'detail', case x.code when 'too_large'
+                    then 'lies in the future' else 'lies too far back' end)
+                order by x.n)))
         from (
-            select e.n, (e.item->>'scanned_at')::timestamptz
-                + coalesce((e.item->>'clock_offset_ms')::bigint, 0)
-                * interval '1 ms' as at
-            from jsonb_array_elements(items) with ordinality e (item, n)) i
-        ) x
-    where x.code is not null
-    having count(*) > 0
-$$;
+            select i.n, case
+                    when i.at > v_now + interval '5 min' then 'too_large'
+                    when i.at < v_now - interval '1 year' then 'too_small'
+                end as code
+            from (
+                select e.n, (e.item->>'scanned_at')::timestamptz
+                    + coalesce((e.item->>'clock_offset_ms')::bigint, 0)
+                    * interval '1 ms' as at
+                from jsonb_array_elements(items) with ordinality e (item, n)) i
+            ) x
+        where x.code is not null
+        having count(*) > 0);
+end $$;
 
 create or replace function api.checkin_batch(ctx api.ctx, event_id uuid,
     device_id text, items jsonb)

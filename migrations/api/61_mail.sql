@@ -4,18 +4,20 @@
 -- An event's own part of a mail.
 create or replace function app.mail_event(event uuid)
 returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_build_object(
-        'eventTitle', e.title,
-        'eventLocation', e.location,
-        'startsLocal', app.local_time(e.starts_at, e.timezone),
-        'endsLocal', app.local_time(e.ends_at, e.timezone),
-        'timezone', e.timezone)
-    from app.events e
-    where e.id = event
-$$;
+begin
+    return (
+        select jsonb_build_object(
+            'eventTitle', e.title,
+            'eventLocation', e.location,
+            'startsLocal', app.local_time(e.starts_at, e.timezone),
+            'endsLocal', app.local_time(e.ends_at, e.timezone),
+            'timezone', e.timezone)
+        from app.events e
+        where e.id = event);
+end $$;
 
 -- The mails that carry a token: what it is for, and for how long.
 create or replace function app.mail_tokens()
