@@ -98,9 +98,13 @@ create table app.mail_budget (
     constraint mail_budget_pkey primary key (prefix, hour)
 );
 
+-- Failures of a pair of account and address prefix, over all edges; at_ms: the
+-- edge's time of the last one.
 create table app.auth_throttle (
-    key      text not null,
-    fails    int not null,
-    until_ms bigint not null,
+    key        text not null,
+    fails      int not null,
+    at_ms      bigint not null,
+    changed_at timestamptz not null,
     constraint auth_throttle_pkey primary key (key)
 );
+create index auth_throttle_changed_idx on app.auth_throttle (changed_at);

@@ -4,7 +4,8 @@
  * It counts failures (decision 24): from the limit's number on the pair is
  * refused for the limit's period, twice as long after each further failure,
  * up to a day; a period without failure forgets.  It is no lock of the
- * account: from another address the owner signs in.  Other limits are in
+ * account: from another address the owner signs in.  Nodes tell each other
+ * what they count through PostgreSQL, within a second.  Other limits are in
  * ngx_http_stoa_limit.c.
  */
 
@@ -79,10 +80,7 @@ ngx_http_stoa_throttle_find(ngx_http_stoa_shared_t *sh, const uint64_t key[2],
         return NULL;
     }
 
-    oldest->last_ms = 0;
-    oldest->fails = 0;
-    oldest->until_ms = 0;
-    oldest->dirty = 0;
+    ngx_memzero(oldest, sizeof(ngx_http_stoa_throttle_slot_t));
     oldest->key[0] = key[0];
     oldest->key[1] = key[1];
 
@@ -90,29 +88,22 @@ ngx_http_stoa_throttle_find(ngx_http_stoa_shared_t *sh, const uint64_t key[2],
 }
 
 
+/* How long the pair waits follows from what was counted: every node that knows
+   the count says the same. */
 static void
-ngx_http_stoa_throttle_count(ngx_http_stoa_throttle_slot_t *s,
-                             ngx_http_stoa_limit_t *limit, int64_t now)
+ngx_http_stoa_throttle_wait(ngx_http_stoa_throttle_slot_t *s)
 {
-    ngx_uint_t over;
-    int64_t    wait;
+    ngx_http_stoa_limit_t *limit = &ngx_http_stoa_process.mcf->login;
+    ngx_uint_t             over;
+    int64_t                wait;
 
-    if (s->last_ms != 0
-        && ngx_max(s->last_ms, s->until_ms) + (int64_t) limit->period_ms < now)
-    {
-        s->fails = 0;
-    }
+    s->until_ms = 0;
 
-    s->fails++;
-
-    if (s->fails >= limit->rate) {
+    if (limit->rate != 0 && s->fails >= limit->rate) {
         over = ngx_min(s->fails - limit->rate, 20);
         wait = (int64_t) limit->period_ms << over;
-        s->until_ms = now + ngx_min(wait, NGX_HTTP_STOA_DAY_MS);
+        s->until_ms = s->last_ms + ngx_min(wait, NGX_HTTP_STOA_DAY_MS);
     }
-
-    s->dirty = 1;
-    s->last_ms = now;
 }
 
 
@@ -122,8 +113,29 @@ ngx_http_stoa_throttle_forget(ngx_http_stoa_throttle_slot_t *s)
     if (s->fails != 0) {
         s->fails = 0;
         s->until_ms = 0;
-        s->dirty = 1;
+        s->added = 0;
+        s->anew = 1;
+        ngx_http_stoa_shared()->throttle_changed = 1;
     }
+}
+
+
+static void
+ngx_http_stoa_throttle_count(ngx_http_stoa_throttle_slot_t *s,
+                             ngx_http_stoa_limit_t *limit, int64_t now)
+{
+    if (s->last_ms != 0
+        && ngx_max(s->last_ms, s->until_ms) + (int64_t) limit->period_ms < now)
+    {
+        ngx_http_stoa_throttle_forget(s);
+    }
+
+    s->fails++;
+    s->added = (uint16_t) ngx_min(s->added + 1, UINT16_MAX);
+    s->last_ms = now;
+    ngx_http_stoa_shared()->throttle_changed = 1;
+
+    ngx_http_stoa_throttle_wait(s);
 }
 
 
@@ -234,67 +246,47 @@ ngx_http_stoa_throttle_verdict(ngx_http_stoa_gate_t *gate, stoa_str_t account,
 }
 
 
-void
-ngx_http_stoa_throttle_restore(stoa_str_t text, uint32_t fails,
-                               int64_t until_ms)
+ngx_uint_t
+ngx_http_stoa_throttle_tell(ngx_http_stoa_failures_t *out, ngx_uint_t max)
 {
     ngx_http_stoa_throttle_slot_t *s;
     ngx_http_stoa_shared_t        *sh = ngx_http_stoa_shared();
-    uint64_t                       key[2];
+    ngx_uint_t                     i, n, found = 0;
 
-    if (sh == NULL
-        || stoa_hex_decode((unsigned char *) key, sizeof(key), text)
-               != (ssize_t) sizeof(key))
-    {
-        return;
-    }
-
-    ngx_http_stoa_lock(&sh->throttle_lock);
-
-    s = ngx_http_stoa_throttle_find(sh, key, 1);
-
-    /* what happened since the start counts too */
-    s->fails = ngx_max(s->fails, fails);
-    s->until_ms = ngx_max(s->until_ms, until_ms);
-    if (s->last_ms == 0) {
-        s->last_ms = stoa_time_ms();
-    }
-
-    ngx_http_stoa_unlock(&sh->throttle_lock);
-}
-
-
-ngx_uint_t
-ngx_http_stoa_throttle_changed(ngx_uint_t max, void *data,
-                               void (*put)(void *data, const char key[32],
-                                           uint32_t fails, int64_t until_ms))
-{
-    ngx_http_stoa_throttle_slot_t *s, copy;
-    ngx_http_stoa_shared_t        *sh = ngx_http_stoa_shared();
-    ngx_uint_t                     i, n, found;
-    char                           hex[32];
-
-    if (sh == NULL) {
+    if (!sh->throttle_changed) {
         return 0;
     }
 
-    n = (sh->throttle_mask + 1) * NGX_HTTP_STOA_WAYS;
-    found = 0;
+    sh->throttle_changed = 0;
+    sh->throttle_sent = 1;
+    ngx_memory_barrier();
 
-    for (i = 0; i < n && found < max; i++) {
+    n = (sh->throttle_mask + 1) * NGX_HTTP_STOA_WAYS;
+
+    for (i = 0; i < n; i++) {
         s = &sh->throttles[i];
 
-        if (!s->dirty) {
+        if (s->added == 0 && !s->anew) {
             continue;
         }
 
+        if (found == max) {
+            sh->throttle_changed = 1; /* the next sync has the rest */
+            break;
+        }
+
         ngx_http_stoa_lock(&sh->throttle_lock);
-        copy = *s;
-        s->dirty = 0;
+
+        stoa_hex_encode(out[found].key, s->key, sizeof(s->key));
+        out[found].added = s->added;
+        out[found].anew = s->anew;
+        out[found].at_ms = s->last_ms;
+        s->added = 0;
+        s->anew = 0;
+        s->sent = 1;
+
         ngx_http_stoa_unlock(&sh->throttle_lock);
 
-        stoa_hex_encode(hex, copy.key, sizeof(copy.key));
-        put(data, hex, copy.fails, copy.until_ms);
         found++;
     }
 
@@ -302,19 +294,72 @@ ngx_http_stoa_throttle_changed(ngx_uint_t max, void *data,
 }
 
 
+/*
+ * Whether the server heard it or not, this node's whole count is told again,
+ * in place of what is known there: told twice, it counts once.
+ */
 void
-ngx_http_stoa_throttle_unsaved(void)
+ngx_http_stoa_throttle_told(ngx_uint_t ok)
 {
-    ngx_http_stoa_shared_t *sh = ngx_http_stoa_shared();
-    ngx_uint_t              i, n;
+    ngx_http_stoa_throttle_slot_t *s;
+    ngx_http_stoa_shared_t        *sh = ngx_http_stoa_shared();
+    ngx_uint_t                     i, n;
+
+    if (!sh->throttle_sent) {
+        return;
+    }
 
     n = (sh->throttle_mask + 1) * NGX_HTTP_STOA_WAYS;
 
     for (i = 0; i < n; i++) {
-        if (sh->throttles[i].last_ms != 0) {
-            sh->throttles[i].dirty = 1;
+        s = &sh->throttles[i];
+
+        if (!s->sent) {
+            continue;
         }
+
+        ngx_http_stoa_lock(&sh->throttle_lock);
+
+        s->sent = 0;
+
+        if (!ok) {
+            s->added = (uint16_t) ngx_min(s->fails, UINT16_MAX);
+            s->anew = 1;
+            sh->throttle_changed = 1;
+        }
+
+        ngx_http_stoa_unlock(&sh->throttle_lock);
     }
+
+    sh->throttle_sent = 0;
+}
+
+
+void
+ngx_http_stoa_throttle_merge(stoa_str_t text, uint32_t fails, int64_t at_ms)
+{
+    ngx_http_stoa_throttle_slot_t *s;
+    ngx_http_stoa_shared_t        *sh = ngx_http_stoa_shared();
+    uint64_t                       key[2];
+
+    if (stoa_hex_decode((unsigned char *) key, sizeof(key), text)
+        != (ssize_t) sizeof(key))
+    {
+        return;
+    }
+
+    ngx_http_stoa_lock(&sh->throttle_lock);
+
+    s = ngx_http_stoa_throttle_find(sh, key, fails != 0);
+
+    /* what was counted anew here is not known there yet */
+    if (s != NULL && !s->anew) {
+        s->fails = fails + s->added;
+        s->last_ms = ngx_max(s->last_ms, at_ms);
+        ngx_http_stoa_throttle_wait(s);
+    }
+
+    ngx_http_stoa_unlock(&sh->throttle_lock);
 }
 
 
@@ -337,4 +382,5 @@ ngx_http_stoa_throttle_copy(ngx_http_stoa_shared_t       *to,
     }
 
     to->throttle_loaded = from->throttle_loaded;
+    to->throttle_since = from->throttle_since;
 }

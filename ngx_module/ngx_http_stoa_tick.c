@@ -16,34 +16,26 @@
 #define NGX_HTTP_STOA_LEASE_MS   3000
 #define NGX_HTTP_STOA_OVERLAP_MS 10000
 #define NGX_HTTP_STOA_SWEEP_MS   60000
-#define NGX_HTTP_STOA_SAVE_MAX   256 /* throttle entries per statement */
+#define NGX_HTTP_STOA_SYNC_MAX   256 /* throttle entries per statement */
 
 typedef struct {
     stoa_timer_t  timer;
     stoa_pg_op_t *load; /* running statements, or NULL */
-    stoa_pg_op_t *restore;
-    stoa_pg_op_t *save;
+    stoa_pg_op_t *sync;
     stoa_pg_op_t *compare;
     ngx_uint_t    compared;
-    ngx_pool_t   *values;  /* of the running save */
+    ngx_pool_t   *values;  /* of the running sync */
     ngx_uint_t    failing; /* bits of what failed last time: said once */
 } ngx_http_stoa_tick_t;
 
 typedef enum {
     NGX_HTTP_STOA_TICK_LOAD = 0,
-    NGX_HTTP_STOA_TICK_RESTORE,
-    NGX_HTTP_STOA_TICK_SAVE
+    NGX_HTTP_STOA_TICK_SYNC
 } ngx_http_stoa_tick_e;
-
-typedef struct {
-    ngx_pool_t *pool;
-    stoa_buf_t  keys, fails, until;
-} ngx_http_stoa_saving_t;
 
 static const char *const ngx_http_stoa_tick_names[] = {
     [NGX_HTTP_STOA_TICK_LOAD] = "reading revocations",
-    [NGX_HTTP_STOA_TICK_RESTORE] = "reading failures",
-    [NGX_HTTP_STOA_TICK_SAVE] = "saving failures",
+    [NGX_HTTP_STOA_TICK_SYNC] = "sharing failures",
 };
 
 static ngx_http_stoa_tick_t ngx_http_stoa_tick;
@@ -191,137 +183,158 @@ ngx_http_stoa_tick_load(ngx_http_stoa_shared_t *sh)
 
 
 static void
-ngx_http_stoa_tick_restored(stoa_pg_op_t *op, stoa_err_e err, void *data)
+ngx_http_stoa_tick_synced(stoa_pg_op_t *op, stoa_err_e err, void *data)
 {
     ngx_http_stoa_shared_t *sh = ngx_http_stoa_shared();
     stoa_pg_result_t       *res;
-    int64_t                 fails, until;
+    int64_t                 now, fails, at;
     int                     i, n;
 
-    ngx_http_stoa_tick.restore = NULL;
-
-    if (err != STOA_OK) {
-        ngx_http_stoa_tick_failed(sh, NGX_HTTP_STOA_TICK_RESTORE, op, err);
-        return;
-    }
-
-    res = stoa_pg_take(op);
-    n = res == NULL ? 0 : stoa_pg_rows(res);
-
-    for (i = 0; i < n; i++) {
-        if (stoa_str_int(stoa_pg_value(res, i, 1), 0, INT32_MAX, &fails)
-            && stoa_str_int(stoa_pg_value(res, i, 2), 0, INT64_MAX, &until))
-        {
-            ngx_http_stoa_throttle_restore(stoa_pg_value(res, i, 0),
-                                           (uint32_t) fails, until);
-        }
-    }
-
-    stoa_pg_result_free(res);
-    sh->throttle_loaded = 1;
-    ngx_http_stoa_tick_worked(NGX_HTTP_STOA_TICK_RESTORE);
-}
-
-
-static void
-ngx_http_stoa_tick_saved(stoa_pg_op_t *op, stoa_err_e err, void *data)
-{
-    ngx_http_stoa_shared_t *sh = ngx_http_stoa_shared();
-
-    ngx_http_stoa_tick.save = NULL;
+    ngx_http_stoa_tick.sync = NULL;
     ngx_destroy_pool(ngx_http_stoa_tick.values);
     ngx_http_stoa_tick.values = NULL;
 
-    if (err != STOA_OK) {
-        ngx_http_stoa_throttle_unsaved();
-        ngx_http_stoa_tick_failed(sh, NGX_HTTP_STOA_TICK_SAVE, op, err);
+    res = err == STOA_OK ? stoa_pg_take(op) : NULL;
+
+    ngx_http_stoa_throttle_told(res != NULL);
+
+    if (res == NULL) {
+        if (err != STOA_OK) {
+            ngx_http_stoa_tick_failed(sh, NGX_HTTP_STOA_TICK_SYNC, op, err);
+        }
+
         return;
     }
 
-    ngx_http_stoa_tick_worked(NGX_HTTP_STOA_TICK_SAVE);
-}
+    n = stoa_pg_rows(res);
 
-
-static void
-ngx_http_stoa_tick_put(void *data, const char key[32], uint32_t fails,
-                       int64_t until_ms)
-{
-    ngx_http_stoa_saving_t *s = data;
-    const char             *comma = s->keys.len > 1 ? "," : "";
-
-    stoa_buf_z(&s->keys, comma);
-    stoa_buf_put(&s->keys, key, 32);
-    stoa_buf_z(&s->fails, comma);
-    stoa_buf_int(&s->fails, fails);
-    stoa_buf_z(&s->until, comma);
-    stoa_buf_int(&s->until, until_ms);
-}
-
-
-static void
-ngx_http_stoa_tick_save(ngx_http_stoa_shared_t *sh)
-{
-    ngx_http_stoa_main_conf_t *mcf = ngx_http_stoa_process.mcf;
-    ngx_http_stoa_saving_t     s;
-    stoa_buf_t                *bufs[3] = { &s.keys, &s.fails, &s.until };
-    stoa_pg_pool_t            *pool;
-    const char                *values[3];
-    stoa_err_e                 err;
-    stoa_mem_t                 mem;
-    ngx_uint_t                 i;
-    int                        lens[3];
-
-    pool = ngx_http_stoa_process.pool[STOA_POOL_WRITE];
-
-    if (ngx_http_stoa_tick.save != NULL || !stoa_pg_pool_ready(pool)) {
-        return;
-    }
-
-    s.pool = ngx_create_pool(4096, ngx_cycle->log);
-    if (s.pool == NULL) {
-        return;
-    }
-
-    ngx_http_stoa_mem_init(&mem, s.pool);
-
-    for (i = 0; i < 3; i++) {
-        stoa_buf_init(bufs[i], &mem, 256, 64 * 1024);
-        stoa_buf_char(bufs[i], '{');
-    }
-
-    if (ngx_http_stoa_throttle_changed(NGX_HTTP_STOA_SAVE_MAX, &s,
-                                       ngx_http_stoa_tick_put)
-        == 0)
-    {
-        ngx_destroy_pool(s.pool);
-        return;
-    }
-
-    for (i = 0; i < 3; i++) {
-        stoa_buf_char(bufs[i], '}');
-        stoa_buf_nul(bufs[i]);
-        values[i] = (const char *) bufs[i]->data;
-        lens[i] = (int) bufs[i]->len;
-
-        if (bufs[i]->failed) {
-            ngx_destroy_pool(s.pool);
-            return;
+    for (i = 0; i < n; i++) {
+        if (stoa_str_int(stoa_pg_value(res, i, 2), 0, INT32_MAX, &fails)
+            && stoa_str_int(stoa_pg_value(res, i, 3), 0, INT64_MAX, &at))
+        {
+            ngx_http_stoa_throttle_merge(stoa_pg_value(res, i, 1),
+                                         (uint32_t) fails, at);
         }
     }
 
-    ngx_http_stoa_tick
-        .save = stoa_pg_submit(pool, &mcf->stmts[STOA_STMT_THROTTLE_SAVE],
-                               values, lens, 0, ngx_http_stoa_tick_saved, NULL,
-                               &err);
+    if (n > 0 && stoa_str_int(stoa_pg_value(res, 0, 0), 0, INT64_MAX, &now)) {
+        sh->throttle_since = now;
+        sh->throttle_loaded = 1;
+    }
 
-    if (ngx_http_stoa_tick.save == NULL) {
-        ngx_destroy_pool(s.pool);
-        ngx_http_stoa_throttle_unsaved();
-        ngx_http_stoa_tick_failed(sh, NGX_HTTP_STOA_TICK_SAVE, NULL, err);
+    stoa_pg_result_free(res);
+    ngx_http_stoa_tick_worked(NGX_HTTP_STOA_TICK_SYNC);
+}
+
+
+/* The parameters of api.throttle_sync(), in memory of pool. */
+static ngx_uint_t
+ngx_http_stoa_tick_failures(ngx_http_stoa_shared_t *sh, ngx_pool_t *pool,
+                            const char *values[5], int lens[5])
+{
+    ngx_http_stoa_failures_t *list;
+    stoa_buf_t                bufs[5];
+    stoa_mem_t                mem;
+    ngx_uint_t                i, n, told;
+
+    list = ngx_palloc(pool, NGX_HTTP_STOA_SYNC_MAX
+                                * sizeof(ngx_http_stoa_failures_t));
+    if (list == NULL) {
+        return 0;
+    }
+
+    ngx_http_stoa_mem_init(&mem, pool);
+    told = ngx_http_stoa_throttle_tell(list, NGX_HTTP_STOA_SYNC_MAX);
+
+    for (n = 0; n < 5; n++) {
+        stoa_buf_init(&bufs[n], &mem, 256, 64 * 1024);
+
+        if (n == 4) {
+            stoa_buf_int(&bufs[n],
+                         ngx_max(sh->throttle_since - NGX_HTTP_STOA_OVERLAP_MS,
+                                 0));
+        } else {
+            stoa_buf_char(&bufs[n], '{');
+        }
+
+        for (i = 0; i < told && n < 4; i++) {
+            stoa_buf_z(&bufs[n], i > 0 ? "," : "");
+
+            switch (n) {
+            case 0:
+                stoa_buf_put(&bufs[n], list[i].key, sizeof(list[i].key));
+                break;
+
+            case 1:
+                stoa_buf_int(&bufs[n], list[i].added);
+                break;
+
+            case 2:
+                stoa_buf_char(&bufs[n], list[i].anew ? 't' : 'f');
+                break;
+
+            default:
+                stoa_buf_int(&bufs[n], list[i].at_ms);
+            }
+        }
+
+        if (n < 4) {
+            stoa_buf_char(&bufs[n], '}');
+        }
+
+        stoa_buf_nul(&bufs[n]);
+
+        if (bufs[n].failed) {
+            return 0;
+        }
+
+        values[n] = (const char *) bufs[n].data;
+        lens[n] = (int) bufs[n].len;
+    }
+
+    return 1;
+}
+
+
+static void
+ngx_http_stoa_tick_sync(ngx_http_stoa_shared_t *sh)
+{
+    ngx_http_stoa_main_conf_t *mcf = ngx_http_stoa_process.mcf;
+    stoa_pg_pool_t            *pg;
+    ngx_pool_t                *pool;
+    stoa_err_e                 err = STOA_E_NO_MEMORY;
+    const char                *values[5];
+    int                        lens[5];
+
+    pg = ngx_http_stoa_process.pool[STOA_POOL_WRITE];
+
+    if (ngx_http_stoa_tick.sync != NULL || !stoa_pg_pool_ready(pg)) {
         return;
     }
 
-    ngx_http_stoa_tick.values = s.pool;
+    pool = ngx_create_pool(4096, ngx_cycle->log);
+    if (pool == NULL) {
+        return;
+    }
+
+    /* of a leader that died meanwhile */
+    ngx_http_stoa_throttle_told(0);
+
+    if (ngx_http_stoa_tick_failures(sh, pool, values, lens)) {
+        ngx_http_stoa_tick
+            .sync = stoa_pg_submit(pg, &mcf->stmts[STOA_STMT_THROTTLE_SYNC],
+                                   values, lens, 0, ngx_http_stoa_tick_synced,
+                                   NULL, &err);
+    }
+
+    if (ngx_http_stoa_tick.sync == NULL) {
+        ngx_destroy_pool(pool);
+        ngx_http_stoa_throttle_told(0);
+        ngx_http_stoa_tick_failed(sh, NGX_HTTP_STOA_TICK_SYNC, NULL, err);
+        return;
+    }
+
+    ngx_http_stoa_tick.values = pool;
 }
 
 
@@ -379,18 +392,7 @@ ngx_http_stoa_tick_leader(ngx_http_stoa_shared_t *sh)
                                       ngx_http_stoa_tick_compared, NULL, &err);
     }
 
-    if (!sh->throttle_loaded) {
-
-        if (ngx_http_stoa_tick.restore == NULL && stoa_pg_pool_ready(pool)) {
-            ngx_http_stoa_tick.restore =
-                stoa_pg_submit(pool, &mcf->stmts[STOA_STMT_THROTTLE_LOAD], NULL,
-                               NULL, 0, ngx_http_stoa_tick_restored, NULL,
-                               &err);
-        }
-
-    } else {
-        ngx_http_stoa_tick_save(sh);
-    }
+    ngx_http_stoa_tick_sync(sh);
 
     if (stoa_time_ms() - sh->swept_ms > NGX_HTTP_STOA_SWEEP_MS) {
         ngx_http_stoa_revoke_sweep(sh);
@@ -454,17 +456,16 @@ void
 ngx_http_stoa_tick_exit_process(ngx_cycle_t *cycle)
 {
     stoa_loop_t  *loop = ngx_http_stoa_process.loop;
-    stoa_pg_op_t *ops[4];
+    stoa_pg_op_t *ops[3];
     ngx_uint_t    i;
 
     loop->timer_close(loop, &ngx_http_stoa_tick.timer);
 
     ops[0] = ngx_http_stoa_tick.load;
-    ops[1] = ngx_http_stoa_tick.restore;
-    ops[2] = ngx_http_stoa_tick.save;
-    ops[3] = ngx_http_stoa_tick.compare;
+    ops[1] = ngx_http_stoa_tick.sync;
+    ops[2] = ngx_http_stoa_tick.compare;
 
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < 3; i++) {
         if (ops[i] != NULL) {
             stoa_pg_cancel(ops[i]);
         }

@@ -56,8 +56,10 @@ typedef struct {
     uint64_t key[2];
     int64_t  until_ms; /* refused until then */
     int64_t  last_ms;  /* of the last failure; 0: never used */
-    uint32_t fails;
-    uint32_t dirty; /* changed since it was saved */
+    uint32_t fails;    /* of all nodes, as far as is known */
+    uint16_t added;    /* of these, since PostgreSQL was told */
+    uint8_t  anew;     /* counted from nothing since then */
+    uint8_t  sent;     /* a statement that tells it is under way */
 } ngx_http_stoa_throttle_slot_t;
 
 typedef enum {
@@ -128,7 +130,10 @@ typedef struct {
     int64_t      revoke_since;  /* PostgreSQL's clock at the last read, ms */
     int64_t      swept_ms;
     ngx_atomic_t throttle_loaded;
-    ngx_atomic_t schema; /* 1 present, 2 missing, 0 not known */
+    ngx_atomic_t throttle_changed; /* some slot is to be told */
+    ngx_atomic_t throttle_sent;    /* some slot is */
+    int64_t      throttle_since;   /* PostgreSQL's clock at the last sync, ms */
+    ngx_atomic_t schema;           /* 1 present, 2 missing, 0 not known */
 
     ngx_http_stoa_revoke_table_t   tables[2];
     ngx_http_stoa_rate_slot_t     *rates;
@@ -176,18 +181,29 @@ void ngx_http_stoa_throttle_copy(ngx_http_stoa_shared_t       *to,
 /* Forgets revocations that have run out. */
 void ngx_http_stoa_revoke_sweep(ngx_http_stoa_shared_t *sh);
 
-/* The failure throttle's exchange with PostgreSQL. */
-void ngx_http_stoa_throttle_restore(stoa_str_t key, uint32_t fails,
-                                    int64_t until_ms);
-/* Calls put for each changed entry, at most max; clears their marks. */
-ngx_uint_t ngx_http_stoa_throttle_changed(ngx_uint_t max, void *data,
-                                          void (*put)(void      *data,
-                                                      const char key[32],
-                                                      uint32_t   fails,
-                                                      int64_t    until_ms));
+/*
+ * The failure throttle's exchange with PostgreSQL, by the leader, one at a
+ * time.  What this node counted is added to what all know (or stands for it,
+ * when it was counted anew); what others counted comes back.
+ */
+typedef struct {
+    char     key[32]; /* hex */
+    uint32_t added;
+    uint32_t anew;
+    int64_t  at_ms; /* of the last failure */
+} ngx_http_stoa_failures_t;
 
-/* The last exchange failed: everything is to be saved again. */
-void ngx_http_stoa_throttle_unsaved(void);
+/* What is to be told, at most max entries: their number.  They count as sent
+   until ngx_http_stoa_throttle_told(). */
+ngx_uint_t ngx_http_stoa_throttle_tell(ngx_http_stoa_failures_t *out,
+                                       ngx_uint_t                max);
+
+/* The end of what was sent; not ok: it is to be told again. */
+void ngx_http_stoa_throttle_told(ngx_uint_t ok);
+
+/* What all know of a pair. */
+void ngx_http_stoa_throttle_merge(stoa_str_t key, uint32_t fails,
+                                  int64_t at_ms);
 
 void ngx_http_stoa_limit_copy(ngx_http_stoa_shared_t       *to,
                               const ngx_http_stoa_shared_t *from);

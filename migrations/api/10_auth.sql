@@ -714,44 +714,49 @@ drop function if exists task.reset_token(uuid, bytea, int);
 
 create or replace function api.revocations_since(since timestamptz)
 returns table (text text, at timestamptz)
-language sql stable
+language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select r.entry, r.at
     from app.revocations r
     where r.at >= since and r.expires_at > app.now()
-    order by r.id
-$$;
+    order by r.id;
+end $$;
 
-create or replace function api.throttle_load()
-returns table (key text, fails int, until_ms bigint)
-language sql stable
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-    select t.key, t.fails, t.until_ms
-    from app.auth_throttle t
-    where t.until_ms > app.ms(app.now())
-$$;
+drop function if exists api.throttle_load();
+drop function if exists api.throttle_save(text, int, bigint);
 
--- fails 0: the pair may go
-create or replace function api.throttle_save(key text, fails int,
-    until_ms bigint)
-returns void
+-- What an edge counted since it last asked (anew: from nothing, for the pair
+-- had got in or was long quiet), and what changed since then at any edge.
+create or replace function api.throttle_sync(keys text[], counts int[],
+    anews boolean[], ats bigint[], since_ms bigint)
+returns table (now_ms bigint, key text, fails int, at_ms bigint)
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+    v record;
 begin
-    if fails <= 0 then
-        delete from app.auth_throttle t where t.key = throttle_save.key;
-        return;
-    end if;
+    for v in
+        select u.key, u.n, u.anew, u.at
+        from unnest(keys, counts, anews, ats) u (key, n, anew, at)
+        order by u.key
+    loop
+        insert into app.auth_throttle as t (key, fails, at_ms, changed_at)
+        values (v.key, v.n, v.at, app.now())
+        on conflict on constraint auth_throttle_pkey do update
+        set fails = case when v.anew then 0 else t.fails end + v.n,
+            at_ms = greatest(t.at_ms, v.at), changed_at = app.now();
+    end loop;
 
-    insert into app.auth_throttle as t (key, fails, until_ms)
-    values (throttle_save.key, throttle_save.fails, throttle_save.until_ms)
-    on conflict on constraint auth_throttle_pkey do update
-    set fails = excluded.fails, until_ms = excluded.until_ms;
+    return query
+    select app.ms(app.now()), t.key, t.fails, t.at_ms
+    from (select 1) one
+    left join app.auth_throttle t
+        on t.changed_at >= to_timestamp(since_ms / 1000.0);
 end $$;

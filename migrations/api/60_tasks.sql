@@ -19,11 +19,13 @@ end $$;
 
 create or replace function app.order_reply(id uuid)
 returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select d.body::jsonb from api.orders_detail d where d.id = $1
-$$;
+begin
+    return (
+        select d.body::jsonb from api.orders_detail d where d.id = $1);
+end $$;
 
 create or replace function app.done_reply(reply jsonb)
 returns jsonb
@@ -36,16 +38,17 @@ $$;
 -- Bytes of an earlier try of the same operation, or null and 0.
 create or replace function app.provider_stored(op text)
 returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce((
+begin
+    return coalesce((
         select jsonb_build_object(
             'request', jsonb_build_object('path', i.path, 'body', i.body),
             'ageS', floor(date_part('epoch', app.now() - i.created_at))::int)
         from queue.inbox i
-        where i.op = $1), '{"request":null,"ageS":0}')
-$$;
+        where i.op = $1), '{"request":null,"ageS":0}');
+end $$;
 
 create or replace function task.payment_begin(id bigint, payload jsonb)
 returns jsonb
@@ -933,7 +936,7 @@ begin
     delete from app.idempotency i where i.at < v_now - interval '24 hours';
     delete from app.revocations r where r.expires_at < v_now;
     delete from app.auth_throttle t
-    where t.until_ms < app.ms(v_now) - 86400000;
+    where t.changed_at < v_now - interval '2 days';
     delete from app.mfa_challenges c where c.expires_at < v_now;
     delete from app.mail_budget b
     where b.hour < floor(date_part('epoch', v_now) / 3600) - 24;

@@ -524,20 +524,13 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .nparams = 1,
         },
     },
-    [STOA_STMT_THROTTLE_LOAD] = {
+    [STOA_STMT_THROTTLE_SYNC] = {
         .stmt = {
-            .name = "stoa_throttle_load",
-            .sql = "select t.key, t.fails, t.until_ms "
-                   "from api.throttle_load() t",
-        },
-    },
-    [STOA_STMT_THROTTLE_SAVE] = {
-        .stmt = {
-            .name = "stoa_throttle_save",
-            /* unnest() of several arrays is syntax, it takes no schema */
-            .sql = "select api.throttle_save(t.k, t.f, t.u) from unnest("
-                   "$1::text[], $2::int[], $3::bigint[]) t(k, f, u)",
-            .nparams = 3,
+            .name = "stoa_throttle_sync",
+            .sql = "select t.now_ms, t.key, t.fails, t.at_ms "
+                   "from api.throttle_sync($1::text[], $2::int[], "
+                   "$3::boolean[], $4::bigint[], $5::bigint) t",
+            .nparams = 5,
             .write = true,
         },
     },

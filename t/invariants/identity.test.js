@@ -12,7 +12,7 @@ import crypto from 'node:crypto';
 import http from 'node:http';
 import { after } from 'node:test';
 import { LOGGED, look, numbers, same } from '../harness/alike.js';
-import { until } from '../harness/index.js';
+import { sleep, until } from '../harness/index.js';
 import { Issuer } from '../harness/issuer.js';
 import {
   ON_FOUR, ON_ONE, ON_TWO_NODES, must, onSetUps, rounds, tally,
@@ -330,4 +330,43 @@ onSetUps([ON_ONE, ON_FOUR, ON_TWO_NODES], OPTIONS, ({ plain, race }) => {
           login(user, user.password)), 200, 'the owner from elsewhere');
       }
     });
+
+  plain('I-42: guesses at one node count at every other', async (app) => {
+    const last = app.nodes.length - 1;
+    const of = (user) => ({
+      guess: async (node) =>
+        (await ask(app, login(user, 'not this one', { node }))).status,
+      enter: async (node) =>
+        (await ask(app, login(user, user.password, { node }))).status,
+    });
+    const known = (fails) => until(() => app.value(`select true
+      from app.auth_throttle where fails = $1`, [fails]),
+    { what: `${fails} failures to be known` });
+    const bob = of(await app.user());
+
+    await app.sql('delete from app.auth_throttle');
+    for (const node of [last, 0, 0]) assert.equal(await bob.guess(node), 401);
+    await known(3);
+    for (const node of [0, last]) assert.equal(await bob.guess(node), 401);
+    await known(5);
+    for (const node of [0, last]) {
+      /* a wrong one: until the node knows, the right one would get in */
+      await until(async () => await bob.guess(node) === 429,
+        { what: `node ${node} to refuse` });
+      assert.equal(await bob.enter(node), 429);
+    }
+
+    /* who gets in at one begins anew at each; hearing of it takes a second */
+    await until(async () => {
+      const { guess, enter } = of(await app.user());
+
+      await app.sql('delete from app.auth_throttle');
+      for (const node of [0, 0, 0, 0]) assert.equal(await guess(node), 401);
+      await known(4);
+      await sleep(1500);
+      assert.equal(await enter(last), 200);
+      await sleep(1500);
+      return await guess(0) === 401 && await guess(0) === 401;
+    }, { timeout: 60000, what: 'what one forgot to be forgotten by all' });
+  });
 });

@@ -169,10 +169,18 @@ select matches((api.auth_logout(row((select user_id from g), '{member}',
     'logout is emitted');
 
 -- throttle
-select api.throttle_save('k', 5, (app.ms(app.now()) + 60000));
-select is((select fails from api.throttle_load()), 5, 'failures are kept');
-select api.throttle_save('k', 0, 0);
-select is_empty('select * from api.throttle_load()', 'and cleared');
+select is((select fails from api.throttle_sync('{k}', '{3}', '{f}', '{7}', 0)),
+    3, 'failures are kept');
+select is((select (t.fails, t.at_ms)::text
+    from api.throttle_sync('{k}', '{4}', '{f}', '{5}', 0) t),
+    '(7,7)', 'those of another edge are added');
+select is((select fails from api.throttle_sync('{}', '{}', '{}', '{}',
+    app.ms(app.now()) - 1)), 7, 'what changed since is told');
+select ok((select key is null and now_ms = app.ms(app.now())
+    from api.throttle_sync('{}', '{}', '{}', '{}', app.ms(app.now()) + 1)),
+    'nothing else, but the time');
+select is((select fails from api.throttle_sync('{k}', '{1}', '{t}', '{9}', 0)),
+    1, 'and counted anew');
 
 -- profile
 select is((api.users_update(t.ctx((select id from app.users)), 99,
