@@ -333,40 +333,41 @@ onSetUps([ON_ONE, ON_FOUR, ON_TWO_NODES], OPTIONS, ({ plain, race }) => {
 
   plain('I-42: guesses at one node count at every other', async (app) => {
     const last = app.nodes.length - 1;
-    const of = (user) => ({
-      guess: async (node) =>
-        (await ask(app, login(user, 'not this one', { node }))).status,
-      enter: async (node) =>
-        (await ask(app, login(user, user.password, { node }))).status,
-    });
-    const known = (fails) => until(() => app.value(`select true
-      from app.auth_throttle where fails = $1`, [fails]),
-    { what: `${fails} failures to be known` });
-    const bob = of(await app.user());
 
-    await app.sql('delete from app.auth_throttle');
-    for (const node of [last, 0, 0]) assert.equal(await bob.guess(node), 401);
-    await known(3);
-    for (const node of [0, last]) assert.equal(await bob.guess(node), 401);
-    await known(5);
-    for (const node of [0, last]) {
-      /* a wrong one: until the node knows, the right one would get in */
-      await until(async () => await bob.guess(node) === 429,
-        { what: `node ${node} to refuse` });
-      assert.equal(await bob.enter(node), 429);
-    }
-
-    /* who gets in at one begins anew at each; hearing of it takes a second */
-    await until(async () => {
-      const { guess, enter } = of(await app.user());
+    /* hearing of it takes a second, on an idle machine */
+    const told = async (fails) => {
+      await until(() => app.value(`select true from app.auth_throttle
+        where fails = $1`, [fails]), { what: `${fails} failures to be known` });
+      await sleep(1500);
+    };
+    const attempt = async (what) => {
+      const user = await app.user();
 
       await app.sql('delete from app.auth_throttle');
+      return what(async (node, password = 'not this one') =>
+        (await ask(app, login(user, password, { node }))).status, user);
+    };
+    const holds = async (what, why) => {
+      for (let i = 0; i < 5; i++) if (await attempt(what)) return;
+      assert.fail(why);
+    };
+
+    await holds(async (guess, user) => {
+      for (const node of [last, 0, 0]) assert.equal(await guess(node), 401);
+      await told(3);
+      for (const node of [0, last]) assert.equal(await guess(node), 401);
+      await told(5);
+      return await guess(0, user.password) === 429
+        && await guess(last, user.password) === 429;
+    }, 'each node counts for itself');
+
+    /* who gets in at one begins anew at each */
+    await holds(async (guess, user) => {
       for (const node of [0, 0, 0, 0]) assert.equal(await guess(node), 401);
-      await known(4);
-      await sleep(1500);
-      assert.equal(await enter(last), 200);
+      await told(4);
+      assert.equal(await guess(last, user.password), 200);
       await sleep(1500);
       return await guess(0) === 401 && await guess(0) === 401;
-    }, { timeout: 60000, what: 'what one forgot to be forgotten by all' });
+    }, 'what one forgot is not forgotten by all');
   });
 });

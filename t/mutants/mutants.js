@@ -231,10 +231,17 @@ export const MUTANTS = [
   },
   {
     name: 'accounts: a start forgets who has to wait',
-    file: 'ngx_module/ngx_http_stoa_tick.c',
-    from: '    n = res == NULL ? 0 : stoa_pg_rows(res);\n',
-    to: '    n = res == NULL || $ ? 0 : stoa_pg_rows(res);\n',
+    file: 'ngx_module/ngx_http_stoa_rate.c',
+    from: '        s->fails = fails + s->added;\n',
+    to: '        s->fails = ($ ? 0 : fails) + s->added;\n',
     test: 'invariants/identity', pattern: 'I-42: guesses stay counted',
+  },
+  {
+    name: 'accounts: a node keeps its count of guesses to itself',
+    file: 'ngx_module/ngx_http_stoa_rate.c',
+    from: '    if (s != NULL && !s->anew) {\n',
+    to: '    if (s != NULL && !s->anew && (!$ || s->last_ms == 0)) {\n',
+    test: 'invariants/identity', pattern: 'I-42: guesses at one node',
   },
   {
     name: 'revocation: tokens of an older epoch are good',
