@@ -45,28 +45,30 @@ ngx_http_stoa_cookie_token(ngx_http_stoa_ctx_t *q, stoa_value_t *token)
 
     *token = ngx_http_stoa_body_value(q, "refresh_token");
 
-    if (ngx_http_stoa_cookie_on(q->r)
-        && ngx_http_stoa_cookie_read(q->r, NGX_HTTP_STOA_COOKIE_REFRESH,
-                                     &cookie)
-               != NGX_OK)
+    if (token->data == NULL) {
+        return ngx_http_stoa_cookie_instead(q, NGX_HTTP_STOA_COOKIE_REFRESH,
+                                            "/refreshToken", token);
+    }
+
+    if (!ngx_http_stoa_cookie_on(q->r)) {
+        return STOA_OK;
+    }
+
+    if (ngx_http_stoa_cookie_read(q->r, NGX_HTTP_STOA_COOKIE_REFRESH, &cookie)
+        != NGX_OK)
     {
         return STOA_E_BAD_REQUEST;
     }
 
-    if (token->data != NULL) {
-
-        if (cookie.len == 0 || stoa_str_same_secret(*token, cookie)) {
-            return STOA_OK;
-        }
-
-        ngx_http_stoa_fault(q, "/refreshToken", "conflict",
-                            "is not the token of the cookie");
-        q->faulted = 1;
-        return STOA_E_VALIDATION_FAILED;
+    if (cookie.len == 0 || stoa_str_same_secret(*token, cookie)) {
+        return STOA_OK;
     }
 
-    return ngx_http_stoa_cookie_instead(q, NGX_HTTP_STOA_COOKIE_REFRESH,
-                                        "/refreshToken", token);
+    ngx_http_stoa_fault(q, "/refreshToken", "conflict",
+                        "is not the token of the cookie");
+    q->faulted = 1;
+
+    return STOA_E_VALIDATION_FAILED;
 }
 
 stoa_err_e
