@@ -712,6 +712,13 @@ stoa_err_e ngx_http_stoa_token_hash(ngx_http_stoa_ctx_t *q);
 ngx_http_stoa_go_e ngx_http_stoa_flow_end(ngx_http_stoa_ctx_t *q, ngx_int_t rc);
 ngx_http_stoa_go_e ngx_http_stoa_flow_fail(ngx_http_stoa_ctx_t *q,
                                            stoa_err_e           err);
+/* The data of an answer, without meta and etag; 500 when it failed. */
+ngx_http_stoa_go_e ngx_http_stoa_flow_data(ngx_http_stoa_ctx_t *q,
+                                           ngx_int_t            status,
+                                           const stoa_buf_t    *data);
+/* 303 to that address, whose memory lives as long as the request. */
+ngx_http_stoa_go_e ngx_http_stoa_flow_elsewhere(ngx_http_stoa_ctx_t *q,
+                                                const stoa_buf_t    *url);
 /* 400: one fault of the input that only the flow could see. */
 ngx_http_stoa_go_e ngx_http_stoa_flow_fault(ngx_http_stoa_ctx_t *q,
                                             const char          *pointer,

@@ -17,7 +17,6 @@ ngx_http_stoa_auth_check(ngx_http_stoa_ctx_t *q)
     uint32_t             bit;
     ngx_uint_t           i, some;
     stoa_buf_t           b;
-    stoa_str_t           none = stoa_null_string;
     const stoa_claims_t *claims;
 
     if (!q->gate->authenticated) {
@@ -78,21 +77,13 @@ ngx_http_stoa_auth_check(ngx_http_stoa_ctx_t *q)
     stoa_buf_put(&b, at, sizeof(at));
     stoa_buf_z(&b, "\"}");
 
-    if (b.failed) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
-    }
-
-    return ngx_http_stoa_flow_end(q,
-                                  ngx_http_stoa_reply_answer(q, NGX_HTTP_OK,
-                                                             stoa_buf_view(&b),
-                                                             none, none));
+    return ngx_http_stoa_flow_data(q, NGX_HTTP_OK, &b);
 }
 
 static ngx_http_stoa_go_e
 ngx_http_stoa_auth_csrf(ngx_http_stoa_ctx_t *q)
 {
     stoa_buf_t token, b;
-    stoa_str_t none = stoa_null_string;
     stoa_err_e err;
 
     stoa_buf_init(&token, &q->mem, 64, 64);
@@ -107,14 +98,7 @@ ngx_http_stoa_auth_csrf(ngx_http_stoa_ctx_t *q)
     stoa_buf_str(&b, stoa_buf_view(&token));
     stoa_buf_z(&b, "\"}");
 
-    if (b.failed) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
-    }
-
-    return ngx_http_stoa_flow_end(q,
-                                  ngx_http_stoa_reply_answer(q, NGX_HTTP_OK,
-                                                             stoa_buf_view(&b),
-                                                             none, none));
+    return ngx_http_stoa_flow_data(q, NGX_HTTP_OK, &b);
 }
 
 /* The account's name as the throttle knows it. */
@@ -341,15 +325,7 @@ ngx_http_stoa_granted(ngx_http_stoa_ctx_t *q)
 
     stoa_buf_char(&b, '}');
 
-    if (b.failed) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
-    }
-
-    return ngx_http_stoa_flow_end(q,
-                                  ngx_http_stoa_reply_answer(q,
-                                                             (ngx_int_t) status,
-                                                             stoa_buf_view(&b),
-                                                             none, none));
+    return ngx_http_stoa_flow_data(q, (ngx_int_t) status, &b);
 }
 
 /* The page that comes next asks for a code, and has what belongs to it here. */

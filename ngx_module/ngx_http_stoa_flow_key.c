@@ -166,21 +166,13 @@ static ngx_http_stoa_go_e
 ngx_http_stoa_key_scope_list(ngx_http_stoa_ctx_t *q)
 {
     stoa_buf_t b;
-    stoa_str_t none = stoa_null_string;
 
     stoa_buf_init(&b, &q->mem, 1024, 16384);
     stoa_buf_z(&b, "{\"scopes\":");
     stoa_scope_list(&b, ngx_http_stoa_mcf(q->r)->api);
     stoa_buf_char(&b, '}');
 
-    if (b.failed) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
-    }
-
-    return ngx_http_stoa_flow_end(q,
-                                  ngx_http_stoa_reply_answer(q, NGX_HTTP_OK,
-                                                             stoa_buf_view(&b),
-                                                             none, none));
+    return ngx_http_stoa_flow_data(q, NGX_HTTP_OK, &b);
 }
 
 /* ---- an admin in an account's name ---- */
@@ -242,7 +234,7 @@ ngx_http_stoa_impersonate_reply(ngx_http_stoa_ctx_t *q)
     char          at[24];
     int64_t       status;
     stoa_buf_t    b, token;
-    stoa_str_t    body, none = stoa_null_string;
+    stoa_str_t    body;
     stoa_err_e    err;
     stoa_claims_t claims;
 
@@ -278,14 +270,7 @@ ngx_http_stoa_impersonate_reply(ngx_http_stoa_ctx_t *q)
     stoa_buf_put(&b, at, sizeof(at));
     stoa_buf_z(&b, "\"}");
 
-    if (b.failed) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
-    }
-
-    return ngx_http_stoa_flow_end(q,
-                                  ngx_http_stoa_reply_answer(q, NGX_HTTP_OK,
-                                                             stoa_buf_view(&b),
-                                                             none, none));
+    return ngx_http_stoa_flow_data(q, NGX_HTTP_OK, &b);
 }
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_key_create[] = {

@@ -296,7 +296,6 @@ ngx_http_stoa_mfa_proved(ngx_http_stoa_ctx_t *q)
     int64_t              status;
     stoa_err_e           err;
     stoa_buf_t           b;
-    stoa_str_t           none = stoa_null_string;
     ngx_http_stoa_mfa_t *m;
 
     m = q->flow;
@@ -328,16 +327,11 @@ ngx_http_stoa_mfa_proved(ngx_http_stoa_ctx_t *q)
     err = ngx_http_stoa_access_token(q, &b);
     stoa_buf_char(&b, '}');
 
-    if (err != STOA_OK || b.failed) {
-        return ngx_http_stoa_flow_fail(q,
-                                       err != STOA_OK ? err : STOA_E_NO_MEMORY);
+    if (err != STOA_OK) {
+        return ngx_http_stoa_flow_fail(q, err);
     }
 
-    return ngx_http_stoa_flow_end(q,
-                                  ngx_http_stoa_reply_answer(q,
-                                                             (ngx_int_t) status,
-                                                             stoa_buf_view(&b),
-                                                             none, none));
+    return ngx_http_stoa_flow_data(q, (ngx_int_t) status, &b);
 }
 
 /* ---- enrolment, and the end of it, by the password ---- */
@@ -409,7 +403,6 @@ ngx_http_stoa_mfa_made(ngx_http_stoa_ctx_t *q)
 {
     int64_t              status;
     stoa_buf_t           b, qr;
-    stoa_str_t           none = stoa_null_string;
     ngx_http_stoa_mfa_t *m;
 
     if (!stoa_str_int(ngx_http_stoa_flow_column(q, "status"), 200, 299,
@@ -435,15 +428,7 @@ ngx_http_stoa_mfa_made(ngx_http_stoa_ctx_t *q)
     stoa_buf_json(&b, stoa_buf_view(&qr));
     stoa_buf_char(&b, '}');
 
-    if (b.failed) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
-    }
-
-    return ngx_http_stoa_flow_end(q,
-                                  ngx_http_stoa_reply_answer(q,
-                                                             (ngx_int_t) status,
-                                                             stoa_buf_view(&b),
-                                                             none, none));
+    return ngx_http_stoa_flow_data(q, (ngx_int_t) status, &b);
 }
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_login_mfa[] = {

@@ -57,14 +57,7 @@ ngx_http_stoa_pay_reply(ngx_http_stoa_ctx_t *q)
     stoa_buf_z(&b, "/events/order/?id=");
     stoa_buf_str(&b, q->path_values[0]);
 
-    if (b.failed) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
-    }
-
-    q->location = stoa_buf_view(&b);
-
-    return ngx_http_stoa_flow_end(
-        q, ngx_http_stoa_reply_empty(q, NGX_HTTP_SEE_OTHER));
+    return ngx_http_stoa_flow_elsewhere(q, &b);
 }
 
 static ngx_http_stoa_go_e
@@ -72,7 +65,6 @@ ngx_http_stoa_errors_reply(ngx_http_stoa_ctx_t *q)
 {
     ngx_uint_t            i;
     stoa_buf_t            b;
-    stoa_str_t            none = stoa_null_string;
     const stoa_err_row_t *row;
 
     stoa_buf_init(&b, &q->mem, 8192, 65536);
@@ -91,14 +83,7 @@ ngx_http_stoa_errors_reply(ngx_http_stoa_ctx_t *q)
 
     stoa_buf_char(&b, ']');
 
-    if (b.failed) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
-    }
-
-    return ngx_http_stoa_flow_end(q,
-                                  ngx_http_stoa_reply_answer(q, NGX_HTTP_OK,
-                                                             stoa_buf_view(&b),
-                                                             none, none));
+    return ngx_http_stoa_flow_data(q, NGX_HTTP_OK, &b);
 }
 
 static void

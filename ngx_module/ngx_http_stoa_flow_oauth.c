@@ -45,14 +45,7 @@ ngx_http_stoa_oauth_fail(ngx_http_stoa_ctx_t *q, stoa_err_e err)
     stoa_buf_z(&b, "&provider=");
     stoa_buf_z(&b, st->provider->name);
 
-    if (b.failed) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
-    }
-
-    q->location = stoa_buf_view(&b);
-
-    return ngx_http_stoa_flow_end(
-        q, ngx_http_stoa_reply_empty(q, NGX_HTTP_SEE_OTHER));
+    return ngx_http_stoa_flow_elsewhere(q, &b);
 }
 
 /* A failure that whoever asks is to blame for: it counts. */
@@ -193,7 +186,6 @@ ngx_http_stoa_oauth_providers(ngx_http_stoa_ctx_t *q)
 {
     size_t                  i;
     stoa_buf_t              b;
-    stoa_str_t              none = stoa_null_string;
     const stoa_oidc_conf_t *oidc;
 
     oidc = ngx_http_stoa_mcf(q->r)->oidc;
@@ -216,14 +208,7 @@ ngx_http_stoa_oauth_providers(ngx_http_stoa_ctx_t *q)
 
     stoa_buf_char(&b, ']');
 
-    if (b.failed) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
-    }
-
-    return ngx_http_stoa_flow_end(q,
-                                  ngx_http_stoa_reply_answer(q, NGX_HTTP_OK,
-                                                             stoa_buf_view(&b),
-                                                             none, none));
+    return ngx_http_stoa_flow_data(q, NGX_HTTP_OK, &b);
 }
 
 

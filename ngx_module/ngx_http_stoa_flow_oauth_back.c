@@ -566,10 +566,7 @@ ngx_http_stoa_oauth_leave(ngx_http_stoa_ctx_t *q)
         return ngx_http_stoa_oauth_fail(q, STOA_E_NO_MEMORY);
     }
 
-    q->location = stoa_buf_view(&b);
-
-    return ngx_http_stoa_flow_end(
-        q, ngx_http_stoa_reply_empty(q, NGX_HTTP_SEE_OTHER));
+    return ngx_http_stoa_flow_elsewhere(q, &b);
 }
 
 

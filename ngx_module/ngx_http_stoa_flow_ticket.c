@@ -386,7 +386,7 @@ ngx_http_stoa_answer_with(ngx_http_stoa_ctx_t *q, const char *name,
 {
     int64_t    status;
     stoa_buf_t b;
-    stoa_str_t body, none = stoa_null_string;
+    stoa_str_t body;
 
     body = ngx_http_stoa_flow_column(q, "body");
 
@@ -411,18 +411,10 @@ ngx_http_stoa_answer_with(ngx_http_stoa_ctx_t *q, const char *name,
     stoa_buf_str(&b, value);
     stoa_buf_z(&b, "\"}");
 
-    if (b.failed) {
-        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
-    }
-
     ngx_http_stoa_effects(ngx_http_stoa_flow_column(q, "emit"),
                           q->r->connection->log);
 
-    return ngx_http_stoa_flow_end(q,
-                                  ngx_http_stoa_reply_answer(q,
-                                                             (ngx_int_t) status,
-                                                             stoa_buf_view(&b),
-                                                             none, none));
+    return ngx_http_stoa_flow_data(q, (ngx_int_t) status, &b);
 }
 
 static ngx_http_stoa_go_e

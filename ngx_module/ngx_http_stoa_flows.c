@@ -159,6 +159,37 @@ ngx_http_stoa_flow_fail(ngx_http_stoa_ctx_t *q, stoa_err_e err)
     return ngx_http_stoa_flow_end(q, ngx_http_stoa_reply_error(q, err));
 }
 
+
+ngx_http_stoa_go_e
+ngx_http_stoa_flow_data(ngx_http_stoa_ctx_t *q, ngx_int_t status,
+                        const stoa_buf_t *data)
+{
+    stoa_str_t none = stoa_null_string;
+
+    if (data->failed) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
+    }
+
+    return ngx_http_stoa_flow_end(q, ngx_http_stoa_reply_answer(q, status,
+                                                                stoa_buf_view(
+                                                                    data),
+                                                                none, none));
+}
+
+
+ngx_http_stoa_go_e
+ngx_http_stoa_flow_elsewhere(ngx_http_stoa_ctx_t *q, const stoa_buf_t *url)
+{
+    if (url->failed) {
+        return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
+    }
+
+    q->location = stoa_buf_view(url);
+
+    return ngx_http_stoa_flow_end(
+        q, ngx_http_stoa_reply_empty(q, NGX_HTTP_SEE_OTHER));
+}
+
 /* NGX_DONE of a call that suspends, or the answer that it made instead. */
 ngx_http_stoa_go_e
 ngx_http_stoa_flow_wait(ngx_http_stoa_ctx_t *q, ngx_int_t rc)
