@@ -228,29 +228,34 @@ stoa_oidc_refuse(const char **why, const char *sentence)
 }
 
 
-bool
-stoa_oidc_issuer_of(stoa_mem_t *mem, stoa_str_t token, stoa_str_t *issuer)
+/* The n-th part (of a compact JWS: 0 the header, 1 the payload) as an object,
+   in mem; NULL: there is none.  Nothing is verified here. */
+static stoa_json_t *
+stoa_oidc_part(stoa_mem_t *mem, stoa_str_t token, unsigned nth)
 {
-    unsigned char    *room, *dot;
+    unsigned char    *dot, *room;
     stoa_json_t      *json;
     stoa_json_fault_t fault;
-    stoa_str_t        part, payload;
+    stoa_str_t        part = token;
     ssize_t           n;
 
-    dot = token.len == 0 || token.len > STOA_JWT_MAX
-            ? NULL
-            : memchr(token.data, '.', token.len);
-
-    if (dot == NULL) {
-        return false;
+    if (token.len > STOA_JWT_MAX) {
+        return NULL;
     }
 
-    part.data = dot + 1;
-    part.len = (size_t) (token.data + token.len - part.data);
-    dot = part.len != 0 ? memchr(part.data, '.', part.len) : NULL;
+    for (;; nth--) {
+        dot = part.len != 0 ? memchr(part.data, '.', part.len) : NULL;
 
-    if (dot == NULL) {
-        return false;
+        if (dot == NULL) {
+            return NULL;
+        }
+
+        if (nth == 0) {
+            break;
+        }
+
+        part.len -= (size_t) (dot + 1 - part.data);
+        part.data = dot + 1;
     }
 
     part.len = (size_t) (dot - part.data);
@@ -258,14 +263,24 @@ stoa_oidc_issuer_of(stoa_mem_t *mem, stoa_str_t token, stoa_str_t *issuer)
     n = room != NULL ? stoa_base64url_decode(room, part.len + 1, part) : -1;
 
     if (n < 0) {
-        return false;
+        return NULL;
     }
 
-    payload.data = room;
-    payload.len = (size_t) n;
-    json = stoa_json_parse(mem, payload, &fault);
+    part.data = room;
+    part.len = (size_t) n;
+    json = stoa_json_parse(mem, part, &fault);
 
-    if (json == NULL || stoa_json_type(json) != STOA_JSON_OBJECT) {
+    return json != NULL && stoa_json_type(json) == STOA_JSON_OBJECT ? json
+                                                                    : NULL;
+}
+
+
+bool
+stoa_oidc_issuer_of(stoa_mem_t *mem, stoa_str_t token, stoa_str_t *issuer)
+{
+    stoa_json_t *json = stoa_oidc_part(mem, token, 1);
+
+    if (json == NULL) {
         return false;
     }
 
@@ -494,24 +509,7 @@ stoa_oidc_id_nonce(const stoa_json_t *json, const stoa_oidc_ask_t *ask)
 static bool
 stoa_oidc_alg_is(stoa_mem_t *mem, stoa_str_t token, const char *alg)
 {
-    unsigned char    *room;
-    stoa_json_t      *json;
-    stoa_json_fault_t fault;
-    stoa_str_t        text = token;
-    ssize_t           n;
-
-    text.len = (size_t) ((unsigned char *) memchr(token.data, '.', token.len)
-                         - token.data);
-    room = stoa_alloc(mem, text.len + 1);
-    n = room != NULL ? stoa_base64url_decode(room, text.len + 1, text) : -1;
-
-    if (n < 0) {
-        return false;
-    }
-
-    text.data = room;
-    text.len = (size_t) n;
-    json = stoa_json_parse(mem, text, &fault);
+    stoa_json_t *json = stoa_oidc_part(mem, token, 0);
 
     return json != NULL && stoa_str_eq_z(stoa_oidc_text(json, "alg"), alg);
 }
