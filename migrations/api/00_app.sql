@@ -62,6 +62,16 @@ as $$
         52, 1), 53, 1), 'hex')::uuid
 $$;
 
+-- Of the six that mails and pages are in, that of a tag such as "de-AT".
+create or replace function app.language(tag text)
+returns text
+language sql immutable
+as $$
+    select case when left(tag, 2) in ('en', 'ar', 'de', 'es', 'fr', 'it')
+        then left(tag, 2)
+        else 'en' end
+$$;
+
 create or replace function app.email(raw text)
 returns text
 language sql immutable strict

@@ -198,9 +198,7 @@ begin
         preferred_language, last_login_at, created_at, updated_at)
     values (app.uuid7(), app.email(auth_register.email), hash,
         auth_register.first_name, auth_register.last_name,
-        case when left(lang, 2) in ('en', 'ar', 'de', 'es', 'fr', 'it')
-            then left(lang, 2)
-            else 'en' end,
+        app.language(lang),
         v_now, v_now, v_now)
     on conflict (email) where status <> 'deleted' do nothing
     returning * into v_user;
@@ -531,12 +529,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_user uuid;
-    v_send boolean := app.mail_spend(app.ip_prefix((ctx).ip), 30);
+    v_send boolean := app.mail_spend(app.ip_prefix((ctx).ip), 30)
+        and app.mail_spend_all();
 begin
-    if v_send then
-        v_send := app.mail_spend_all();
-    end if;
-
     select u.id, v_send and (
         select count(*)
         from app.one_time_tokens t

@@ -30,6 +30,17 @@ begin
         uniq => 'verify_email:' || who);
 end $$;
 
+create or replace function app.welcome_mail(who uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform queue.enqueue('mail.send', jsonb_build_object(
+        'template', 'welcome', 'user_id', who),
+        uniq => 'welcome:' || who);
+end $$;
+
 -- The first time that an account's address is known to be right.
 create or replace function app.email_proved(who uuid)
 returns void
@@ -43,9 +54,7 @@ begin
     where u.id = who and u.email_verified_at is null;
 
     if found then
-        perform queue.enqueue('mail.send', jsonb_build_object(
-            'template', 'welcome', 'user_id', who),
-            uniq => 'welcome:' || who);
+        perform app.welcome_mail(who);
     end if;
 end $$;
 

@@ -168,9 +168,7 @@ begin
         coalesce(nullif(app.oauth_name(oauth_new_user.first_name), ''),
             left(split_part(oauth_new_user.email, '@', 1), 100)),
         coalesce(app.oauth_name(oauth_new_user.last_name), ''),
-        case when left((ctx).lang, 2) in ('en', 'ar', 'de', 'es', 'fr', 'it')
-            then left((ctx).lang, 2) else 'en' end,
-        v_now, v_now)
+        app.language((ctx).lang), v_now, v_now)
     on conflict (email) where status <> 'deleted' do nothing
     returning * into v_user;
 
@@ -185,9 +183,7 @@ begin
         perform app.audit(app.ctx_as(ctx, v_user.id, v_user.roles),
             'user.register', 'user', v_user.id::text, jsonb_build_object(
                 'roles', v_user.roles, 'provider', provider));
-        perform queue.enqueue('mail.send', jsonb_build_object(
-            'template', 'welcome', 'user_id', v_user.id),
-            uniq => 'welcome:' || v_user.id);
+        perform app.welcome_mail(v_user.id);
     end if;
 
     return v_user;

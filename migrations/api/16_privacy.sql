@@ -7,37 +7,44 @@ returns uuid
 language sql immutable
 as $$ select coalesce((ctx).actor, anon_id) $$;
 
--- An account's id in a browser's place says nothing of the account.
+-- Each kind, and what was last said of it.  An account's id in a browser's
+-- place says nothing of the account.
+create or replace function app.consents_of(ctx api.ctx, subject uuid)
+returns table (kind text, granted boolean, policy_version text,
+    created_at timestamptz)
+language sql stable
+as $$
+    select k.kind, c.granted, c.policy_version, c.created_at
+    from (values ('analytics'), ('marketing'), ('personalization')) k (kind)
+    left join lateral (
+        select o.*
+        from app.consents o
+        where o.subject = consents_of.subject and o.kind = k.kind
+            and o.user_id is not distinct from (ctx).actor
+        order by o.id desc
+        limit 1) c on true
+$$;
+
 create or replace function app.consents_json(ctx api.ctx, subject uuid)
 returns json
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_version text := app.setting('privacy_policy_version', '1');
 begin
     return (
-        with kinds as (
-            select k.kind, c.granted, c.policy_version, c.created_at,
-                coalesce(c.policy_version = v.version, false) as current
-            from (values ('analytics'), ('marketing'), ('personalization'))
-                k (kind)
-            cross join (
-                select app.setting('privacy_policy_version', '1') as version) v
-            left join lateral (
-                select * from app.consents c
-                where c.subject = consents_json.subject and c.kind = k.kind
-                    and c.user_id is not distinct from (ctx).actor
-                order by c.id desc
-                limit 1) c on true)
         select json_build_object(
-            'policyVersion', app.setting('privacy_policy_version', '1'),
-            'ask', not bool_and(current),
+            'policyVersion', v_version,
+            'ask', not bool_and(coalesce(k.policy_version = v_version, false)),
             'consents', json_agg(json_build_object(
-                'kind', kind,
+                'kind', k.kind,
                 -- nothing was agreed to that was not asked
-                'granted', coalesce(granted and current, false),
-                'policyVersion', policy_version,
-                'at', app.ts(created_at)) order by kind))
-        from kinds);
+                'granted', coalesce(k.granted
+                    and k.policy_version = v_version, false),
+                'policyVersion', k.policy_version,
+                'at', app.ts(k.created_at)) order by k.kind))
+        from app.consents_of(ctx, subject) k);
 end $$;
 
 create or replace function api.consents_get(ctx api.ctx, anon_id uuid)
@@ -80,27 +87,16 @@ begin
     perform pg_advisory_xact_lock(hashtextextended(
         'consent ' || v_subject, 0));
 
-    with said as (
-        select k.kind, (body->>k.kind)::boolean as granted
-        from (values ('analytics'), ('marketing'), ('personalization'))
-            k (kind)
-        where body->>k.kind is not null),
-    fresh as (
+    with fresh as (
         insert into app.consents (id, subject, user_id, kind, granted,
             policy_version, ip_prefix, created_at)
-        select app.uuid7(), v_subject, (ctx).actor, s.kind, s.granted,
-            v_version, app.ip_prefix((ctx).ip), app.now()
-        from said s
-        where not exists (
-            select from (
-                select c.granted, c.policy_version
-                from app.consents c
-                where c.subject = v_subject and c.kind = s.kind
-                    and c.user_id is not distinct from (ctx).actor
-                order by c.id desc
-                limit 1) last
-            where last.granted = s.granted
-                and last.policy_version = v_version)
+        select app.uuid7(), v_subject, (ctx).actor, k.kind,
+            (body->>k.kind)::boolean, v_version, app.ip_prefix((ctx).ip),
+            app.now()
+        from app.consents_of(ctx, v_subject) k
+        where body->>k.kind is not null
+            and (k.granted, k.policy_version) is distinct from
+                ((body->>k.kind)::boolean, v_version)
         returning kind, granted)
     select jsonb_object_agg(kind, granted) into v_changes from fresh;
 
