@@ -46,6 +46,13 @@ export class Fixtures {
     };
   }
 
+  /* The same user, whose address is proved. */
+  async verified(user) {
+    await this.sql('update app.users set email_verified_at = app.now() '
+      + 'where id = $1', [user.id]);
+    return user;
+  }
+
   async grantRole(userId, role) {
     await this.sql(
       `update app.users set roles = array(select distinct r

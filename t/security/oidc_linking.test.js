@@ -51,9 +51,6 @@ const of = (name) => name === 'google' ? is : other;
 let n = 0;
 const fresh = (what = 'p') => `${what}-${++n}-${
   crypto.randomBytes(3).toString('hex')}@test.example`;
-const verified = (user) => app.sql(
-  'update app.users set email_verified_at = app.now() where id = $1',
-  [user.id]);
 const check = async (token) =>
   (await app.api('GET', '/api/v1/auth/check', { token })).status;
 const login = (user) => app.api('POST', '/api/v1/auth/login', { body: {
@@ -138,7 +135,7 @@ describe('by address', () => {
   test('both sides have proved it: linked, and told', async () => {
     const user = await app.user();
 
-    await verified(user);
+    await app.verified(user);
 
     const claims = vouched(user.email.toUpperCase());
     const came = await entered(claims);
@@ -252,7 +249,7 @@ describe('by address', () => {
       const user = await app.user();
       const proved = await app.user();
 
-      await verified(proved);
+      await app.verified(proved);
 
       const answers = new Set();
 
@@ -281,7 +278,7 @@ describe('by address', () => {
   test('who is suspended stays outside', async () => {
     const user = await app.user();
 
-    await verified(user);
+    await app.verified(user);
     await app.sql(`update app.users set status = 'suspended' where id = $1`,
       [user.id]);
 
@@ -606,7 +603,7 @@ describe('native applications', () => {
 
     assert.equal(res.status, 409);
     assert.equal(res.error.code, 'ACCOUNT_EXISTS_SIGN_IN_FIRST');
-    await verified(user);
+    await app.verified(user);
     await app.sql(`update app.users set status = 'suspended' where id = $1`,
       [user.id]);
 

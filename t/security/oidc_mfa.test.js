@@ -29,10 +29,8 @@ let n = 0;
 /* An account with a second factor that the provider knows as `who`. */
 async function person() {
   const who = `factor-${++n}`;
-  const user = await app.user();
+  const user = await app.verified(await app.user());
 
-  await app.sql('update app.users set email_verified_at = app.now() '
-    + 'where id = $1', [user.id]);
   google.person(who, { email: user.email });
   assert.equal((await come(who)).where.searchParams.get('error'), null);
   return { who, user, factor: await enrol(app, user) };
@@ -124,10 +122,8 @@ test('the code of one account opens no other', async () => {
 });
 
 test('a provider that was not linked is not linked by its word', async () => {
-  const user = await app.user();
+  const user = await app.verified(await app.user());
 
-  await app.sql('update app.users set email_verified_at = app.now() '
-    + 'where id = $1', [user.id]);
   await enrol(app, user);
   google.person('stranger', { email: user.email });
   const { where, challenge, refresh } = await come('stranger');
@@ -151,8 +147,7 @@ test('native applications are asked by an answer', async () => {
     const post = async () => native.api('POST', '/api/v1/oauth/corp/token',
       { body: { idToken: await sign() } });
 
-    await native.sql('update app.users set email_verified_at = app.now() '
-      + 'where id = $1', [user.id]);
+    await native.verified(user);
     must(await post(), 200);
     const factor = await enrol(native, user);
     const asked = await post();

@@ -9,6 +9,7 @@ import { execFile } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import AxeBuilder from '@axe-core/playwright';
 import { chromium } from 'playwright-core';
 import { SLOW } from '../harness/index.js';
 
@@ -71,4 +72,15 @@ export async function readQr(app, locator) {
     ['--quiet', '--raw', '-Sdisable', '-Sqrcode.enable', file]);
 
   return stdout.trim();
+}
+
+/* What is on the page now has no fault that axe finds, and fits its width. */
+export async function fair(page, what) {
+  const { violations } = await new AxeBuilder({ page }).analyze();
+
+  assert.deepEqual(violations.map((v) => `${what}: ${v.id}: ${v.help} `
+    + v.nodes.map((n) => n.target).join(' ')), []);
+  assert.equal(await page.evaluate(() =>
+    document.documentElement.scrollWidth > window.innerWidth), false,
+  `${what} scrolls sideways`);
 }

@@ -7,10 +7,9 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, before, test } from 'node:test';
-import AxeBuilder from '@axe-core/playwright';
 import { boot } from '../harness/index.js';
 import { Factor, enrol } from '../harness/mfa.js';
-import { PHONE, content, go, launch, open, readQr } from './browser.js';
+import { PHONE, content, fair, go, launch, open, readQr } from './browser.js';
 
 let app, browser;
 
@@ -26,16 +25,6 @@ after(async () => {
 
 const part = (page, name = 'Two-step sign-in') =>
   page.getByRole('region', { name });
-
-async function fair(page, what) {
-  const { violations } = await new AxeBuilder({ page }).analyze();
-
-  assert.deepEqual(violations.map((v) => `${what}: ${v.id}: ${v.help} `
-    + v.nodes.map((n) => n.target).join(' ')), []);
-  assert.equal(await page.evaluate(() =>
-    document.documentElement.scrollWidth > window.innerWidth), false,
-  `${what} scrolls sideways`);
-}
 
 async function signIn(page, user) {
   await go(page, '/account/?next=/account/');

@@ -6,10 +6,9 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import AxeBuilder from '@axe-core/playwright';
 import { enrol } from '../harness/mfa.js';
 import { together } from '../harness/provider.js';
-import { PHONE, content, go, launch, open, ready } from './browser.js';
+import { PHONE, content, fair, go, launch, open, ready } from './browser.js';
 
 let all, app, google, browser;
 
@@ -25,16 +24,6 @@ after(async () => {
   await all?.stop();
 });
 
-async function fair(page, what) {
-  const { violations } = await new AxeBuilder({ page }).analyze();
-
-  assert.deepEqual(violations.map((v) => `${what}: ${v.id}: ${v.help} `
-    + v.nodes.map((n) => n.target).join(' ')), []);
-  assert.equal(await page.evaluate(() =>
-    document.documentElement.scrollWidth > window.innerWidth), false,
-  `${what} scrolls sideways`);
-}
-
 const button = (page) => page.getByRole('link',
   { name: 'Continue with Google' });
 const part = (page) => page.getByRole('region', { name: 'Ways to sign in' });
@@ -46,13 +35,7 @@ async function choose(page, who) {
   await page.getByRole('button', { name: who || 'No', exact: true }).click();
 }
 
-async function verified() {
-  const user = await app.user();
-
-  await app.sql('update app.users set email_verified_at = app.now() '
-    + 'where id = $1', [user.id]);
-  return user;
-}
+const verified = async () => app.verified(await app.user());
 
 test('a click, and back to where one was going', async () => {
   const page = await open(browser, app, { viewport: PHONE });

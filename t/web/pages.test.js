@@ -9,9 +9,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import zlib from 'node:zlib';
-import AxeBuilder from '@axe-core/playwright';
 import { ROOT, boot } from '../harness/index.js';
-import { PHONE, content, go, launch, open } from './browser.js';
+import { PHONE, content, fair, go, launch, open } from './browser.js';
 
 let app, browser, buyer, order, event;
 
@@ -80,14 +79,7 @@ for (const [look, options] of LOOKS) {
 
       if (signed) await signIn(page);
       await go(page, to());
-      const { violations } = await new AxeBuilder({ page }).analyze();
-
-      assert.deepEqual(violations.map((v) => `${name}: ${v.id}: ${v.help} `
-        + v.nodes.map((n) => n.target).join(' ')), []);
-      const wide = await page.evaluate(() =>
-        document.documentElement.scrollWidth > window.innerWidth);
-
-      assert.equal(wide, false, `${name} scrolls sideways`);
+      await fair(page, name);
       content(page);
       await page.context().close();
     }
