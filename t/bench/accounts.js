@@ -134,11 +134,11 @@ export const ACCOUNT_ROWS = {
         fs.writeFileSync(file, `${made.map((u) =>
           `${u.email} ${password}`).join('\n')}\n`);
         const got = await inTurns(ROUNDS, {
-          /* what is under way at the end is not counted: few at a time,
-             and for long */
+          /* enough of them that a thread never waits for a commit; what is
+             under way at the end is not counted: for long */
           hash: async () => ({ rps: await bareHash(5 * SECONDS) }),
           stoa: () => wrk(`${app.url}/api/v1/auth/login`, {
-            seconds: 5 * SECONDS, connections: 2 * os.cpus().length,
+            seconds: 5 * SECONDS, connections: 8 * os.cpus().length,
             script: path.join(HERE, 'login.lua'), args: [file] }),
         });
         const errors = got.stoa.reduce((n, r) => n + r.errors, 0);
@@ -180,14 +180,21 @@ export const ACCOUNT_ROWS = {
         select (row_number() over () - 1)::int as n, id
         from unnest($1::uuid[]) id`,
       [made.slice(0, clients).map(sid)]);
+      await b.app.sql(`grant usage on schema public to stoa_edge;
+        grant select on public.bench_sessions to stoa_edge`);
+      await b.app.api('POST', '/api/v1/auth/refresh',
+        { body: { refreshToken: made.at(-1).refreshToken } });
+      const statement = await b.app.value(`select query from pg_stat_activity
+        where usename = 'stoa_edge' and query like '%api.auth_refresh(%'
+        limit 1`);
+
       fs.writeFileSync(script, `\\if :begun = 0
 select id as sid from public.bench_sessions where n = :client_id \\gset
 \\set counter 0
 \\set begun 1
 \\endif
-select a.status, a.body from api.auth_refresh(row(null::uuid, null::text[],
-  null::uuid, null::uuid, '127.0.0.1', 'bench', 'en', null, null::uuid,
-  null, null)::api.ctx, :sid::uuid, :counter::bigint) a;
+${statement.replace('$1', ':ctx').replace('$2', ':sid')
+    .replace('$3', ':counter')};
 \\set counter :counter + 1
 `);
       const got = await inTurns(ROUNDS, {
@@ -197,9 +204,10 @@ select a.status, a.body from api.auth_refresh(row(null::uuid, null::text[],
             rotated_at = created_at where id in
             (select id from public.bench_sessions)`);
           const text = await run('pgbench', ['-n', '-M', 'prepared', '-c',
-            String(clients), '-j', '1', '-D', 'begun=0', '-T',
-            String(SECONDS), '-f', script, '-h', b.app.cluster.data, '-U',
-            'postgres', b.app.id]);
+            String(clients), '-j', '1', '-D', 'begun=0', '-D',
+            'ctx=(,{},,,127.0.0.1,bench,en,,,,)', '-T', String(SECONDS),
+            '-f', script, '-h', b.app.cluster.data, '-U', 'stoa_edge',
+            b.app.id]);
 
           return { rps: Number(/tps = ([\d.]+)/.exec(text)[1]) };
         },
