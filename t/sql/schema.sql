@@ -180,5 +180,22 @@ select ok(app.is_timezone('Asia/Kathmandu') and app.is_timezone('UTC')
     and not app.is_timezone('Mars/Olympus') and not app.is_timezone('EST5'),
     'zones are those of the tz database');
 
+-- A function of SQL that cannot be inlined is parsed and planned anew in each
+-- statement that calls it; plpgsql keeps its plans.  These are called seldom.
+select is_empty($$
+    select p.oid::regprocedure
+    from pg_proc p
+    join pg_language l on l.oid = p.prolang and l.lanname = 'sql'
+    where p.pronamespace in ('app'::regnamespace, 'api'::regnamespace,
+            'queue'::regnamespace)
+        and (p.prosecdef or p.proconfig is not null)
+        and p.oid::regproc::text not in ('api.uncoded', 'app.admins_lock',
+            'app.audit_verify', 'app.audit_verify_chain',
+            'app.audit_verify_from', 'app.audit_verify_rows', 'app.key_item',
+            'app.key_life', 'app.now', 'app.payment_json', 'app.roles_of',
+            'app.roles_refused', 'app.settings_put', 'queue.dead_list',
+            'queue.redrive', 'queue.redrive_one', 'queue.stats')
+$$, 'no function that is called often is parsed anew each time');
+
 select * from finish();
 rollback;
