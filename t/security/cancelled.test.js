@@ -29,7 +29,8 @@ before(async () => {
         stoa_limit few key=addr rate=50/h burst=50;
         http2_max_concurrent_streams 256;`,
       replace: [
-        ['stoa_hash threads=auto queue=64', 'stoa_hash threads=1 queue=64'],
+        ['stoa_hash threads=auto queue=64 wait=800ms',
+          'stoa_hash threads=1 queue=64 wait=60s'],
         ['queue=128 queue_timeout=200ms', 'queue=4096 queue_timeout=60s'],
         ['fast=3s write=5s slow=30s', 'fast=60s write=60s slow=60s'],
         ['location = / {', `
