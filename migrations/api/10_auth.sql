@@ -210,7 +210,7 @@ begin
     perform app.audit(app.ctx_as(ctx, v_user.id, (ctx).roles, (ctx).session,
             (ctx).device), 'user.register', 'user', v_user.id::text,
         jsonb_build_object('roles', v_user.roles));
-    perform app.verify_mail(v_user.id);
+    perform app.mail_once('verify_email', v_user.id);
 
     -- nobody signs in with what is not proved: no session, so no tokens
     if app.setting('require_verified_email', 'off') = 'login' then
@@ -268,7 +268,7 @@ begin
         and app.setting('require_verified_email', 'off') = 'login'
     then
         if app.mail_may(ctx, (who).id, 'email_verify') then
-            perform app.verify_mail((who).id);
+            perform app.mail_once('verify_email', (who).id);
         end if;
 
         perform app.audit(app.ctx_as(ctx, (who).id, (who).roles),
@@ -543,9 +543,7 @@ begin
         and u.status in ('active', 'limited');
 
     if v_send then
-        perform queue.enqueue('mail.send', jsonb_build_object(
-            'template', 'password_reset', 'user_id', v_user),
-            uniq => 'password_reset:' || v_user);
+        perform app.mail_once('password_reset', v_user);
     end if;
 
     perform app.audit(ctx, 'auth.forgot', 'user', v_user::text);

@@ -184,9 +184,7 @@ begin
             'granted_by', (ctx).actor));
 
     if v_kind = 'person' then
-        perform queue.enqueue('mail.send', jsonb_build_object(
-            'template', 'invite', 'user_id', v_user.id),
-            uniq => 'invite:' || v_user.id);
+        perform app.mail_once('invite', v_user.id);
     end if;
 
     return app.ok(201, app.user_json(v_user), app.user_tag(v_user),

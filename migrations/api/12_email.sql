@@ -18,27 +18,18 @@ begin
     return app.mail_spend(purpose || ' ' || who, 5) and app.mail_spend_all();
 end $$;
 
--- One waits at a time.
-create or replace function app.verify_mail(who uuid)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform queue.enqueue('mail.send', jsonb_build_object(
-        'template', 'verify_email', 'user_id', who),
-        uniq => 'verify_email:' || who);
-end $$;
+-- A mail to an account, of which one waits at a time.
+drop function if exists app.verify_mail(uuid);
 
-create or replace function app.welcome_mail(who uuid)
+create or replace function app.mail_once(template text, who uuid)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform queue.enqueue('mail.send', jsonb_build_object(
-        'template', 'welcome', 'user_id', who),
-        uniq => 'welcome:' || who);
+        'template', template, 'user_id', who),
+        uniq => template || ':' || who);
 end $$;
 
 -- The first time that an account's address is known to be right.
@@ -54,7 +45,7 @@ begin
     where u.id = who and u.email_verified_at is null;
 
     if found then
-        perform app.welcome_mail(who);
+        perform app.mail_once('welcome', who);
     end if;
 end $$;
 
@@ -71,7 +62,7 @@ begin
             and u.email_verified_at is null)
         and app.mail_may(ctx, (ctx).actor, 'email_verify')
     then
-        perform app.verify_mail((ctx).actor);
+        perform app.mail_once('verify_email', (ctx).actor);
     end if;
 
     perform app.audit(ctx, 'auth.resend', 'user', (ctx).actor::text);

@@ -183,7 +183,7 @@ begin
         perform app.audit(app.ctx_as(ctx, v_user.id, v_user.roles),
             'user.register', 'user', v_user.id::text, jsonb_build_object(
                 'roles', v_user.roles, 'provider', provider));
-        perform app.welcome_mail(v_user.id);
+        perform app.mail_once('welcome', v_user.id);
     end if;
 
     return v_user;
