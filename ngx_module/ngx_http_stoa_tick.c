@@ -248,40 +248,25 @@ ngx_http_stoa_tick_failures(ngx_http_stoa_shared_t *sh, ngx_pool_t *pool,
 
     for (n = 0; n < 5; n++) {
         stoa_buf_init(&bufs[n], &mem, 256, 64 * 1024);
+        stoa_buf_z(&bufs[n], n < 4 ? "{" : "");
+    }
 
-        if (n == 4) {
-            stoa_buf_int(&bufs[n],
-                         ngx_max(sh->throttle_since - NGX_HTTP_STOA_OVERLAP_MS,
-                                 0));
-        } else {
-            stoa_buf_char(&bufs[n], '{');
-        }
-
-        for (i = 0; i < told && n < 4; i++) {
+    for (i = 0; i < told; i++) {
+        for (n = 0; n < 4; n++) {
             stoa_buf_z(&bufs[n], i > 0 ? "," : "");
-
-            switch (n) {
-            case 0:
-                stoa_buf_put(&bufs[n], list[i].key, sizeof(list[i].key));
-                break;
-
-            case 1:
-                stoa_buf_int(&bufs[n], list[i].added);
-                break;
-
-            case 2:
-                stoa_buf_char(&bufs[n], list[i].anew ? 't' : 'f');
-                break;
-
-            default:
-                stoa_buf_int(&bufs[n], list[i].at_ms);
-            }
         }
 
-        if (n < 4) {
-            stoa_buf_char(&bufs[n], '}');
-        }
+        stoa_buf_put(&bufs[0], list[i].key, sizeof(list[i].key));
+        stoa_buf_int(&bufs[1], list[i].added);
+        stoa_buf_char(&bufs[2], list[i].anew ? 't' : 'f');
+        stoa_buf_int(&bufs[3], list[i].at_ms);
+    }
 
+    stoa_buf_int(&bufs[4],
+                 ngx_max(sh->throttle_since - NGX_HTTP_STOA_OVERLAP_MS, 0));
+
+    for (n = 0; n < 5; n++) {
+        stoa_buf_z(&bufs[n], n < 4 ? "}" : "");
         stoa_buf_nul(&bufs[n]);
 
         if (bufs[n].failed) {
