@@ -411,6 +411,7 @@ ngx_http_stoa_hash_thread(void *data, ngx_log_t *log)
     }
 
     begun = ngx_http_stoa_mono_us();
+    ngx_http_stoa_hash_mem_begin();
 
     if (__atomic_load_n(&h->left, __ATOMIC_RELAXED)) {
         h->outcome = NGX_HTTP_STOA_HASH_FAILED; /* did not wait for it */
@@ -444,6 +445,7 @@ ngx_http_stoa_hash_thread(void *data, ngx_log_t *log)
         }
     }
 
+    ngx_http_stoa_hash_mem_end();
     h->run_us = ngx_http_stoa_mono_us() - begun;
 
     stoa_wipe(h->password.data, h->password.len);

@@ -402,6 +402,7 @@ ngx_http_stoa_tick_fire(stoa_timer_t *t)
     ngx_http_stoa_metric_tick();
     ngx_http_stoa_issuer_tick(ngx_exiting || ngx_quit || ngx_terminate);
     ngx_http_stoa_key_tick();
+    ngx_http_stoa_hash_mem_tick();
 
     if (ngx_exiting || ngx_quit || ngx_terminate) {
         /* the new processes take over at once */
