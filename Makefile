@@ -34,7 +34,7 @@ help:
 	@echo '                        data in the foreground; Ctrl-C stops them'
 	@echo 'make install [DESTDIR=] [PREFIX=/usr]'
 	@echo '                        what was built and its files; see README'
-	@echo 'make test               everything, in under 15 minutes on 2 cores'
+	@echo 'make test               everything, in under 25 minutes on 2 cores'
 	@echo 'make lint               style, layers, static analysis'
 	@echo 'make asan               the whole suite under ASan and UBSan'
 	@echo 'make valgrind           memory after 1,000 and 10,000 requests'

@@ -306,6 +306,7 @@ struct ngx_http_stoa_ctx_s {
     stoa_str_t              provider; /* $provider */
     stoa_pg_op_t           *op;       /* running statement, or NULL */
     stoa_pg_result_t       *res;      /* freed by the pool's cleanup */
+    int                     res_row;  /* of it: ours */
     ngx_uint_t              step;     /* of a flow */
     void                   *flow;     /* a flow's own state */
     ngx_uint_t              retried;
@@ -475,7 +476,6 @@ void      ngx_http_stoa_resume_end(ngx_connection_t *c);
 ngx_int_t ngx_http_stoa_suspend(ngx_http_stoa_ctx_t *q);
 
 ngx_int_t ngx_http_stoa_sql_run(ngx_http_stoa_ctx_t *q); /* row's statement */
-ngx_int_t ngx_http_stoa_batch_run(ngx_http_stoa_ctx_t *q);
 ngx_int_t ngx_http_stoa_flow_run(ngx_http_stoa_ctx_t *q);
 
 /* Hands out the slots of the pipeline's own statements; called once rows are
@@ -517,6 +517,20 @@ void ngx_http_stoa_reply_filter_init(void);
 
 /* A row as the pipeline runs it: made at configuration, with the state of
    this process (each process has its own copy). */
+/* What rides together: requests of a row, or those of a flow that are at one
+   of its statements. */
+typedef struct {
+    const stoa_endpoint_t *ep; /* whose pool and time-out it has */
+    const stoa_pg_stmt_t  *stmt;
+    const stoa_bound_t    *bound;   /* NULL: each brings q->sent_values */
+    ngx_uint_t             max;     /* of one batch */
+    ngx_queue_t            waiting; /* ngx_http_stoa_element_t */
+    ngx_uint_t             nwaiting;
+    ngx_uint_t             running; /* batches under way */
+    ngx_msec_t             started; /* when the last of them was */
+    stoa_defer_t           flush;
+} ngx_http_stoa_batch_t;
+
 typedef struct ngx_http_stoa_row_s {
     const stoa_endpoint_t  *ep;
     const stoa_bound_row_t *bound;
@@ -525,16 +539,13 @@ typedef struct ngx_http_stoa_row_s {
     ngx_uint_t              npath, nquery, nbody;
     ngx_uint_t              codes;   /* binds $codes */
     ngx_uint_t              secrets; /* a body field is a secret */
-    ngx_queue_t             waiting; /* ngx_http_stoa_element_t */
-    ngx_uint_t              nwaiting;
-    ngx_uint_t              running; /* batches of this row under way */
-    ngx_msec_t              started; /* when the last of them was */
-    stoa_defer_t            flush;
+    ngx_http_stoa_batch_t   batch;   /* .max 0: none */
 } ngx_http_stoa_row_t;
 
 typedef struct {
-    ngx_http_stoa_row_t *rows; /* parallel to mcf->api->rows */
-    ngx_thread_pool_t   *hash_pool;
+    ngx_http_stoa_row_t  *rows; /* parallel to mcf->api->rows */
+    ngx_http_stoa_batch_t batches[STOA_STMT_COUNT]; /* of flows; .max 0: none */
+    ngx_thread_pool_t    *hash_pool;
 } ngx_http_stoa_pipeline_t;
 
 #define ngx_http_stoa_mcf(r)                                                   \
@@ -569,6 +580,11 @@ ngx_int_t ngx_http_stoa_sql_values(stoa_mem_t *mem, const stoa_bound_t *bound,
                                    ngx_uint_t          arrays,
                                    const char *const **values,
                                    const int         **lens);
+/* The same of q->sent_values, n parameters, each of them an array then. */
+ngx_int_t ngx_http_stoa_sql_arrays(stoa_mem_t *mem, ngx_http_stoa_ctx_t **qs,
+                                   ngx_uint_t count, ngx_uint_t n,
+                                   const char *const **values,
+                                   const int         **lens);
 /* Suspends with q->resume to be called; or answers the failure. */
 ngx_int_t ngx_http_stoa_sql_submit(ngx_http_stoa_ctx_t *q, stoa_pool_e pool,
                                    const stoa_pg_stmt_t *stmt,
@@ -595,8 +611,14 @@ void       ngx_http_stoa_sql_log(ngx_log_t *log, const stoa_endpoint_t *ep,
 ngx_int_t ngx_http_stoa_sql_keep(ngx_http_stoa_ctx_t *q, stoa_pg_result_t *res);
 
 /* batch */
-void ngx_http_stoa_batch_leave(ngx_http_stoa_ctx_t *q);
-void ngx_http_stoa_batch_init(ngx_http_stoa_row_t *row);
+/* Waits for a batch and rides it; then the answer of a row, or q->resume. */
+ngx_int_t ngx_http_stoa_batch_run(ngx_http_stoa_ctx_t   *q,
+                                  ngx_http_stoa_batch_t *b);
+void      ngx_http_stoa_batch_leave(ngx_http_stoa_ctx_t *q);
+void      ngx_http_stoa_batch_init(ngx_http_stoa_batch_t *b,
+                                   const stoa_endpoint_t *ep,
+                                   const stoa_pg_stmt_t *stmt, ngx_uint_t max);
+void      ngx_http_stoa_batch_exit(ngx_http_stoa_batch_t *b);
 
 /* idem */
 stoa_err_e ngx_http_stoa_idem_header(ngx_http_stoa_ctx_t *q);
@@ -660,6 +682,11 @@ ngx_int_t ngx_http_stoa_hash_init(ngx_conf_t                *cf,
                                   ngx_http_stoa_main_conf_t *mcf,
                                   ngx_http_stoa_pipeline_t  *pl);
 void      ngx_http_stoa_hash_exit(void);
+
+/* hash_mem: around what a thread of the pool hashes, each second in the loop */
+void ngx_http_stoa_hash_mem_begin(void);
+void ngx_http_stoa_hash_mem_end(void);
+void ngx_http_stoa_hash_mem_tick(void);
 
 /* lanes: who waits for a thread (ngx_http_stoa_lane.c). */
 ngx_uint_t ngx_http_stoa_lane_waiting(void);

@@ -9,6 +9,8 @@
 static ngx_int_t    ngx_http_stoa_array(stoa_mem_t *mem, const stoa_arg_t *arg,
                                         ngx_http_stoa_ctx_t **qs, ngx_uint_t n,
                                         stoa_buf_t *b);
+static void         ngx_http_stoa_array_text(stoa_buf_t *b, ngx_uint_t k,
+                                             stoa_value_t one);
 static stoa_value_t ngx_http_stoa_arg(ngx_http_stoa_ctx_t *q,
                                       const stoa_arg_t    *arg);
 static stoa_value_t ngx_http_stoa_arg_text(ngx_http_stoa_ctx_t *q,
@@ -82,6 +84,49 @@ ngx_http_stoa_sql_values(stoa_mem_t *mem, const stoa_bound_t *bound,
     return NGX_OK;
 }
 
+ngx_int_t
+ngx_http_stoa_sql_arrays(stoa_mem_t *mem, ngx_http_stoa_ctx_t **qs,
+                         ngx_uint_t count, ngx_uint_t n,
+                         const char *const **values, const int **lens)
+{
+    int         *l;
+    char       **v;
+    ngx_uint_t   i, k;
+    stoa_buf_t   b;
+    stoa_value_t one;
+
+    v = stoa_alloc(mem, n * sizeof(char *));
+    l = stoa_alloc(mem, n * sizeof(int));
+    if (v == NULL || l == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < n; i++) {
+        stoa_buf_init(&b, mem, 32 + 48 * count, (size_t) 1 << 30);
+
+        for (k = 0; k < count; k++) {
+            one.data = (unsigned char *) qs[k]->sent_values[i];
+            one.len = (size_t) qs[k]->sent_lens[i];
+            ngx_http_stoa_array_text(&b, k, one);
+        }
+
+        stoa_buf_char(&b, '}');
+        stoa_buf_nul(&b);
+
+        if (b.failed) {
+            return NGX_ERROR;
+        }
+
+        v[i] = (char *) b.data;
+        l[i] = (int) b.len;
+    }
+
+    *values = (const char *const *) v;
+    *lens = l;
+
+    return NGX_OK;
+}
+
 /* NGX_DECLINED: nulls only, for which a null array stands at less cost. */
 static ngx_int_t
 ngx_http_stoa_array(stoa_mem_t *mem, const stoa_arg_t *arg,
@@ -116,14 +161,7 @@ ngx_http_stoa_array(stoa_mem_t *mem, const stoa_arg_t *arg,
             continue;
         }
 
-        stoa_buf_char(b, k == 0 ? '{' : ',');
-
-        if (one.data == NULL) {
-            stoa_buf_z(b, "NULL");
-
-        } else {
-            ngx_http_stoa_quote(b, one);
-        }
+        ngx_http_stoa_array_text(b, k, one);
     }
 
     if (!some) {
@@ -136,6 +174,20 @@ ngx_http_stoa_array(stoa_mem_t *mem, const stoa_arg_t *arg,
     }
 
     return b->failed ? NGX_ERROR : NGX_OK;
+}
+
+/* The k-th element of an array's text. */
+static void
+ngx_http_stoa_array_text(stoa_buf_t *b, ngx_uint_t k, stoa_value_t one)
+{
+    stoa_buf_char(b, k == 0 ? '{' : ',');
+
+    if (one.data == NULL) {
+        stoa_buf_z(b, "NULL");
+
+    } else {
+        ngx_http_stoa_quote(b, one);
+    }
 }
 
 /* api.ctx: (actor,roles,session,device,ip,request_id,lang,reply_to,event,

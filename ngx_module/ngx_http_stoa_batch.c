@@ -1,7 +1,8 @@
 /*
- * Batching (decision 7): requests of a row with .batch that arrive while its
- * previous statement runs go together into the next one, as arrays, into one
- * commit; a single request is a batch of one.
+ * Batching (decision 7): requests of a row with .batch, or of a flow that are
+ * at a statement with .batch, that arrive while its previous statement runs go
+ * together into the next one, as arrays, into one commit; a single request is
+ * a batch of one.
  *
  * A run owns its memory (a pool of its own, the arrays) and its result; each
  * answered request holds a share of the result until it has been sent.  When
@@ -19,36 +20,37 @@ typedef struct {
     ngx_uint_t        shares;
 } ngx_http_stoa_shared_t;
 
-#define NGX_HTTP_STOA_BATCHES    2 /* of one row under way in one process */
+#define NGX_HTTP_STOA_BATCHES    2 /* of one kind under way in one process */
 #define NGX_HTTP_STOA_BATCH_SLOW 5 /* ms */
 
 typedef struct ngx_http_stoa_run_s ngx_http_stoa_run_t;
 
-/* One request: in the row's queue until it rides a run. */
+/* One request: in its batch's queue until it rides a run. */
 typedef struct ngx_http_stoa_element_s {
-    ngx_queue_t          queue;
-    ngx_http_stoa_ctx_t *q;
-    ngx_http_stoa_run_t *run; /* NULL: waits in the queue */
-    int                  row; /* of the result; -1: none */
+    ngx_queue_t            queue;
+    ngx_http_stoa_ctx_t   *q;
+    ngx_http_stoa_batch_t *batch;
+    ngx_http_stoa_run_t   *run; /* NULL: waits in the queue */
+    int                    row; /* of the result; -1: none */
 } ngx_http_stoa_element_t;
 
 struct ngx_http_stoa_run_s {
-    ngx_http_stoa_row_t     *row;
+    ngx_http_stoa_batch_t   *batch;
     ngx_pool_t              *pool;
     stoa_mem_t               mem;
     ngx_uint_t               n;
     ngx_uint_t               retried;
     ngx_uint_t               alone; /* a part of a batch that failed */
-    ngx_uint_t               held;  /* row->running counts it */
+    ngx_uint_t               held;  /* batch->running counts it */
     const char *const       *values;
     const int               *lens;
     ngx_http_stoa_element_t *els[]; /* .n of them */
 };
 
-static ngx_uint_t ngx_http_stoa_batch_due(const ngx_http_stoa_row_t *row);
+static ngx_uint_t ngx_http_stoa_batch_due(const ngx_http_stoa_batch_t *b);
 static void       ngx_http_stoa_batch_flush(stoa_defer_t *d);
-static ngx_http_stoa_run_t *ngx_http_stoa_run_create(ngx_http_stoa_row_t *row,
-                                                     ngx_uint_t           max);
+static ngx_http_stoa_run_t *ngx_http_stoa_run_create(ngx_http_stoa_batch_t *b,
+                                                     ngx_uint_t max);
 static void                 ngx_http_stoa_run_destroy(ngx_http_stoa_run_t *run);
 static void                 ngx_http_stoa_run_start(ngx_http_stoa_run_t *run);
 static stoa_err_e           ngx_http_stoa_run_values(ngx_http_stoa_run_t *run);
@@ -66,29 +68,36 @@ static ngx_int_t ngx_http_stoa_share(ngx_http_stoa_ctx_t    *q,
 static void      ngx_http_stoa_unshare(void *data);
 
 void
-ngx_http_stoa_batch_init(ngx_http_stoa_row_t *row)
+ngx_http_stoa_batch_init(ngx_http_stoa_batch_t *b, const stoa_endpoint_t *ep,
+                         const stoa_pg_stmt_t *stmt, ngx_uint_t max)
 {
-    ngx_queue_init(&row->waiting);
-    row->flush.run = ngx_http_stoa_batch_flush;
-    row->flush.data = row;
+    b->ep = ep;
+    b->stmt = stmt;
+    b->max = max;
+    ngx_queue_init(&b->waiting);
+    b->flush.run = ngx_http_stoa_batch_flush;
+    b->flush.data = b;
+}
+
+void
+ngx_http_stoa_batch_exit(ngx_http_stoa_batch_t *b)
+{
+    stoa_loop_t *loop = ngx_http_stoa_process.loop;
+
+    loop->defer_close(loop, &b->flush);
 }
 
 ngx_int_t
-ngx_http_stoa_batch_run(ngx_http_stoa_ctx_t *q)
+ngx_http_stoa_batch_run(ngx_http_stoa_ctx_t *q, ngx_http_stoa_batch_t *b)
 {
     stoa_loop_t             *loop;
-    ngx_http_stoa_row_t     *row;
     ngx_http_stoa_element_t *el;
 
-    row = q->row;
-
-    if (ngx_http_stoa_process.pool[q->ep->pool] == NULL) {
+    if (ngx_http_stoa_process.pool[b->ep->pool] == NULL) {
         return ngx_http_stoa_reply_error(q, STOA_E_DATABASE_UNAVAILABLE);
     }
 
-    if (row->nwaiting
-        >= ngx_http_stoa_mcf(q->r)->pool_queue * (ngx_uint_t) q->ep->batch)
-    {
+    if (b->nwaiting >= ngx_http_stoa_mcf(q->r)->pool_queue * b->max) {
         ngx_http_stoa_metric_add(STOA_M_pg_saturated, 1);
         return ngx_http_stoa_reply_error(q, STOA_E_POOL_SATURATED);
     }
@@ -99,17 +108,18 @@ ngx_http_stoa_batch_run(ngx_http_stoa_ctx_t *q)
     }
 
     el->q = q;
+    el->batch = b;
     el->run = NULL;
     el->row = -1;
     q->element = el;
 
-    ngx_queue_insert_tail(&row->waiting, &el->queue);
-    row->nwaiting++;
+    ngx_queue_insert_tail(&b->waiting, &el->queue);
+    b->nwaiting++;
 
-    if (ngx_http_stoa_batch_due(row)) {
+    if (ngx_http_stoa_batch_due(b)) {
         /* at the end of this turn: what arrived in it goes together */
         loop = ngx_http_stoa_process.loop;
-        loop->defer(loop, &row->flush);
+        loop->defer(loop, &b->flush);
     }
 
     q->r->connection->log->action = (char *) "waiting for postgres";
@@ -123,14 +133,14 @@ ngx_http_stoa_batch_run(ngx_http_stoa_ctx_t *q)
  * A read that takes its time does not hold the others up.
  */
 static ngx_uint_t
-ngx_http_stoa_batch_due(const ngx_http_stoa_row_t *row)
+ngx_http_stoa_batch_due(const ngx_http_stoa_batch_t *b)
 {
-    return row->nwaiting > 0
-        && (row->running == 0
-            || (row->running < NGX_HTTP_STOA_BATCHES
-                && (row->nwaiting >= row->ep->batch / 4U
-                    || (row->ep->method == STOA_GET
-                        && ngx_current_msec - row->started
+    return b->nwaiting > 0
+        && (b->running == 0
+            || (b->running < NGX_HTTP_STOA_BATCHES
+                && (b->nwaiting >= b->max / 4
+                    || (!b->stmt->write
+                        && ngx_current_msec - b->started
                                >= NGX_HTTP_STOA_BATCH_SLOW))));
 }
 
@@ -146,7 +156,7 @@ ngx_http_stoa_batch_leave(ngx_http_stoa_ctx_t *q)
 
     if (el->run == NULL) {
         ngx_queue_remove(&el->queue);
-        q->row->nwaiting--;
+        el->batch->nwaiting--;
         ngx_free(el);
     }
 }
@@ -155,28 +165,28 @@ static void
 ngx_http_stoa_batch_flush(stoa_defer_t *d)
 {
     ngx_queue_t             *link;
-    ngx_http_stoa_row_t     *row;
+    ngx_http_stoa_batch_t   *b;
     ngx_http_stoa_run_t     *run;
     ngx_http_stoa_element_t *el;
 
-    row = d->data;
+    b = d->data;
 
-    if (!ngx_http_stoa_batch_due(row)) {
+    if (!ngx_http_stoa_batch_due(b)) {
         return;
     }
 
-    run = ngx_http_stoa_run_create(row, row->ep->batch);
+    run = ngx_http_stoa_run_create(b, b->max);
 
-    while (!ngx_queue_empty(&row->waiting)) {
+    while (!ngx_queue_empty(&b->waiting)) {
 
-        if (run != NULL && run->n == row->ep->batch) {
+        if (run != NULL && run->n == b->max) {
             break;
         }
 
-        link = ngx_queue_head(&row->waiting);
+        link = ngx_queue_head(&b->waiting);
         el = ngx_queue_data(link, ngx_http_stoa_element_t, queue);
         ngx_queue_remove(link);
-        row->nwaiting--;
+        b->nwaiting--;
 
         if (run != NULL) {
             el->run = run;
@@ -195,15 +205,15 @@ ngx_http_stoa_batch_flush(stoa_defer_t *d)
     }
 
     if (run != NULL) {
-        row->running++;
-        row->started = ngx_current_msec;
+        b->running++;
+        b->started = ngx_current_msec;
         run->held = 1;
         ngx_http_stoa_run_start(run);
     }
 }
 
 static ngx_http_stoa_run_t *
-ngx_http_stoa_run_create(ngx_http_stoa_row_t *row, ngx_uint_t max)
+ngx_http_stoa_run_create(ngx_http_stoa_batch_t *b, ngx_uint_t max)
 {
     ngx_pool_t          *pool;
     ngx_http_stoa_run_t *run;
@@ -220,7 +230,7 @@ ngx_http_stoa_run_create(ngx_http_stoa_row_t *row, ngx_uint_t max)
         return NULL;
     }
 
-    run->row = row;
+    run->batch = b;
     run->pool = pool;
     ngx_http_stoa_mem_init(&run->mem, pool);
 
@@ -245,19 +255,16 @@ ngx_http_stoa_run_destroy(ngx_http_stoa_run_t *run)
 static void
 ngx_http_stoa_run_start(ngx_http_stoa_run_t *run)
 {
-    stoa_err_e           err;
-    stoa_pg_op_t        *op;
-    ngx_http_stoa_row_t *row;
-
-    row = run->row;
+    stoa_err_e             err;
+    stoa_pg_op_t          *op;
+    ngx_http_stoa_batch_t *b = run->batch;
 
     err = ngx_http_stoa_run_values(run);
 
     if (err == STOA_OK) {
-        op = stoa_pg_submit(ngx_http_stoa_process.pool[row->ep->pool],
-                            &row->bound->plain->stmt, run->values, run->lens,
-                            row->ep->timeout_ms, ngx_http_stoa_run_done, run,
-                            &err);
+        op = stoa_pg_submit(ngx_http_stoa_process.pool[b->ep->pool], b->stmt,
+                            run->values, run->lens, b->ep->timeout_ms,
+                            ngx_http_stoa_run_done, run, &err);
         if (op != NULL) {
             ngx_http_stoa_metric_add(STOA_M_pg_batches, 1);
             ngx_http_stoa_metric_add(STOA_M_pg_batched, (ngx_int_t) run->n);
@@ -276,8 +283,10 @@ ngx_http_stoa_run_start(ngx_http_stoa_run_t *run)
 static stoa_err_e
 ngx_http_stoa_run_values(ngx_http_stoa_run_t *run)
 {
-    ngx_uint_t            i;
-    ngx_http_stoa_ctx_t **qs;
+    ngx_int_t              rc;
+    ngx_uint_t             i;
+    ngx_http_stoa_ctx_t  **qs;
+    ngx_http_stoa_batch_t *b = run->batch;
 
     if (run->values != NULL) {
         return STOA_OK; /* the same once more */
@@ -292,11 +301,13 @@ ngx_http_stoa_run_values(ngx_http_stoa_run_t *run)
         qs[i] = run->els[i]->q;
     }
 
-    return ngx_http_stoa_sql_values(&run->mem, run->row->bound->plain, qs,
-                                    run->n, 1, &run->values, &run->lens)
-                == NGX_OK
-             ? STOA_OK
-             : STOA_E_NO_MEMORY;
+    rc = b->bound != NULL
+           ? ngx_http_stoa_sql_values(&run->mem, b->bound, qs, run->n, 1,
+                                      &run->values, &run->lens)
+           : ngx_http_stoa_sql_arrays(&run->mem, qs, run->n, b->stmt->nparams,
+                                      &run->values, &run->lens);
+
+    return rc == NGX_OK ? STOA_OK : STOA_E_NO_MEMORY;
 }
 
 static void
@@ -334,7 +345,7 @@ ngx_http_stoa_run_done(stoa_pg_op_t *op, stoa_err_e err, void *data)
     }
 
     if (err == STOA_E_INTERNAL) {
-        ngx_http_stoa_sql_log(ngx_cycle->log, run->row->ep, op);
+        ngx_http_stoa_sql_log(ngx_cycle->log, run->batch->ep, op);
     }
 
     switch (err) {
@@ -379,7 +390,7 @@ ngx_http_stoa_run_answer(ngx_http_stoa_run_t *run, stoa_pg_result_t *res)
     if (res == NULL || !ngx_http_stoa_run_match(run, res, cols.ord)) {
         ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, 0,
                       "stoa: row \"%s\" did not answer each of %ui once",
-                      run->row->ep->id, run->n);
+                      run->batch->ep->id, run->n);
         stoa_pg_result_free(res);
         ngx_http_stoa_run_fail(run, STOA_E_INTERNAL);
         return;
@@ -413,9 +424,16 @@ ngx_http_stoa_run_answer(ngx_http_stoa_run_t *run, stoa_pg_result_t *res)
         q->element = NULL;
         ngx_http_stoa_resume_begin(q);
 
-        rc = ngx_http_stoa_share(q, shared) == NGX_OK
-               ? ngx_http_stoa_sql_answer(q, res, &cols, el->row)
-               : ngx_http_stoa_reply_error(q, STOA_E_NO_MEMORY);
+        if (ngx_http_stoa_share(q, shared) != NGX_OK) {
+            rc = ngx_http_stoa_reply_error(q, STOA_E_NO_MEMORY);
+
+        } else if (run->batch->bound != NULL) {
+            rc = ngx_http_stoa_sql_answer(q, res, &cols, el->row);
+
+        } else {
+            q->res_row = el->row;
+            rc = q->resume(q, STOA_OK);
+        }
 
         ngx_http_stoa_finish(q, rc);
     }
@@ -468,7 +486,7 @@ ngx_http_stoa_run_split(ngx_http_stoa_run_t *run)
             continue;
         }
 
-        one = ngx_http_stoa_run_create(run->row, 1);
+        one = ngx_http_stoa_run_create(run->batch, 1);
 
         if (one == NULL) {
             continue; /* answered below */
@@ -511,20 +529,18 @@ ngx_http_stoa_run_fail(ngx_http_stoa_run_t *run, stoa_err_e err)
 static void
 ngx_http_stoa_run_over(ngx_http_stoa_run_t *run)
 {
-    stoa_loop_t         *loop;
-    ngx_http_stoa_row_t *row;
-
-    row = run->row;
+    stoa_loop_t           *loop;
+    ngx_http_stoa_batch_t *b = run->batch;
 
     if (run->held) {
-        row->running--;
+        b->running--;
     }
 
     ngx_http_stoa_run_destroy(run);
 
-    if (ngx_http_stoa_batch_due(row)) {
+    if (ngx_http_stoa_batch_due(b)) {
         loop = ngx_http_stoa_process.loop;
-        loop->defer(loop, &row->flush);
+        loop->defer(loop, &b->flush);
     }
 }
 

@@ -15,6 +15,8 @@
 static char *ngx_http_stoa_row_init(ngx_conf_t                *cf,
                                     ngx_http_stoa_main_conf_t *mcf,
                                     ngx_http_stoa_row_t *row, ngx_uint_t i);
+static void  ngx_http_stoa_row_batch(ngx_http_stoa_main_conf_t *mcf,
+                                     ngx_http_stoa_row_t       *row);
 static char *ngx_http_stoa_row_path(ngx_conf_t *cf, ngx_http_stoa_row_t *row);
 static char *ngx_http_stoa_row_query(ngx_conf_t *cf, ngx_http_stoa_row_t *row);
 static ngx_int_t ngx_http_stoa_flow_go(ngx_http_stoa_ctx_t *q);
@@ -111,14 +113,16 @@ void
 ngx_http_stoa_pipeline_exit_process(ngx_cycle_t *cycle)
 {
     ngx_uint_t                i;
-    stoa_loop_t              *loop;
     ngx_http_stoa_pipeline_t *pl;
 
     pl = ngx_http_stoa_process.mcf->pipeline;
-    loop = ngx_http_stoa_process.loop;
 
     for (i = 0; i < ngx_http_stoa_process.mcf->api->nrows; i++) {
-        loop->defer_close(loop, &pl->rows[i].flush);
+        ngx_http_stoa_batch_exit(&pl->rows[i].batch);
+    }
+
+    for (i = 0; i < STOA_STMT_COUNT; i++) {
+        ngx_http_stoa_batch_exit(&pl->batches[i]);
     }
 
     ngx_http_stoa_hash_exit();
@@ -204,7 +208,9 @@ ngx_http_stoa_flow_query(ngx_http_stoa_ctx_t *q, stoa_pool_e pool,
 {
     int                       *lens;
     char                     **v;
+    ngx_int_t                  rc;
     ngx_uint_t                 i;
+    ngx_http_stoa_batch_t     *b;
     ngx_http_stoa_main_conf_t *mcf;
 
     mcf = ngx_http_stoa_mcf(q->r);
@@ -231,12 +237,19 @@ ngx_http_stoa_flow_query(ngx_http_stoa_ctx_t *q, stoa_pool_e pool,
 
     q->resume = ngx_http_stoa_flow_resume;
 
-    return ngx_http_stoa_flow_wait(q,
-                                   ngx_http_stoa_sql_submit(q, pool,
-                                                            &mcf->stmts[stmt],
-                                                            (const char *const
-                                                                 *) v,
-                                                            lens));
+    b = &ngx_http_stoa_pipeline(q->r)->batches[stmt];
+
+    if (b->max != 0) {
+        q->sent_values = (const char *const *) v;
+        q->sent_lens = lens;
+        rc = ngx_http_stoa_batch_run(q, b);
+
+    } else {
+        rc = ngx_http_stoa_sql_submit(q, pool, &mcf->stmts[stmt],
+                                      (const char *const *) v, lens);
+    }
+
+    return ngx_http_stoa_flow_wait(q, rc);
 }
 
 /* What was answered under this key before is answered again. */
@@ -318,7 +331,7 @@ ngx_http_stoa_flow_answer(ngx_http_stoa_ctx_t *q)
     ngx_http_stoa_sql_columns(q->res, &cols);
 
     return ngx_http_stoa_flow_end(q, ngx_http_stoa_sql_answer(q, q->res, &cols,
-                                                              0));
+                                                              q->res_row));
 }
 
 stoa_value_t
@@ -333,9 +346,9 @@ ngx_http_stoa_flow_column(ngx_http_stoa_ctx_t *q, const char *name)
 
     col = stoa_pg_column(q->res, name);
 
-    return col < 0 || stoa_pg_null(q->res, 0, col)
+    return col < 0 || stoa_pg_null(q->res, q->res_row, col)
              ? none
-             : stoa_pg_value(q->res, 0, col);
+             : stoa_pg_value(q->res, q->res_row, col);
 }
 
 static ngx_int_t
@@ -371,6 +384,29 @@ ngx_http_stoa_flow_go(ngx_http_stoa_ctx_t *q)
     }
 }
 
+/* The row's own statement, or those of its flow. */
+static void
+ngx_http_stoa_row_batch(ngx_http_stoa_main_conf_t *mcf,
+                        ngx_http_stoa_row_t       *row)
+{
+    ngx_uint_t                i;
+    ngx_http_stoa_pipeline_t *pl = mcf->pipeline;
+
+    if (row->ep->batch != 0) {
+        row->batch.bound = row->bound->plain;
+        ngx_http_stoa_batch_init(&row->batch, row->ep, &row->bound->plain->stmt,
+                                 row->ep->batch);
+    }
+
+    for (i = 0; i < STOA_STMT_COUNT; i++) {
+        if (stoa_flow_stmts[i].batch != 0
+            && stoa_flow_stmts[i].flow == row->ep->flow) {
+            ngx_http_stoa_batch_init(&pl->batches[i], row->ep, &mcf->stmts[i],
+                                     stoa_flow_stmts[i].batch);
+        }
+    }
+}
+
 /* NULL, or what is wrong with the row. */
 static char *
 ngx_http_stoa_row_init(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf,
@@ -382,7 +418,7 @@ ngx_http_stoa_row_init(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf,
 
     row->ep = mcf->api->rows[i];
     row->bound = &mcf->bound[i];
-    ngx_http_stoa_batch_init(row);
+    ngx_http_stoa_row_batch(mcf, row);
 
     why = ngx_http_stoa_row_path(cf, row);
 

@@ -144,7 +144,7 @@ ngx_http_stoa_work(ngx_http_stoa_ctx_t *q)
     }
 
     if (q->ep->batch != 0 && !q->keyed) {
-        return ngx_http_stoa_batch_run(q);
+        return ngx_http_stoa_batch_run(q, &q->row->batch);
     }
 
     return ngx_http_stoa_sql_run(q);

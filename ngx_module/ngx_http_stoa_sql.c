@@ -200,6 +200,7 @@ ngx_http_stoa_sql_keep(ngx_http_stoa_ctx_t *q, stoa_pg_result_t *res)
     cln->handler = ngx_http_stoa_sql_free;
     cln->data = res;
     q->res = res;
+    q->res_row = 0;
 
     return NGX_OK;
 }

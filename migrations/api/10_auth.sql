@@ -50,7 +50,8 @@ as $$
         null, null, null, emit, null, null, null, null)::api.grant
 $$;
 
--- Ends sessions, writes what edges must refuse, answers it as emit.
+-- Ends sessions, writes what edges must refuse, answers it as emit.  Several
+-- sessions are locked in the order of their ids, here as in refreshes.
 create or replace function app.sessions_revoke(sids uuid[], why text)
 returns json
 language plpgsql
@@ -59,10 +60,17 @@ as $$
 declare
     v_out json;
 begin
-    with ended as (
+    with held as materialized (
+        select s.id
+        from app.login_sessions s
+        where s.id = any (sids) and s.revoked_at is null
+        order by s.id
+        for update),
+    ended as (
         update app.login_sessions s
         set revoked_at = app.now(), reason = why
-        where s.id = any (sids) and s.revoked_at is null
+        from held h
+        where s.id = h.id
         returning s.id),
     told as (
         insert into app.revocations (entry, at, expires_at)
@@ -116,10 +124,17 @@ as $$
 declare
     v_emit json := app.epoch_next(who);
 begin
+    with held as materialized (
+        select s.id
+        from app.login_sessions s
+        where s.user_id = who and s.revoked_at is null
+            and s.id is distinct from keep
+        order by s.id
+        for update)
     update app.login_sessions s
     set revoked_at = app.now(), reason = why
-    where s.user_id = who and s.revoked_at is null
-        and s.id is distinct from keep;
+    from held h
+    where s.id = h.id;
 
     return v_emit;
 end $$;

@@ -41,9 +41,10 @@
         "case i.state when 'new' then s.at else i.at end")                     \
         STOA_STMT_KEYED_FROM
 
-#define STOA_STMT_GRANT                                                        \
-    "select a.status, a.body, a.user_id, a.roles, a.epoch, a.sid, "            \
-    "a.counter, a.refresh, a.emit, a.max_age, a.auth_time, a.amr, a.mfa from "
+#define STOA_STMT_GRANTED                                                      \
+    "a.status, a.body, a.user_id, a.roles, a.epoch, a.sid, a.counter, "        \
+    "a.refresh, a.emit, a.max_age, a.auth_time, a.amr, a.mfa from "
+#define STOA_STMT_GRANT "select " STOA_STMT_GRANTED
 
 /* Of an account, for who is to try a code of its second factor. */
 #define STOA_STMT_MFA "a.mfa_id, a.mfa_secret, a.mfa_step, a.mfa_rest from "
@@ -83,10 +84,15 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
     },
     [STOA_STMT_REFRESH] = {
         .flow = STOA_FLOW_AUTH_REFRESH,
+        .batch = 32,
         .stmt = {
             .name = "flow_refresh",
-            .sql = STOA_STMT_GRANT
-                   "api.auth_refresh($1::api.ctx, $2::uuid, $3::bigint) a",
+            /* in the order of sessions, in which others lock them as well */
+            .sql = "select o.ord, " STOA_STMT_GRANTED
+                   "(select i as ord from generate_subscripts($2::uuid[], 1) "
+                   "i order by ($2::uuid[])[i]) o cross join lateral "
+                   "api.auth_refresh(($1::api.ctx[])[o.ord], "
+                   "($2::uuid[])[o.ord], ($3::bigint[])[o.ord]) a",
             .nparams = 3,
             .write = true,
         },

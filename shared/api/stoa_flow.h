@@ -64,8 +64,11 @@ typedef enum {
 } stoa_stmt_e;
 
 typedef struct {
-    stoa_flow_e    flow; /* NONE: the gates', or of every keyed row */
-    stoa_pg_stmt_t stmt; /* .slot is filled by the caller */
+    stoa_flow_e    flow;  /* NONE: the gates', or of every keyed row */
+    unsigned       batch; /* 0, or so many go together: parameters are arrays
+                             then, and each answer row has its place in them
+                             as "ord"; the flow is that of one endpoint */
+    stoa_pg_stmt_t stmt;  /* .slot is filled by the caller */
 } stoa_flow_stmt_t;
 
 extern const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT];

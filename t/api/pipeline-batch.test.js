@@ -203,6 +203,85 @@ test('clients that leave do not take their neighbors along', async () => {
   verdicts.forEach((v, i) => assert.equal(v, i % 2 ? 'left' : 'admitted'));
 });
 
+/* ---- a flow's statement ---- */
+
+const sid = (grant) => JSON.parse(Buffer.from(
+  grant.accessToken.split('.')[1], 'base64url')).sid;
+const refresh = ({ refreshToken }) => ({
+  method: 'POST', path: '/api/v1/auth/refresh', body: { refreshToken },
+  validate: false,
+});
+
+test('refreshes that wait ride together, each with its own answer',
+  async () => {
+    const bob = await app.user();
+    const made = await Promise.all(Array.from({ length: 5 }, () =>
+      app.api('POST', '/api/v1/auth/login', {
+        body: { email: bob.email, password: bob.password } })));
+    /* fewer than a second batch beside the first would take */
+    const [held, ended, racing, ...rest] = made.map((res) => res.data);
+    const holder = await app.client('stoa_owner');
+    const count = async () => Number(/^stoa_pg_batches_total(?:{[^}]*})? (\d+)/m
+      .exec((await app.api('GET', '/metrics', { validate: false })).text)[1]);
+
+    await app.api('DELETE', `/api/v1/auth/sessions/${sid(ended)}`,
+      { token: bob.token });
+    await holder.query('begin');
+    await holder.query(
+      'select from app.login_sessions where id = $1 for update', [sid(held)]);
+
+    const begun = await count();
+    const slow = app.api('POST', '/api/v1/auth/refresh', refresh(held));
+
+    await new Promise((done) => setTimeout(done, 100));
+    const grants = [...rest, ended, racing, racing];
+    const all = Promise.all(grants.map((grant) =>
+      app.api('POST', '/api/v1/auth/refresh', refresh(grant))));
+    const gone = new AbortController();
+    const left = app.api('POST', '/api/v1/auth/refresh',
+      { ...refresh(rest[0]), signal: gone.signal }).catch(() => 'left');
+
+    await new Promise((done) => setTimeout(done, 100));
+    gone.abort();
+    assert.equal(await left, 'left');
+    await holder.query('commit');
+    assert.equal((await slow).status, 200);
+
+    (await all).forEach((res, i) => {
+      if (grants[i] === ended) {
+        assert.equal(res.error?.code, 'REFRESH_INVALID', res.text);
+      } else {
+        assert.equal(res.status, 200, res.text);
+        assert.equal(sid(res.data), sid(grants[i]));
+      }
+    });
+    assert.equal(new Set((await all).slice(-2)
+      .map((res) => res.data.refreshToken)).size, 1, 'one successor');
+    assert.equal(await count() - begun, 2);
+  });
+
+test('sessions that end and refreshes of them wait in one order', async () => {
+  const bob = await app.user();
+  const logins = () => Promise.all(Array.from({ length: 12 }, () =>
+    app.api('POST', '/api/v1/auth/login', {
+      body: { email: bob.email, password: bob.password } })));
+
+  for (let round = 0; round < 5; round++) {
+    const made = (await logins()).map((res) => res.data);
+    const [first, ...all] = await Promise.all([
+      app.api('DELETE', '/api/v1/auth/sessions',
+        { token: made[0].accessToken }),
+      ...made.slice(1).map((grant) =>
+        app.api('POST', '/api/v1/auth/refresh', refresh(grant))),
+    ]);
+
+    assert.equal(first.status, 200, first.text);
+    for (const res of all) assert.match(String(res.status), /^(200|401)$/);
+  }
+  assert.equal(await app.value(`select deadlocks::int from pg_stat_database
+    where datname = current_database()`), 0);
+});
+
 /* ---- decision 1 ---- */
 
 test('an error of the commit is the answer', async () => {

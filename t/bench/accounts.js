@@ -182,19 +182,12 @@ export const ACCOUNT_ROWS = {
       [made.slice(0, clients).map(sid)]);
       await b.app.sql(`grant usage on schema public to stoa_edge;
         grant select on public.bench_sessions to stoa_edge`);
-      await b.app.api('POST', '/api/v1/auth/refresh',
-        { body: { refreshToken: made.at(-1).refreshToken } });
-      const statement = await b.app.value(`select query from pg_stat_activity
-        where usename = 'stoa_edge' and query like '%api.auth_refresh(%'
-        limit 1`);
-
       fs.writeFileSync(script, `\\if :begun = 0
 select id as sid from public.bench_sessions where n = :client_id \\gset
 \\set counter 0
 \\set begun 1
 \\endif
-${statement.replace('$1', ':ctx').replace('$2', ':sid')
-    .replace('$3', ':counter')};
+select a.* from api.auth_refresh(:ctx::api.ctx, :sid::uuid, :counter::bigint) a;
 \\set counter :counter + 1
 `);
       const got = await inTurns(ROUNDS, {
@@ -265,7 +258,14 @@ ${statement.replace('$1', ':ctx').replace('$2', ':sid')
       };
 
       try {
-        const capacity = await bareHash(SECONDS);
+        const file = path.join(app.dir, 'logins');
+
+        fs.writeFileSync(file, `${made.map((u) =>
+          `${u.email} ${password}`).join('\n')}\n`);
+        /* of sign-ins when no more come than are let in */
+        const { rps: capacity } = await wrk(`${app.url}/api/v1/auth/login`, {
+          seconds: 2 * SECONDS, connections: 8 * os.cpus().length,
+          script: path.join(HERE, 'login.lua'), args: [file] });
         const calm = await offer(0, SECONDS);
         const { logins, reads } = await offer(10 * capacity, 3 * SECONDS);
         const passed = logins.filter(({ status }) => status === 200);
