@@ -206,21 +206,33 @@ create table queue.outbox (
     payload    jsonb not null,
     run_at     timestamptz not null,
     uniq       text,
+    debounce   text,   -- calls of one key become one run, of the last of them
+    tenant     text,   -- who shares with whom: turns, limits per tenant
     reply_to   text,
-    state      smallint not null default 0, -- 0 waiting, 1 sent, 2 dead
+    state      smallint not null default 0, -- 0 waiting, 1 sent, 2 dead,
+                                            -- 3 waits for other rows
     tries      int not null default 0,
     sent_at    timestamptz,
     last_error text,
+    parent     bigint, -- the row that waits for this one
+    awaits     int not null default 0, -- rows that this one waits for
+    failed     int not null default 0, -- of those, dead
+    canceled   boolean not null default false, -- and Redis was not told yet
     created_at timestamptz not null,
     constraint outbox_pkey primary key (id),
-    constraint outbox_state_check check (state in (0, 1, 2))
+    constraint outbox_state_check check (state in (0, 1, 2, 3)),
+    constraint outbox_awaits_check check ((awaits > 0) = (state = 3)
+        or state = 2)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
 
 create index outbox_due_idx on queue.outbox (run_at) where state = 0;
 create index outbox_sent_idx on queue.outbox (sent_at) where state = 1;
 create index outbox_dead_idx on queue.outbox (kind, id) where state = 2;
+create index outbox_canceled_idx on queue.outbox (id) where canceled;
 create unique index outbox_uniq_key on queue.outbox (uniq)
-    where uniq is not null and state < 2;
+    where uniq is not null and state <> 2;
+create unique index outbox_debounce_key on queue.outbox (debounce)
+    where debounce is not null and state = 0;
 
 -- bytes of a provider call, fixed before the first try
 create table queue.inbox (
@@ -245,6 +257,18 @@ create table queue.history (
 );
 
 create index history_finished_idx on queue.history (finished_at);
+
+-- what operators asked of a queue; the workers tell Redis
+create table queue.controls (
+    queue      text not null,
+    paused     boolean not null default false,
+    most       int, -- of the queue at once; null: its class's
+    each       int, -- of one tenant at once; null: its class's
+    changed_at timestamptz not null,
+    constraint controls_pkey primary key (queue),
+    constraint controls_most_check check (most > 0),
+    constraint controls_each_check check (each > 0)
+);
 
 create table queue.schedules (
     kind text not null,

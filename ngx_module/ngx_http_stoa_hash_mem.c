@@ -137,8 +137,7 @@ __wrap_mmap(void *addr, size_t size, int prot, int flags, int fd, off_t offset)
             ngx_http_stoa_hash_mem_unmap(m);
 
         } else if (!ngx_http_stoa_hash_mem_take(m,
-                                                NGX_HTTP_STOA_HASH_MEM_EMPTY))
-        {
+                                                NGX_HTTP_STOA_HASH_MEM_EMPTY)) {
             continue;
         }
 

@@ -8,7 +8,9 @@
  *   P:s       scheduled, by run-at ms       P:l  leases, by deadline ms
  *   P:d       dead, by ms                   P:j:<id>  the task's hash
  *   P:u:<key> owner of a unique key         P:w  wake tokens
- *   P:m       tick, hold, counters          P:ctl  paused
+ *   P:m       tick, hold, counters          P:ctl  paused, most at once
+ *   P:t0..t3:<tenant>  a tenant's tasks, whose turn "@<tenant>" is in r0..r3
+ *   P:a       active by tenant              P:k  tenants at their limit
  *
  * States: scheduled -> ready -> active -> gone; active -> scheduled (retry,
  * snooze), ready (released), suspect (lease ran out) or dead; dead -> ready

@@ -1,7 +1,8 @@
 /*
  * stoa queues: what waits, runs and is dead.  The numbers of the queues come
  * from the same script as the gauges in /metrics, the outbox's from
- * queue.stats().  Reads only; either store away is exit code 3.
+ * queue.stats(); either store away is exit code 3.  pause, resume and limit
+ * write to PostgreSQL, from where the workers tell Redis (worker_steer.c).
  */
 
 #include "cmd.h"
@@ -188,21 +189,112 @@ cmd_queues_outbox(cmd_t *c, stoa_json_t **outbox)
 }
 
 
+/* pause, resume or limit; values of queue.control(). */
+static int
+cmd_queues_control(cmd_t *c, const char *const values[4])
+{
+    cmd_db_t         *db;
+    stoa_pg_result_t *res;
+    const char       *why;
+    int               rc;
+    size_t            i;
+
+    for (i = 1; i < STOA_CLASS_COUNT; i++) {
+        if (strcmp(values[0], stoa_class_rows[i].queue) == 0) {
+            break;
+        }
+    }
+
+    if (i == STOA_CLASS_COUNT) {
+        cmd_say(c, "there is no queue \"%s\"; stoa queues shows them",
+                values[0]);
+        return CMD_USAGE;
+    }
+
+    if (!cmd_load(c)) {
+        return CMD_FAILED;
+    }
+
+    db = cmd_db_open(c, "owner");
+
+    if (db == NULL) {
+        return CMD_UNREACHED;
+    }
+
+    rc = cmd_db_query(db,
+                      "select queue.control($1::text, $2::boolean, $3::int, "
+                      "$4::int)",
+                      4, values, &res, NULL, &why);
+
+    if (rc != CMD_OK) {
+        cmd_say(c, "postgresql: %s", why);
+
+    } else {
+        (void) printf("the workers hear of it within seconds\n");
+    }
+
+    stoa_pg_result_free(res);
+    cmd_db_close(db);
+    return rc;
+}
+
+
+static int
+cmd_queues_steer(cmd_t *c, const char *verb, const char *queue,
+                 const char *most, const char *each)
+{
+    const char *values[4] = { queue, NULL, most, each };
+    bool        limit = strcmp(verb, "limit") == 0;
+    int64_t     n;
+
+    if (queue == NULL || limit != (most != NULL || each != NULL)
+        || (!limit && strcmp(verb, "pause") != 0
+            && strcmp(verb, "resume") != 0))
+    {
+        cmd_say(c, "say pause QUEUE, resume QUEUE, or limit QUEUE with --most "
+                   "or --each");
+        return CMD_USAGE;
+    }
+
+    if ((most != NULL && !stoa_str_int(stoa_str_z(most), 0, 65535, &n))
+        || (each != NULL && !stoa_str_int(stoa_str_z(each), 0, 65535, &n)))
+    {
+        cmd_say(c, "a limit is a number from 0 (none) to 65535");
+        return CMD_USAGE;
+    }
+
+    if (!limit) {
+        values[1] = strcmp(verb, "pause") == 0 ? "true" : "false";
+    }
+
+    return cmd_queues_control(c, values);
+}
+
+
 int
 cmd_queues(cmd_t *c, int argc, char **argv)
 {
     bool         json = false, ok = true;
-    cmd_option_t options[] = { { "--json", &json, NULL } };
+    const char  *most = NULL, *each = NULL, *rest[2] = { NULL, NULL };
+    cmd_option_t options[] = { { "--json", &json, NULL },
+                               { "--most", NULL, &most },
+                               { "--each", NULL, &each } };
     cmd_stats_t  stats[STOA_CLASS_COUNT] = { 0 };
     stoa_json_t *outbox = NULL;
     cmd_redis_t *r;
     size_t       nrest;
     int          rc;
 
-    rc = cmd_options(c, argc, argv, options, 1, NULL, 0, &nrest);
+    rc = cmd_options(c, argc, argv, options, stoa_nitems(options), rest, 2,
+                     &nrest);
 
     if (rc >= 0) {
         return rc;
+    }
+
+    if (nrest != 0 || most != NULL || each != NULL) {
+        return cmd_queues_steer(c, nrest != 0 ? rest[0] : "", rest[1], most,
+                                each);
     }
 
     if (!cmd_load(c)) {

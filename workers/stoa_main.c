@@ -43,13 +43,27 @@ static const char stoa_manual_options[] =
     "  --json        as a JSON object, a list for each section\n"
     "  --markdown    as README has them\n";
 
-static const char stoa_queues_options[] = "  --json        as a JSON object\n";
+static const char stoa_queues_options[] =
+    "  --json        as a JSON object\n"
+    "  --most N      limit: so many of the queue run at once, everywhere\n"
+    "  --each N      limit: so many of one tenant; 0 takes a limit back\n"
+    "\n"
+    "A paused queue takes tasks and starts none; what runs goes on.  Both\n"
+    "last until they are taken back, and reach the workers within seconds.\n";
 
 static const char stoa_tasks_options[] =
+    "  --state STATE waiting, sent (a worker may have it), dead, blocked (by\n"
+    "                tasks that it waits for) or all; default: dead\n"
     "  --kind KIND   only tasks of this kind\n"
-    "  --all         of every kind\n"
+    "  --tenant NAME only tasks of this tenant\n"
+    "  --reason TEXT only those whose last error begins so\n"
+    "  --all         cancel or redrive without a filter\n"
     "  --max N       at most so many (default 100)\n"
-    "  --json        as a JSON array\n";
+    "  --rate N      redrive so many in a second; default: all at once\n"
+    "  --json        as JSON\n"
+    "\n"
+    "What a canceled task does in one transaction is not done; a call to a\n"
+    "provider that is under way may be.  Its process drops it in seconds.\n";
 
 static const char stoa_audit_options[] =
     "  --since DAY   only links from this day (UTC) on, YYYY-MM-DD\n"
@@ -137,17 +151,22 @@ static const cmd_row_t stoa_commands[] = {
     },
     {
         .name = "queues",
-        .arguments = "[--json]",
-        .summary = "Show depth and age of the queues and the outbox.",
+        .arguments = "[--json]\n"
+                     "       stoa queues pause | resume QUEUE\n"
+                     "       stoa queues limit QUEUE [--most N] [--each N]",
+        .summary = "Show the queues and the outbox, hold queues up.",
         .options = stoa_queues_options,
         .run = cmd_queues,
     },
     {
         .name = "tasks",
-        .arguments = "list [--kind KIND] [--max N] [--json]\n"
-                     "       stoa tasks redrive ID | --kind KIND | --all "
-                     "[--max N]",
-        .summary = "List dead tasks, or let them run again.",
+        .arguments = "list [--state STATE] [FILTER ...] [--max N] [--json]\n"
+                     "       stoa tasks show ID [--json]\n"
+                     "       stoa tasks cancel ID | FILTER ... | --all "
+                     "[--max N]\n"
+                     "       stoa tasks redrive ID | FILTER ... | --all "
+                     "[--max N] [--rate N]",
+        .summary = "List tasks, show one, cancel it, let dead ones run again.",
         .options = stoa_tasks_options,
         .run = cmd_tasks,
     },

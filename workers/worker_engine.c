@@ -32,6 +32,10 @@
 #define TASK_MEMORY    (48 * 1024 * 1024)
 #define NEWER_DELAY_MS 60000
 
+/* A kind that only newer processes know waits for one of them. */
+#define UNKNOWN_DELAY_MS 5000
+#define UNKNOWN_MS       600000
+
 static void worker_engine_claims(stoa_defer_t *d);
 
 
@@ -54,7 +58,7 @@ worker_engine_eval(worker_engine_t *e, worker_lua_e script, worker_queue_t *q,
                    int argc, const stoa_str_t *argv, stoa_redis_done_pt done,
                    void *data)
 {
-    stoa_str_t args[3 + WORKER_SETTLE_MAX * 7];
+    stoa_str_t args[3 + WORKER_ARGS_MAX];
     stoa_err_e err;
 
     if (argc < 0 || (size_t) argc + 2 > stoa_nitems(args)) {
@@ -100,16 +104,17 @@ worker_engine_array(worker_engine_t *e, const char *what, stoa_err_e err,
 
 /* ---- claims ---- */
 
-/* The envelope's members to the task; NULL, or why it is dead. */
+/* The envelope's members to the task; NULL, or why it is dead, or put back
+   for *later ms when that is not 0. */
 static const char *
-worker_engine_open(worker_task_t *t, stoa_str_t text, bool *newer)
+worker_engine_open(worker_task_t *t, stoa_str_t text, uint32_t *later)
 {
     worker_lease_t *l = t->lease;
     stoa_envelope_t env;
     const char     *why = NULL;
     stoa_str_t      id = stoa_str_z(l->id);
 
-    *newer = false;
+    *later = 0;
     (void) stoa_str_int(id, 1, INT64_MAX, &t->id); /* light ones: 0 */
     t->id_z = l->id;
 
@@ -119,7 +124,7 @@ worker_engine_open(worker_task_t *t, stoa_str_t text, bool *newer)
         break;
 
     case STOA_ENVELOPE_NEWER:
-        *newer = true;
+        *later = NEWER_DELAY_MS;
         return why;
 
     case STOA_ENVELOPE_BAD:
@@ -129,6 +134,11 @@ worker_engine_open(worker_task_t *t, stoa_str_t text, bool *newer)
     }
 
     t->row = stoa_task_find((const char *) env.kind.data, env.kind.len);
+
+    if (t->row == NULL && l->claimed_ms - env.created_ms < UNKNOWN_MS) {
+        *later = UNKNOWN_DELAY_MS;
+        return "no_handler";
+    }
 
     if (t->row == NULL) {
         stoa_log(t->worker->log, STOA_LOG_ERROR, "task %s: no kind \"%.*s\"",
@@ -161,7 +171,7 @@ worker_engine_begin(worker_queue_t *q, const stoa_redis_reply_t *reply,
     stoa_mem_t    *mem = stoa_arena_create(TASK_BLOCK, TASK_MEMORY);
     worker_task_t *t;
     const char    *why;
-    bool           newer;
+    uint32_t       later;
 
     t = mem != NULL ? stoa_calloc(mem, sizeof(worker_task_t)) : NULL;
 
@@ -177,10 +187,10 @@ worker_engine_begin(worker_queue_t *q, const stoa_redis_reply_t *reply,
     }
 
     why = worker_engine_open(t, stoa_redis_str(stoa_redis_at(reply, at + 6)),
-                             &newer);
+                             &later);
 
-    if (newer) {
-        worker_lease_end(t, WORKER_END_SNOOZE, why, NEWER_DELAY_MS);
+    if (later != 0) {
+        worker_lease_end(t, WORKER_END_SNOOZE, why, later);
 
     } else if (why != NULL) {
         worker_task_bury(t, why);
@@ -251,8 +261,8 @@ worker_engine_claim(worker_queue_t *q, bool idle)
 
     worker_engine_t *e = q->engine;
     uint8_t          levels[STOA_QUEUE_LEVELS];
-    stoa_str_t       argv[4 + STOA_QUEUE_LEVELS];
-    char             lease[12], max[12];
+    stoa_str_t       argv[6 + STOA_QUEUE_LEVELS];
+    char             lease[12], max[12], each[12], most[12];
     unsigned         n = q->max - q->held;
 
     if (n > e->max - e->held - e->asked) {
@@ -266,14 +276,18 @@ worker_engine_claim(worker_queue_t *q, bool idle)
     argv[1] = stoa_str_z(lease);
     argv[2] = stoa_str_z(max);
     argv[3] = stoa_str_z(idle ? "1" : "0");
+    (void) snprintf(each, sizeof(each), "%u", q->cls.each);
+    (void) snprintf(most, sizeof(most), "%u", q->cls.most);
+    argv[4] = stoa_str_z(each);
+    argv[5] = stoa_str_z(most);
 
     for (size_t i = 0; i < STOA_QUEUE_LEVELS; i++) {
-        argv[4 + i] = stoa_str_z(digits[levels[i]]);
+        argv[6 + i] = stoa_str_z(digits[levels[i]]);
     }
 
     q->want = false;
 
-    if (!worker_engine_eval(e, WORKER_LUA_CLAIM, q, 4 + STOA_QUEUE_LEVELS, argv,
+    if (!worker_engine_eval(e, WORKER_LUA_CLAIM, q, 6 + STOA_QUEUE_LEVELS, argv,
                             worker_engine_claimed, q))
     {
         return false;
@@ -573,9 +587,10 @@ worker_engine_create(worker_t *w, worker_host_t *host,
     e->blocking = stoa_redis_create(w->loop, rc);
     e->relay = worker_relay_create(e);
     e->lead = worker_lead_create(e);
+    e->steer = worker_steer_create(e);
 
     if (e->blocking == NULL || e->relay == NULL || e->lead == NULL
-        || !worker_engine_sql_create(e)
+        || e->steer == NULL || !worker_engine_sql_create(e)
         || !stoa_random(&e->random, sizeof(e->random)))
     {
         goto failed;
@@ -620,6 +635,7 @@ worker_engine_destroy(worker_engine_t *e)
 
     stoa_redis_destroy(e->worker->redis);
     worker_lead_destroy(e->lead);
+    worker_steer_destroy(e->steer);
     worker_relay_destroy(e->relay);
     stoa_pg_pool_destroy(e->worker->pg); /* it knows our statements */
     e->worker->redis = NULL;

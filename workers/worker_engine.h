@@ -17,6 +17,7 @@
 #define WORKER_QUEUES_MAX   STOA_CLASS_COUNT
 #define WORKER_BEAT_SCAN_MS 250
 #define WORKER_SETTLE_MAX   100
+#define WORKER_ARGS_MAX     800 /* of a script */
 #define WORKER_SETTLES      384
 #define WORKER_REASON_MAX   160
 #define WORKER_TASKS_MAX    64 /* kinds */
@@ -25,6 +26,7 @@ typedef struct worker_queue_s worker_queue_t;
 typedef struct worker_lease_s worker_lease_t;
 typedef struct worker_relay_s worker_relay_t;
 typedef struct worker_lead_s  worker_lead_t;
+typedef struct worker_steer_s worker_steer_t;
 
 /* How a run ended; the letters are the settle script's modes. */
 typedef enum {
@@ -106,6 +108,7 @@ struct worker_engine_s {
     stoa_defer_t        claim_defer;
     worker_relay_t     *relay;
     worker_lead_t      *lead;
+    worker_steer_t     *steer;
     uint64_t            random;
     uint64_t            runs[WORKER_TASKS_MAX][4]; /* done retry snooze dead */
     void (*idle)(void *data); /* stopping, and nothing is held any more */
@@ -184,6 +187,12 @@ worker_relay_t *worker_relay_create(worker_engine_t *e);
 void            worker_relay_destroy(worker_relay_t *r);
 void            worker_relay_kick(worker_relay_t *r);  /* the outbox has some */
 void            worker_relay_sweep(worker_relay_t *r); /* lost by Redis? */
+
+/* ---- worker_steer.c ---- */
+
+worker_steer_t *worker_steer_create(worker_engine_t *e);
+void            worker_steer_destroy(worker_steer_t *c);
+void            worker_steer_tick(worker_steer_t *c); /* the leader's */
 
 /* ---- worker_lead.c ---- */
 

@@ -619,6 +619,7 @@ worker_lead_elected(stoa_redis_op_t *op, stoa_err_e err,
 
     if (lead->ticks % SCHEDULE_TICKS == 0) {
         worker_lead_schedule(lead);
+        worker_steer_tick(e->steer);
     }
 
     if (lead->ticks % STATS_TICKS == 0) {

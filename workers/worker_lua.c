@@ -8,6 +8,13 @@
  * fence rises with each claim and begins with the clock: no number comes
  * twice, even when Redis was wiped and hears of a task again.
  *
+ * A task of a tenant (g) waits in the tenant's own list P:t<level>:<g>, and
+ * the tenant's turn "@<g>" in P:r<level> among the tasks of no tenant: once,
+ * as long as the tenant has some.  Whoever takes the turn takes one task, and
+ * the turn goes to the end of the line, so that a tenant with a million tasks
+ * is as far ahead of others as one with two.  A tenant that runs as many as
+ * its class allows (P:a counts them) waits in P:k until one of them ends.
+ *
  * What holds: an id in P:l has state a; only the holder of the current
  * fence can settle or beat; a list may hold an id whose hash is gone or has
  * another state (it is skipped); only a task that crashed while it ran alone
@@ -35,10 +42,36 @@
     " redis.call('LPUSH',p..':w','1') redis.call('LTRIM',p..':w',0,63)\n"      \
     "end\n"
 
+/* leave(): a task of tenant g is no longer active.  m: of P:m, how many wait
+   behind turns, by level, for the depths that are told. */
 #define WORKER_LUA_READY                                                       \
-    "local function ready(id,level,head)\n"                                    \
+    "local function ready(id,level,head,g)\n"                                  \
     " redis.call('HSET',p..':j:'..id,'s','r','rt',now)\n"                      \
-    " redis.call(head and 'LPUSH' or 'RPUSH',p..':r'..level,id)\n"             \
+    " local push=head and 'LPUSH' or 'RPUSH'\n"                                \
+    " if not g or g=='' then\n"                                                \
+    "  redis.call(push,p..':r'..level,id) return\n"                            \
+    " end\n"                                                                   \
+    " redis.call('HINCRBY',p..':m','t'..level,1)\n"                            \
+    " if redis.call(push,p..':t'..level..':'..g,id)==1 then\n"                 \
+    "  redis.call('RPUSH',p..':r'..level,'@'..g)\n"                            \
+    "  redis.call('HINCRBY',p..':m','g'..level,1)\n"                           \
+    " end\n"                                                                   \
+    "end\n"
+
+#define WORKER_LUA_LEAVE                                                       \
+    "local function leave(g)\n"                                                \
+    " if not g or g=='' then return 0 end\n"                                   \
+    " if redis.call('HINCRBY',p..':a',g,-1)<=0 then\n"                         \
+    "  redis.call('HDEL',p..':a',g)\n"                                         \
+    " end\n"                                                                   \
+    " local k=0\n"                                                             \
+    " for l=0,3 do\n"                                                          \
+    "  if redis.call('HDEL',p..':k',l..':'..g)==1 then\n"                      \
+    "   redis.call('RPUSH',p..':r'..l,'@'..g) k=1\n"                           \
+    "   redis.call('HINCRBY',p..':m','g'..l,1)\n"                              \
+    "  end\n"                                                                  \
+    " end\n"                                                                   \
+    " return k\n"                                                              \
     "end\n"
 
 #define WORKER_LUA_FORGET                                                      \
@@ -50,19 +83,21 @@
     "end\n"
 
 /*
- * ARGV p, then 7 per task: id, level, delay ms, unique key, its life in ms,
- * envelope, mode.  Mode s is the sweeper's: a task that is dead here stays
- * dead and its reason is told; in mode n it was redriven and starts afresh.
+ * ARGV p, then 8 per task: id, level, delay ms, unique key, its life in ms,
+ * envelope, mode, tenant.  Mode s is the sweeper's: a task that is dead here
+ * stays dead and its reason is told; in mode n it was redriven and starts
+ * afresh.
  * Answers one text per task: ok, known, redriven, "dead <reason>" or
  * "owner <id>".
  */
 static const char worker_lua_enqueue[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
                   WORKER_LUA_READY
     "local out={} local n=0\n"
-    "for i=2,#ARGV,7 do\n"
+    "for i=2,#ARGV,8 do\n"
     " local id,level,delay=ARGV[i],ARGV[i+1],tonumber(ARGV[i+2])\n"
     " local uniq,life,e,mode=ARGV[i+3],tonumber(ARGV[i+4]),ARGV[i+5],"
     "ARGV[i+6]\n"
+    " local g=ARGV[i+7]\n"
     " local j=p..':j:'..id\n"
     " local s=redis.call('HGET',j,'s')\n"
     " local r='ok'\n"
@@ -72,7 +107,7 @@ static const char worker_lua_enqueue[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
     "  redis.call('ZREM',p..':d',id)\n"
     "  redis.call('HSET',j,'e',e,'l',level,'a',0,'f',0,'c',0,'o','0')\n"
     "  redis.call('HDEL',j,'err','w')\n"
-    "  ready(id,level,false) n=n+1 r='redriven'\n"
+    "  ready(id,level,false,g) n=n+1 r='redriven'\n"
     " elseif s then\n"
     "  r='known'\n"
     " else\n"
@@ -81,13 +116,14 @@ static const char worker_lua_enqueue[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
     "   if own and own~=id then r='owner '..own end\n"
     "  end\n"
     "  if r=='ok' then\n"
-    "   redis.call('HSET',j,'e',e,'l',level,'u',uniq,'x',now,'a',0,'c',0,"
-    "'f',0)\n"
+    "   redis.call('HSET',j,'e',e,'l',level,'x',now,'a',0,'c',0,'f',0)\n"
+    "   if uniq~='' then redis.call('HSET',j,'u',uniq) end\n"
+    "   if g~='' then redis.call('HSET',j,'g',g) end\n"
     "   if delay>0 then\n"
     "    redis.call('HSET',j,'s','s') redis.call('ZADD',p..':s',now+delay,"
     "id)\n"
     "   else\n"
-    "    ready(id,level,false) n=n+1\n"
+    "    ready(id,level,false,g) n=n+1\n"
     "   end\n"
     "  end\n"
     " end\n"
@@ -98,38 +134,71 @@ static const char worker_lua_enqueue[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
 
 /*
  * ARGV p, worker, lease ms, max, idle (1: the worker holds nothing, so it
- * may run a suspect, alone), levels in the order drawn.  Answers now, number
- * of suspects, then 7 per task: id, fence, starts, crashes, failures, alone,
+ * may run a suspect, alone), most of a tenant and of the queue that run at
+ * once (0: no limit), levels in the order drawn.  Answers now, number of
+ * suspects, then 7 per task: id, fence, starts, crashes, failures, alone,
  * envelope.
  */
 static const char worker_lua_claim[] = WORKER_LUA_BEGIN
     "local w,lease,max=ARGV[2],tonumber(ARGV[3]),tonumber(ARGV[4])\n"
+    "local each,most=tonumber(ARGV[6]),tonumber(ARGV[7])\n"
     "local out={now,redis.call('LLEN',p..':x')}\n"
-    "if redis.call('HGET',p..':ctl','paused')=='1' then return out end\n"
+    "local c=redis.call('HMGET',p..':ctl','paused','each','most')\n"
+    "if c[1]=='1' then return out end\n"
+    "each=tonumber(c[2]) or each\n"
+    "most=tonumber(c[3]) or most\n"
+    "if most>0 then\n"
+    " max=math.min(max,most-redis.call('ZCARD',p..':l'))\n"
+    " redis.call('HSET',p..':m','full',1)\n"
+    "end\n"
     "local function take(id,alone)\n"
     " local j=p..':j:'..id\n"
-    " local f=redis.call('HMGET',j,'e','s','x','a','c','f')\n"
+    " local f=redis.call('HMGET',j,'e','s','x','a','c','f','g')\n"
     " if f[2]~='r' then return false end\n"
     " local x,a=(tonumber(f[3]) or 0)+1,(tonumber(f[4]) or 0)+1\n"
     " redis.call('HSET',j,'s','a','x',x,'a',a,'w',w,'o',alone)\n"
     " redis.call('ZADD',p..':l',now+lease,id)\n"
+    " if f[7] and f[7]~='' then redis.call('HINCRBY',p..':a',f[7],1) end\n"
     " for _,v in ipairs({id,x,a,tonumber(f[5]) or 0,tonumber(f[6]) or 0,"
     "alone,f[1]}) do out[#out+1]=v end\n"
     " return true\n"
     "end\n"
-    "if ARGV[5]=='1' then\n"
+    "local function turn(g,l)\n"
+    " local t=p..':t'..l..':'..g\n"
+    " redis.call('HINCRBY',p..':m','g'..l,-1)\n"
+    " if each>0 and (tonumber(redis.call('HGET',p..':a',g)) or 0)>=each then\n"
+    "  redis.call('HSET',p..':k',l..':'..g,1) return false\n"
+    " end\n"
+    " while true do\n"
+    "  local id=redis.call('LPOP',t)\n"
+    "  if not id then return false end\n"
+    "  redis.call('HINCRBY',p..':m','t'..l,-1)\n"
+    "  if take(id,'0') then break end\n"
+    " end\n"
+    " if redis.call('EXISTS',t)==1 then\n"
+    "  redis.call('RPUSH',p..':r'..l,'@'..g)\n"
+    "  redis.call('HINCRBY',p..':m','g'..l,1)\n"
+    " end\n"
+    " return true\n"
+    "end\n"
+    "if ARGV[5]=='1' and max>0 then\n"
     " while true do\n"
     "  local id=redis.call('LPOP',p..':x')\n"
     "  if not id then break end\n"
     "  if take(id,'1') then return out end\n"
     " end\n"
     "end\n"
-    "for i=6,#ARGV do\n"
+    "for i=8,#ARGV do\n"
+    " local l=ARGV[i]\n"
     " while max>0 do\n"
-    "  local ids=redis.call('LPOP',p..':r'..ARGV[i],max)\n"
+    "  local ids=redis.call('LPOP',p..':r'..l,max)\n"
     "  if not ids then break end\n"
     "  for _,id in ipairs(ids) do\n"
-    "   if take(id,'0') then max=max-1 end\n"
+    "   if string.sub(id,1,1)=='@' then\n"
+    "    if turn(string.sub(id,2),l) then max=max-1 end\n"
+    "   elseif take(id,'0') then\n"
+    "    max=max-1\n"
+    "   end\n"
     "  end\n"
     " end\n"
     "end\n"
@@ -157,19 +226,20 @@ static const char worker_lua_beat[] = WORKER_LUA_BEGIN
  * death is accepted from a holder whose lease ran out as long as nobody
  * else has claimed the task.  Answers 1 or 0 (stale) per task.
  */
-static const char    worker_lua_settle[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
-    WORKER_LUA_READY WORKER_LUA_FORGET
+static const char worker_lua_settle[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
+    WORKER_LUA_READY WORKER_LUA_LEAVE WORKER_LUA_FORGET
     "local out={} local n=0\n"
     "for i=2,#ARGV,5 do\n"
     " local id,mode,delay=ARGV[i],ARGV[i+2],tonumber(ARGV[i+3])\n"
     " local j=p..':j:'..id\n"
-    " local f=redis.call('HMGET',j,'s','x','l','u')\n"
-    " local mine=f[2]==ARGV[i+1]\n"
+    " local f=redis.call('HMGET',j,'s','x','l','u','g')\n"
+    " local mine,held=f[2]==ARGV[i+1],f[1]=='a'\n"
     " if mine and f[1]=='r' and (mode=='a' or mode=='d') then\n"
     "  f[1]='a'\n"
     " end\n"
     " if mine and f[1]=='a' then\n"
     "  redis.call('ZREM',p..':l',id)\n"
+    "  if held then n=n+leave(f[5]) end\n"
     "  if mode=='a' then\n"
     "   forget(id,f[4]) redis.call('HINCRBY',p..':m','done',1)\n"
     "  elseif mode=='d' then\n"
@@ -177,7 +247,7 @@ static const char    worker_lua_settle[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
     "   redis.call('ZADD',p..':d',now,id)\n"
     "   redis.call('HINCRBY',p..':m','dead',1)\n"
     "  elseif mode=='l' then\n"
-    "   redis.call('HSET',j,'o','0') ready(id,f[3],true) n=n+1\n"
+    "   redis.call('HSET',j,'o','0') ready(id,f[3],true,f[5]) n=n+1\n"
     "  else\n"
     "   redis.call('HSET',j,'err',ARGV[i+4],'o','0')\n"
     "   if mode=='r' then redis.call('HINCRBY',j,'f',1) end\n"
@@ -185,7 +255,7 @@ static const char    worker_lua_settle[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
     "    redis.call('HSET',j,'s','s') redis.call('ZADD',p..':s',now+delay,"
     "id)\n"
     "   else\n"
-    "    ready(id,f[3],false) n=n+1\n"
+    "    ready(id,f[3],false,f[5]) n=n+1\n"
     "   end\n"
     "  end\n"
     "  out[#out+1]=1\n"
@@ -193,7 +263,7 @@ static const char    worker_lua_settle[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
     "  out[#out+1]=0\n"
     " end\n"
     "end\n"
-    "if n>0 then wake() end\n"
+    "if n>0 or redis.call('HDEL',p..':m','full')==1 then wake() end\n"
     "return out\n";
 
 /* ARGV p, id, gone: PostgreSQL knows that the task is dead; gone=1: its row
@@ -207,17 +277,35 @@ static const char worker_lua_told[] = WORKER_LUA_BEGIN WORKER_LUA_FORGET
     "forget(ARGV[2],f[2])\n"
     "return 1\n";
 
+/* ARGV p, ids: canceled in PostgreSQL, so nobody shall know of them; whoever
+   runs one hears at its next beat that it is lost.  Answers how many ran. */
+static const char    worker_lua_cancel[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
+    WORKER_LUA_LEAVE WORKER_LUA_FORGET
+    "local ran=0 local n=0\n"
+    "for i=2,#ARGV do\n"
+    " local id=ARGV[i]\n"
+    " local f=redis.call('HMGET',p..':j:'..id,'s','u','g')\n"
+    " if f[1]=='a' then ran=ran+1 n=n+leave(f[3]) end\n"
+    " for _,k in ipairs({':l',':s',':d',':n'}) do\n"
+    "  redis.call('ZREM',p..k,id)\n"
+    " end\n"
+    " if f[1] then forget(id,f[2]) end\n"
+    "end\n"
+    "if n>0 then wake() end\n"
+    "return ran\n";
+
 /*
  * ARGV p, limit, crashes that kill, hold ms.  Moves what is due, and takes
  * back leases that ran out.  When nobody ticked for 10 s, Redis or all
  * workers were away and nobody could beat: every lease gets hold ms more and
  * no one is blamed.  Dead tasks are kept 180 days, 10,000 at most.  Who died
  * of crashes waits in P:n until PostgreSQL was told, and is named again every
- * 5 s: a leader can die before it says so.  Answers number of suspects, leases
+ * 5 s: a leader can die before it says so.  When nothing is active, no tenant
+ * is at its limit, whatever was counted.  Answers number of suspects, leases
  * taken back, deaths, then the ids to tell of.
  */
-static const char    worker_lua_tick[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
-    WORKER_LUA_READY WORKER_LUA_FORGET
+static const char worker_lua_tick[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
+    WORKER_LUA_READY WORKER_LUA_LEAVE WORKER_LUA_FORGET
     "local lim,maxc=tonumber(ARGV[2]),tonumber(ARGV[3])\n"
     "local n=0 local lost=0 local died=0\n"
     "local m=redis.call('HMGET',p..':m','tick','hold')\n"
@@ -229,17 +317,17 @@ static const char    worker_lua_tick[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
     "for _,id in ipairs(redis.call('ZRANGEBYSCORE',p..':s','-inf',now,"
     "'LIMIT',0,lim)) do\n"
     " redis.call('ZREM',p..':s',id)\n"
-    " local f=redis.call('HMGET',p..':j:'..id,'l','s')\n"
-    " if f[2]=='s' then ready(id,f[1],false) n=n+1 end\n"
+    " local f=redis.call('HMGET',p..':j:'..id,'l','s','g')\n"
+    " if f[2]=='s' then ready(id,f[1],false,f[3]) n=n+1 end\n"
     "end\n"
     "if now>=hold then\n"
     " for _,id in ipairs(redis.call('ZRANGEBYSCORE',p..':l','-inf',now,"
     "'LIMIT',0,lim)) do\n"
     "  redis.call('ZREM',p..':l',id)\n"
     "  local j=p..':j:'..id\n"
-    "  local f=redis.call('HMGET',j,'o','s')\n"
+    "  local f=redis.call('HMGET',j,'o','s','g')\n"
     "  if f[2]=='a' then\n"
-    "   lost=lost+1\n"
+    "   lost=lost+1 n=n+leave(f[3])\n"
     "   local c=(f[1]=='1') and redis.call('HINCRBY',j,'c',1) or 0\n"
     "   if c>=maxc then\n"
     "    redis.call('HSET',j,'s','d','err','crashed')\n"
@@ -252,6 +340,15 @@ static const char    worker_lua_tick[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
     "   end\n"
     "  end\n"
     " end\n"
+    "end\n"
+    "if redis.call('EXISTS',p..':a',p..':k')>0"
+    " and redis.call('ZCARD',p..':l')==0 then\n"
+    " for _,k in ipairs(redis.call('HKEYS',p..':k')) do\n"
+    "  local l=string.sub(k,1,1)\n"
+    "  redis.call('RPUSH',p..':r'..l,'@'..string.sub(k,3))\n"
+    "  redis.call('HINCRBY',p..':m','g'..l,1) n=n+1\n"
+    " end\n"
+    " redis.call('DEL',p..':a',p..':k')\n"
     "end\n"
     "local old=redis.call('ZRANGEBYSCORE',p..':d','-inf',now-15552000000,"
     "'LIMIT',0,10)\n"
@@ -279,8 +376,13 @@ static const char    worker_lua_tick[] = WORKER_LUA_BEGIN WORKER_LUA_WAKE
 static const char worker_lua_stats[] = WORKER_LUA_BEGIN
     "local out={} local oldest=0\n"
     "for l=0,3 do\n"
-    " out[#out+1]=redis.call('LLEN',p..':r'..l)\n"
+    " local c=redis.call('HMGET',p..':m','t'..l,'g'..l)\n"
+    " out[#out+1]=math.max(0,redis.call('LLEN',p..':r'..l)"
+    "+(tonumber(c[1]) or 0)-(tonumber(c[2]) or 0))\n"
     " local id=redis.call('LINDEX',p..':r'..l,0)\n"
+    " if id and string.sub(id,1,1)=='@' then\n"
+    "  id=redis.call('LINDEX',p..':t'..l..':'..string.sub(id,2),0)\n"
+    " end\n"
     " local rt=id and redis.call('HGET',p..':j:'..id,'rt')\n"
     " if rt and now-rt>oldest then oldest=now-rt end\n"
     "end\n"
@@ -308,6 +410,7 @@ static const stoa_redis_script_t worker_lua_scripts[WORKER_LUA_COUNT] = {
     [WORKER_LUA_BEAT] = { .name = "beat", .lua = worker_lua_beat },
     [WORKER_LUA_SETTLE] = { .name = "settle", .lua = worker_lua_settle },
     [WORKER_LUA_TOLD] = { .name = "told", .lua = worker_lua_told },
+    [WORKER_LUA_CANCEL] = { .name = "cancel", .lua = worker_lua_cancel },
     [WORKER_LUA_TICK] = { .name = "tick", .lua = worker_lua_tick },
     [WORKER_LUA_STATS] = { .name = "stats", .lua = worker_lua_stats },
     [WORKER_LUA_LEAD] = { .name = "lead", .lua = worker_lua_lead },

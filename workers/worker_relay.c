@@ -27,7 +27,8 @@
 #include "../shared/stoa_str.h"
 #include "../shared/stoa_time.h"
 
-#define RELAY_ROWS   100 /* times 7 arguments: one script call per queue */
+#define RELAY_ROWS   100 /* times RELAY_WIDTH arguments: one call per queue */
+#define RELAY_WIDTH  8
 #define RELAY_GAP_MS 20
 #define RELAY_MEMORY (16 * 1024 * 1024)
 
@@ -36,7 +37,7 @@ typedef struct {
     worker_queue_t *q;
     unsigned        n;
     stoa_str_t      ids[RELAY_ROWS];
-    stoa_str_t      args[RELAY_ROWS * 7];
+    stoa_str_t      args[RELAY_ROWS * RELAY_WIDTH];
 } worker_batch_t;
 
 struct worker_relay_s {
@@ -212,7 +213,7 @@ worker_relay_int(const stoa_pg_result_t *res, int row, int col)
 }
 
 
-/* One row: id, kind, payload, uniq, reply_to, delay_ms, created_ms. */
+/* One row: id, kind, payload, uniq, reply_to, delay_ms, created_ms, tenant. */
 static bool
 worker_relay_row(worker_relay_t *r, const stoa_pg_result_t *res, int row)
 {
@@ -264,7 +265,7 @@ worker_relay_row(worker_relay_t *r, const stoa_pg_result_t *res, int row)
 
     stoa_buf_init(&level, r->mem, 16, 16);
     stoa_buf_int(&level, env.level);
-    args = &b->args[b->n * 7];
+    args = &b->args[b->n * RELAY_WIDTH];
     args[0] = env.id;
     args[1] = stoa_buf_view(&level);
     args[2] = stoa_pg_value(res, row, 5);
@@ -272,6 +273,7 @@ worker_relay_row(worker_relay_t *r, const stoa_pg_result_t *res, int row)
     args[4] = (stoa_str_t) stoa_string("0");
     args[5] = stoa_buf_view(&text);
     args[6] = stoa_str_z(r->sweep ? "s" : "n");
+    args[7] = stoa_pg_value(res, row, 7); /* empty when null */
     b->ids[b->n++] = env.id;
     return !level.failed;
 }
@@ -297,8 +299,8 @@ worker_relay_send(worker_relay_t *r)
         }
 
         if (worker_engine_eval(r->engine, WORKER_LUA_ENQUEUE, b->q,
-                               (int) b->n * 7, b->args, worker_relay_enqueued,
-                               b))
+                               (int) b->n * RELAY_WIDTH, b->args,
+                               worker_relay_enqueued, b))
         {
             r->pending++;
         }

@@ -27,6 +27,8 @@ typedef struct {
     uint32_t    backoff_ms, backoff_cap_ms;
     uint32_t    give_up_s; /* since it was enqueued; 0: never */
     uint8_t     percent;   /* of a process's concurrency, at most */
+    uint16_t    each;      /* of one tenant at once, everywhere; 0: no limit */
+    uint16_t    most;      /* of the queue at once, everywhere; 0: no limit */
 } stoa_class_row_t;
 
 extern const stoa_class_row_t stoa_class_rows[STOA_CLASS_COUNT];

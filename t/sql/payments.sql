@@ -434,7 +434,8 @@ select isnt_empty($$ select from queue.sweep(1000) s, qi where s.id = qi.id $$,
     'five minutes');
 select ok(queue.dead(id, 'why'), 'dead') from qi;
 select ok(not queue.done(id), 'dead: its effect must not run') from qi;
-select is((select last_error from queue.dead_list('k', 10)), 'why', 'listed');
+select is((select last_error
+    from queue.list('dead', 'k', null, null, 10)), 'why', 'listed');
 select ok(queue.redrive_one(id), 'redriven') from qi;
 select ok(queue.done(id), 'done') from qi;
 select ok(not queue.done(id), 'once') from qi;

@@ -139,6 +139,8 @@ test('what Redis would call dead although its row is gone was done', () =>
     /* and one that has its row */
     const [id] = await e.enqueue('no.kind', {});
 
+    await e.sql(`update queue.outbox set created_at = created_at
+      - interval '11 min' where id = $1`, [id]);
     e.work();
     await until(async () => await e.redis.exists(`${p}:j:900001`) === 0
       && await e.redis.exists(`${p}:j:900002`) === 0,

@@ -89,8 +89,18 @@ describe('one pool', () => {
     assert.ok(late >= 1.45 && late < 15, `after ${late} s`);
   });
 
-  test('unknown kind: dead, no_handler, no attempt', async () => {
+  test('unknown kind: put back for a newer process, dead in the end', async () => {
     const ids = await e.enqueue('no.such_kind', {});
+
+    await until(() => e.redis.hget(`stoa:{q:cron}:j:${ids[0]}`, 'err')
+      .then((why) => why === 'no_handler'));
+    assert.equal(await e.value('select state from queue.outbox where id = $1',
+      ids), 1);
+    await e.sql(`update queue.outbox set created_at = created_at
+      - interval '11 min' where id = $1`, ids);
+    await e.redis.del(`stoa:{q:cron}:j:${ids[0]}`); /* the sweep brings it back */
+    await e.sql(`update queue.outbox set sent_at = sent_at
+      - interval '6 min' where id = $1`, ids);
     const row = await until(async () => (await e.sql(
       'select * from queue.outbox where id = $1 and state = 2', ids))[0]);
 
