@@ -271,7 +271,10 @@ create table queue.controls (
 );
 
 create table queue.schedules (
-    kind text not null,
-    slot bigint not null,
+    kind    text not null,
+    slot    bigint not null, -- of one that runs each so many seconds
+    line    text,            -- of cron, with its zone, that next_at is of
+    last_at timestamptz,
+    next_at timestamptz,
     constraint schedules_pkey primary key (kind)
 );

@@ -48,6 +48,7 @@ int cmd_openapi(cmd_t *c, int argc, char **argv);
 int cmd_manual(cmd_t *c, int argc, char **argv);
 int cmd_queues(cmd_t *c, int argc, char **argv);
 int cmd_tasks(cmd_t *c, int argc, char **argv);
+int cmd_schedules(cmd_t *c, int argc, char **argv);
 int cmd_audit(cmd_t *c, int argc, char **argv);
 int cmd_user(cmd_t *c, int argc, char **argv);
 int cmd_token(cmd_t *c, int argc, char **argv);

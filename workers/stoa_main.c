@@ -51,6 +51,13 @@ static const char stoa_queues_options[] =
     "A paused queue takes tasks and starts none; what runs goes on.  Both\n"
     "last until they are taken back, and reach the workers within seconds.\n";
 
+static const char stoa_schedules_options[] =
+    "  --json        as a JSON array\n"
+    "\n"
+    "when: seconds, or a line of cron(5) by the wall clock of zone.  missed:\n"
+    "what becomes of times at which no worker ran, one run for all of them\n"
+    "(once), none (skip) or each (all).\n";
+
 static const char stoa_tasks_options[] =
     "  --state STATE waiting, sent (a worker may have it), dead, blocked (by\n"
     "                tasks that it waits for) or all; default: dead\n"
@@ -169,6 +176,14 @@ static const cmd_row_t stoa_commands[] = {
         .summary = "List tasks, show one, cancel it, let dead ones run again.",
         .options = stoa_tasks_options,
         .run = cmd_tasks,
+    },
+    {
+        .name = "schedules",
+        .arguments = "[--json]\n"
+                     "       stoa schedules run KIND",
+        .summary = "Show what runs by the clock, or run it now.",
+        .options = stoa_schedules_options,
+        .run = cmd_schedules,
     },
     {
         .name = "audit",

@@ -7,7 +7,7 @@
  * The leader ticks the queues (what is due becomes ready, leases that ran
  * out become suspects), looks into the outbox when no wake token came,
  * sweeps it every 30 s, asks for due schedules every second (queue.schedule
- * keeps kind and slot; a missed slot is skipped), and writes the gauges.
+ * keeps which were taken), and writes the gauges.
  *
  * Every process writes its own heartbeat and adds its counters to the hash
  * <prefix>metrics, whose fields are whole Prometheus sample names.
@@ -33,6 +33,7 @@
 #define HEARTBEAT_TICKS 20
 #define POLICY_TICKS    240
 #define LEAD_TEXT       2048
+#define SCHEDULE_VALUES 5
 
 static const char *const worker_lead_outcomes[4] = { "done", "retry", "snooze",
                                                      "dead" };
@@ -52,8 +53,8 @@ struct worker_lead_s {
     stoa_pg_op_t    *settings;
     bool             settings_done;
     stoa_mem_t      *mem; /* settings and schedule texts */
-    const char      *schedule_values[2];
-    int              schedule_lens[2];
+    const char      *schedule_values[SCHEDULE_VALUES];
+    int              schedule_lens[SCHEDULE_VALUES];
     const char      *settings_values[1];
     int              settings_lens[1];
 };
@@ -234,34 +235,45 @@ worker_lead_schedule(worker_lead_t *lead)
 }
 
 
+/* Arrays as text: kinds, seconds, and of cron lines, zones, policies. */
 static bool
 worker_lead_schedule_create(worker_lead_t *lead)
 {
-    stoa_buf_t  kinds, every;
-    const char *comma = "";
+    stoa_buf_t b[SCHEDULE_VALUES];
+    bool       failed = false;
 
-    stoa_buf_init(&kinds, lead->mem, 256, 8192);
-    stoa_buf_init(&every, lead->mem, 256, 8192);
-    stoa_buf_char(&kinds, '{');
-    stoa_buf_char(&every, '{');
-
-    for (size_t i = 0; i < stoa_ntasks; i++) {
-        if (stoa_tasks[i].every_s != 0) {
-            stoa_buf_printf(&kinds, "%s%s", comma, stoa_tasks[i].kind);
-            stoa_buf_printf(&every, "%s%u", comma, stoa_tasks[i].every_s);
-            comma = ",";
-        }
+    for (size_t k = 0; k < SCHEDULE_VALUES; k++) {
+        stoa_buf_init(&b[k], lead->mem, 256, 8192);
+        stoa_buf_char(&b[k], '{');
     }
 
-    stoa_buf_char(&kinds, '}');
-    stoa_buf_char(&every, '}');
-    lead->schedule_lens[0] = (int) kinds.len;
-    lead->schedule_lens[1] = (int) every.len;
-    stoa_buf_nul(&kinds);
-    stoa_buf_nul(&every);
-    lead->schedule_values[0] = (const char *) kinds.data;
-    lead->schedule_values[1] = (const char *) every.data;
-    return !kinds.failed && !every.failed;
+    for (size_t i = 0; i < stoa_ntasks; i++) {
+        const stoa_task_t *t = &stoa_tasks[i];
+
+        if (t->every_s == 0 && t->cron == NULL) {
+            continue;
+        }
+
+        for (size_t k = 0; b[0].len > 1 && k < SCHEDULE_VALUES; k++) {
+            stoa_buf_char(&b[k], ',');
+        }
+
+        stoa_buf_z(&b[0], t->kind);
+        stoa_buf_printf(&b[1], "%u", t->every_s);
+        stoa_buf_printf(&b[2], "\"%s\"", t->cron != NULL ? t->cron : "");
+        stoa_buf_printf(&b[3], "\"%s\"", t->zone != NULL ? t->zone : "UTC");
+        stoa_buf_z(&b[4], stoa_missed_name(t->missed));
+    }
+
+    for (size_t k = 0; k < SCHEDULE_VALUES; k++) {
+        stoa_buf_char(&b[k], '}');
+        lead->schedule_lens[k] = (int) b[k].len;
+        stoa_buf_nul(&b[k]);
+        lead->schedule_values[k] = (const char *) b[k].data;
+        failed |= b[k].failed;
+    }
+
+    return !failed;
 }
 
 

@@ -341,32 +341,6 @@ begin
     return not exists (select from queue.outbox o where o.id = gone.id);
 end $$;
 
-create or replace function queue.schedule(kinds text[], every_s int[])
-returns int
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_out int;
-begin
-    with due as (
-        insert into queue.schedules as s (kind, slot)
-        select t.kind,
-            floor(date_part('epoch', app.now())
-                / t.every_s)::bigint
-        from unnest(kinds, every_s) t (kind, every_s)
-        order by t.kind
-        on conflict (kind) do update set slot = excluded.slot
-        where s.slot < excluded.slot
-        returning s.kind, s.slot)
-    select count(queue.enqueue(d.kind, '{}', null,
-        d.kind || ':' || d.slot))::int into v_out
-    from due d;
-
-    return v_out;
-end $$;
-
 create or replace function queue.stats()
 returns jsonb
 language sql stable

@@ -236,3 +236,16 @@ stoa_task_find(const char *kind, size_t len)
 
     return NULL;
 }
+
+
+const char *
+stoa_missed_name(stoa_missed_e missed)
+{
+    static const char *const names[] = {
+        [STOA_MISSED_ONCE] = "once",
+        [STOA_MISSED_SKIP] = "skip",
+        [STOA_MISSED_ALL] = "all",
+    };
+
+    return names[missed];
+}

@@ -49,6 +49,14 @@ typedef enum {
 
 #define STOA_MAX_CRASH_POINTS 6
 
+/* What became of slots at which no worker ran, and that are over a minute
+   late: one run for all of them, none, or each. */
+typedef enum {
+    STOA_MISSED_ONCE = 0,
+    STOA_MISSED_SKIP,
+    STOA_MISSED_ALL
+} stoa_missed_e;
+
 typedef struct {
     const char      *kind; /* "mail.send" */
     stoa_class_e     cls;
@@ -57,6 +65,9 @@ typedef struct {
     uint8_t          level;   /* priority 0 (first) .. 3 */
     const char      *anchor;  /* what makes the effect happen once */
     uint32_t         every_s; /* schedule: run each so many seconds; 0: none */
+    const char      *cron;    /* or when, as cron(5): "0 3 * * *" */
+    const char      *zone;    /* of the wall clock; NULL: UTC */
+    stoa_missed_e    missed;  /* of cron: no worker ran at that time */
     const char      *crash[STOA_MAX_CRASH_POINTS]; /* STOA_CRASH names, so
                         "mail.send.<point>" */
     const char      *summary;
@@ -64,6 +75,9 @@ typedef struct {
 
 extern const stoa_task_t stoa_tasks[];
 extern const size_t      stoa_ntasks;
+
+/* "once", "skip", "all". */
+const char *stoa_missed_name(stoa_missed_e missed);
 
 /* NULL: no such kind. */
 const stoa_task_t *stoa_task_find(const char *kind, size_t len);

@@ -98,9 +98,10 @@ create temp table o2 as select id from app.orders
     where status = 'awaiting_payment';
 select t.clock('17 min');
 select is(t.run('order.expire_sweep'), 0, 'nothing scheduled');
-select queue.schedule(array['order.expire_sweep'], array[15]);
-select is(queue.schedule(array['order.expire_sweep'], array[15]), 0,
-    'once per slot');
+select queue.schedule(array['order.expire_sweep'], array[15], '{""}', '{UTC}',
+    '{once}');
+select is(queue.schedule(array['order.expire_sweep'], array[15], '{""}',
+    '{UTC}', '{once}'), 0, 'once per slot');
 select t.run('order.expire_sweep');
 select t.pay((select id from o2));
 select is((select status from app.orders, o2 where orders.id = o2.id), 'paid',

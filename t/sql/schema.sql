@@ -194,7 +194,8 @@ select is_empty($$
             'app.audit_verify_from', 'app.audit_verify_rows', 'app.key_item',
             'app.key_life', 'app.now', 'app.payment_json', 'app.roles_of',
             'app.roles_refused', 'app.settings_put', 'queue.controls',
-            'queue.redrive_one', 'queue.stats')
+            'queue.redrive_one', 'queue.schedule_now', 'queue.schedules',
+            'queue.stats')
 $$, 'no function that is called often is parsed anew each time');
 
 select * from finish();

@@ -305,3 +305,26 @@ test('what cannot be meant is refused, nothing is changed', async () => {
   assert.equal(await e.value('select count(*)::int from queue.controls'),
     before);
 });
+
+test('schedules: shown, run now', async () => {
+  const list = JSON.parse(await e.stoa(['schedules', '--json']));
+  const seal = list.find((row) => row.kind === 'audit.seal');
+
+  assert.equal(seal.everySeconds, 1);
+  assert.ok(Date.parse(seal.lastAt) > 0);
+  assert.match(await e.stoa(['schedules']), /^kind +when +zone/);
+
+  /* every line is one that PostgreSQL understands */
+  for (const { cron, zone } of list.filter((row) => row.cron)) {
+    assert.ok(await e.value('select queue.cron_next($1, $2, now())',
+      [cron, zone]), `${cron} in ${zone}`);
+  }
+
+  const id = Number(/^task (\d+)$/m.exec(await e.stoa(['schedules', 'run',
+    'retention.sweep']))[1]);
+
+  await e.done([id]);
+  assert.equal(await e.effects([id]), 1);
+  await assert.rejects(e.stoa(['schedules', 'run', 'mail.send']),
+    /nothing runs "mail.send"/);
+});
