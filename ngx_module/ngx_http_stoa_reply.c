@@ -272,14 +272,6 @@ ngx_http_stoa_reply_error(ngx_http_stoa_ctx_t *q, stoa_err_e err)
 
     r->headers_out.content_type_len = r->headers_out.content_type.len;
 
-    if (!q->body_read) {
-        r->expect_tested = 1;
-
-        if (ngx_http_discard_request_body(r) != NGX_OK) {
-            r->keepalive = 0;
-        }
-    }
-
     return ngx_http_stoa_send(q, stoa_err_row(err)->status,
                               (stoa_str_t) stoa_null_string, stoa_buf_view(&b),
                               (stoa_str_t) stoa_null_string);
@@ -381,6 +373,16 @@ ngx_http_stoa_send(ngx_http_stoa_ctx_t *q, ngx_int_t status, stoa_str_t before,
 
     r = q->r;
     len = before.len + body.len + after.len;
+
+    /* what comes behind an early answer is no request of its own */
+
+    if (!q->body_read) {
+        r->expect_tested = 1;
+
+        if (ngx_http_discard_request_body(r) != NGX_OK) {
+            r->keepalive = 0;
+        }
+    }
 
     /* nginx's own filter knows nothing of the row's versions */
     r->disable_not_modified = 1;

@@ -12,8 +12,20 @@ let app, alice;
 
 before(async () => {
   app = await boot({ workers: 0, nginx: {
-    http: 'client_header_timeout 1s; client_body_timeout 1s;' } });
+    http: `client_header_timeout 1s; client_body_timeout 1s;
+      stoa_limit once rate=1/d burst=1 key=addr;`,
+    replace: [['location = / {', `
+        location /gated/ {
+            stoa_auth  required role=admin login=/account/;
+            stoa_cors  https://app.example;
+            proxy_pass http://127.0.0.1:1;
+        }
+        location /once/ {
+            stoa_limit_apply once;
+        }
+        location = / {`]] } });
   alice = await app.user();
+  await app.api('GET', '/once/', { validate: false });
 });
 after(() => app?.stop());
 
@@ -94,6 +106,63 @@ test('what is well framed is two requests, also after a refusal', async () => {
     assert.equal(got[1], 200, `${what}: ${got}`);
   }
 });
+
+/* What is answered before its body was looked at, and with what. */
+const EARLY = [
+  ['OPTIONS', '/api/v1/events', 204],
+  ['OPTIONS', '/api/v1/auth/login', 204],
+  ['OPTIONS', '/v1/events', 204],
+  ['OPTIONS', '/api/v1/nowhere', 404],
+  ['OPTIONS', '/api/v1/events', 204, 'Origin: https://app.example\r\n' +
+    'Access-Control-Request-Method: POST\r\n'],
+  ['OPTIONS', '/gated/x', 204, 'Origin: https://app.example\r\n' +
+    'Access-Control-Request-Method: POST\r\n'],
+  ['DELETE', '/api/v1/auth/login', 405],
+  ['PROPFIND', '/api/v1/events', 405],
+  ['POST', '/api/v1/nowhere', 404],
+  ['POST', '/nowhere', 404],
+  ['POST', '/api/v1/events', 401],
+  ['POST', '/api/v1/events', 401, 'Authorization: Bearer a.b.c\r\n'],
+  ['POST', '/api/v1/events', 403, 'alice'],
+  ['POST', '/api/v1/auth/login', 415, 'Content-Type: text/plain\r\n'],
+  ['POST', '/api/v1/auth/login', 400, 'Idempotency-Key: \r\n' +
+    'Content-Type: application/json\r\n'],
+  ['GET', '/api/v1/events', 200],
+  ['GET', '/api/v1/events?page=x', 400],
+  ['HEAD', '/api/v1/events', 200],
+  ['GET', '/api/v1/auth/check', 401],
+  ['GET', '/api/v1/oauth/nobody/start', 404],
+  ['GET', '/gated/x', 302, 'Accept: text/html\r\n'],
+  ['POST', '/gated/x', 401],
+  ['POST', '/gated/x', 403, 'alice'],
+  ['POST', '/once/', 429],
+  ['POST', '/health/live', 405],
+  ['GET', '/health/ready', 200],
+  ['GET', '/metrics', 200],
+  ['GET', '/', 302],
+  ['GET', '/account/', 200],
+];
+
+test('what follows an early answer is its body, not the next request',
+  async () => {
+    const evil = 'GET /api/v1/auth/check?smuggled HTTP/1.1\r\nHost: x\r\n\r\n';
+
+    for (const [method, path, status, more = ''] of EARLY) {
+      for (const [what, body] of [
+        ['a length', `Content-Length: ${evil.length}\r\n\r\n${evil}`],
+        ['chunks', `Transfer-Encoding: chunked\r\n\r\n${
+          evil.length.toString(16)}\r\n${evil}\r\n0\r\n\r\n`]]) {
+        const extra = more === 'alice'
+          ? `Authorization: Bearer ${alice.token}\r\n` : more;
+        const text = await app.raw(`${method} ${path} HTTP/1.1\r\n` +
+          `Host: x\r\n${extra}${body}GET /api/v1/events HTTP/1.1\r\n` +
+          'Host: x\r\nConnection: close\r\n\r\n', { quiet: 3000 });
+
+        assert.deepEqual(answers(text), [status, 200],
+          `${method} ${path} ${more}, ${what}`);
+      }
+    }
+  });
 
 test('heads that are too large are refused, and the next one is served',
   async () => {
