@@ -217,6 +217,10 @@ typedef struct {
     ngx_http_stoa_place_t *content_at;
 } ngx_http_stoa_loc_conf_t;
 
+typedef struct {
+    ngx_uint_t gated; /* a location of it has a gate */
+} ngx_http_stoa_srv_conf_t;
+
 /* ---- per process state ---- */
 
 typedef struct {
@@ -385,6 +389,9 @@ stoa_err_e ngx_http_stoa_auth_verify(ngx_http_request_t   *r,
 
 /* A request rests in PREACCESS, and is run again from there; r may be gone
    afterwards. */
+/* Refuses a path that can be read in two ways (ngx_http_stoa_path.c). */
+stoa_err_e ngx_http_stoa_path(ngx_http_request_t *r);
+
 ngx_int_t ngx_http_stoa_gate_park(ngx_http_request_t *r, const char *action);
 void      ngx_http_stoa_gate_run(ngx_http_request_t *r);
 /* The same, when the verdict on a parked request's token is in gate->auth. */

@@ -724,6 +724,11 @@ ngx_http_stoa_preaccess(ngx_http_request_t *r)
     }
 
     lcf = ngx_http_stoa_lcf(r);
+    err = lcf->api ? STOA_OK : ngx_http_stoa_path(r);
+
+    if (err != STOA_OK) {
+        return ngx_http_stoa_reply_refuse(r, err);
+    }
 
     if (!lcf->api && lcf->auth == 0 && lcf->limits == NULL
         && (lcf->rate == 0 || lcf->rate == STOA_RATE_NONE))

@@ -12,6 +12,7 @@ static ngx_int_t ngx_http_stoa_postconfiguration(ngx_conf_t *cf);
 static void     *ngx_http_stoa_create_main_conf(ngx_conf_t *cf);
 static ngx_int_t ngx_http_stoa_defaults(ngx_conf_t                *cf,
                                         ngx_http_stoa_main_conf_t *mcf);
+static void     *ngx_http_stoa_create_srv_conf(ngx_conf_t *cf);
 static void     *ngx_http_stoa_create_loc_conf(ngx_conf_t *cf);
 static char     *ngx_http_stoa_merge_loc_conf(ngx_conf_t *cf, void *parent,
                                               void *child);
@@ -96,8 +97,8 @@ static ngx_http_module_t ngx_http_stoa_module_ctx = {
     ngx_http_stoa_create_main_conf, /* create main configuration */
     NULL,                           /* init main configuration */
 
-    NULL, /* create server configuration */
-    NULL, /* merge server configuration */
+    ngx_http_stoa_create_srv_conf, /* create server configuration */
+    NULL,                          /* merge server configuration */
 
     ngx_http_stoa_create_loc_conf, /* create location configuration */
     ngx_http_stoa_merge_loc_conf   /* merge location configuration */
@@ -242,6 +243,13 @@ ngx_http_stoa_defaults(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
 
 
 static void *
+ngx_http_stoa_create_srv_conf(ngx_conf_t *cf)
+{
+    return ngx_pcalloc(cf->pool, sizeof(ngx_http_stoa_srv_conf_t));
+}
+
+
+static void *
 ngx_http_stoa_create_loc_conf(ngx_conf_t *cf)
 {
     ngx_http_stoa_loc_conf_t *lcf;
@@ -271,6 +279,7 @@ static char *
 ngx_http_stoa_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 {
     ngx_http_stoa_loc_conf_t *prev = parent, *conf = child;
+    ngx_http_stoa_srv_conf_t *scf;
     ngx_http_core_loc_conf_t *clcf;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
@@ -307,6 +316,14 @@ ngx_http_stoa_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->if_match, prev->if_match, 0);
     ngx_conf_merge_ptr_value(conf->cors, prev->cors, NULL);
     ngx_conf_merge_ptr_value(conf->identity, prev->identity, NULL);
+
+    if (!conf->api
+        && (conf->auth != 0 || conf->limits != NULL
+            || (conf->rate != 0 && conf->rate != STOA_RATE_NONE)))
+    {
+        scf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_stoa_module);
+        scf->gated = 1;
+    }
 
     /* not set anywhere: on where rows are served */
 

@@ -5,19 +5,65 @@
  */
 
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import http from 'node:http';
+import http2 from 'node:http2';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { once } from 'node:events';
 import { after, before, test } from 'node:test';
-import { boot } from '../harness/index.js';
+import { ROOT, boot } from '../harness/index.js';
 
-let app, alice, id;
+/* The gates as conf/nginx.conf shows them: /legacy/ is for some roles, in it
+   /legacy/public/ for everybody. */
+const GATES = fs.readFileSync(path.join(ROOT, 'conf/nginx.conf'), 'utf8')
+  .match(/^ *#location \/legacy\/ \{[^]*?^ *#\}\n *#\n *#location [^]*?^ *#\}/m)[0]
+  .replace(/^ *#/gm, '').replace(/stoa_limit_apply .*/, '');
+
+const SOCKET = path.join(os.tmpdir(), `stoa-routing-${process.pid}.sock`);
+
+/* What is behind them, and what it was asked for. */
+let asked;
+const backend = http.createServer((req, res) => {
+  asked = req.url;
+  res.end('behind');
+});
+
+let app, alice, id, h2;
 
 before(async () => {
-  app = await boot({ workers: 0 });
+  backend.listen(0, '127.0.0.1');
+  await once(backend, 'listening');
+
+  const to = `http://127.0.0.1:${backend.address().port}`;
+
+  app = await boot({ workers: 0, nginx: {
+    server: `listen unix:${SOCKET} http2;`,
+    replace: [['location = / {', `
+        ${GATES.replaceAll('http://127.0.0.1:3000', to)}
+        location /free/ {
+            proxy_pass ${to};
+        }
+        location /named/ {
+            set $to ${to};
+            stoa_auth optional;
+            proxy_pass $to;
+        }
+        location = / {`]] } });
+  h2 = http2.connect('http://x',
+    { createConnection: () => net.connect(SOCKET) });
   alice = await app.user();
   const olga = await app.user('organizer');
 
   id = (await app.event(olga)).id;
 });
-after(() => app?.stop());
+after(async () => {
+  h2?.close();
+  backend.close();
+  backend.closeAllConnections?.();
+  await app?.stop();
+});
 
 async function ask(target, { token, method = 'GET', host = 'x' } = {}) {
   const text = await app.raw(`${method} ${target} HTTP/1.1\r\n` +
@@ -132,3 +178,116 @@ test('the host the client names makes no link', async () => {
     assert.ok(!text.includes(evil), target);
   }
 });
+
+/* ---- gates in front of other software ---- */
+
+async function askH2(target) {
+  let status, text = '';
+
+  try {
+    const stream = h2.request({ ':path': target, ':authority': 'x' });
+
+    stream.on('response', (head) => { status = head[':status']; });
+    for await (const chunk of stream) text += chunk;
+  } catch {
+    /* a stream that was reset: it is not served, either */
+  }
+  return { status, text };
+}
+
+/* All that some software makes of a path: it decodes once or twice, takes "\"
+   for "/", leaves out parameters, resolves dots, or does none of these. */
+function readings(target) {
+  const decode = (p) => Buffer.from(p, 'latin1').toString('latin1')
+    .replace(/%([0-9a-f]{2})/gi, (_, hex) =>
+      String.fromCharCode(parseInt(hex, 16)));
+  const ways = [
+    (p) => p.replace(/\xc0\xae/g, '.').replace(/\xc0\xaf/g, '/'),
+    (p) => p.replaceAll('\\', '/'),
+    (p) => p.replace(/;[^/]*/g, ''),
+    (p) => p.replace(/\/{2,}/g, '/'),
+    (p) => new URL(`http://x${p.replace(/[?#].*/s, '')
+      .replace(/%/g, '%25')}`).pathname.replace(/%25/g, '%'),
+  ];
+  let all = [target.replace(/\?.*/s, '')];
+
+  all = [...all, ...all.map(decode), ...all.map(decode).map(decode)];
+  for (const way of ways) all = [...all, ...all.map(way)];
+  return new Set(all);
+}
+
+/* Of /legacy/admin, as seen from what is open. */
+const AROUND = ['/legacy/public/../admin', '/legacy/public/..\\admin',
+  '/legacy/public\\..\\admin', '/legacy/public/..;/admin',
+  '/legacy/public/..;x=1/admin', '/legacy/public/.;/../admin',
+  '/legacy/public/%2e%2e/admin', '/legacy/public/..%2fadmin',
+  '/legacy/public/..%5cadmin', '/legacy/public%5c..%5cadmin',
+  '/legacy/public/%2e%2e%3b/admin', '/legacy/public/..%3bx/admin',
+  '/legacy/public/%252e%252e/admin', '/legacy/public/..%252fadmin',
+  '/legacy/public/..%255cadmin', '/legacy/public/%252e%252e%252fadmin',
+  '/legacy/public/..%253b/admin', '/legacy/public/%c0%ae%c0%ae/admin',
+  '/legacy/public/..%c0%afadmin', '/legacy/public/x/..;/..;/admin',
+  '/legacy/public//../admin', '/legacy/public/#/../../admin',
+  '/legacy/public/./..\\admin', '/legacy/admin/../public/x',
+  '/legacy/admin/%2e%2e/public/x', '/legacy/admin/..%2fpublic/x',
+  '/legacy/admin/x/..//../public/x', '/legacy/admin\\..\\public/x',
+  '/legacy//admin/../public/x', '/legacy/public;/../admin',
+  '/legacy/public/..\\..\\legacy\\admin', '/free/..;/legacy/admin',
+  '/free/..\\legacy/admin', '/free/%252e%252e/legacy/admin',
+  '/free/%252e%252e%252flegacy/admin', '/legacy;x/admin', '/legacy\\admin',
+  '/legacy%5cadmin', '/legacy%252fadmin', '/free/..%2flegacy/admin',
+  '/free/.%2e/legacy/admin', '/free/%2e./legacy/admin'];
+
+test('gates as they are shown: no spelling leads around them', async () => {
+  const targets = [...AROUND, ...['admin', 'public'].flatMap((name) =>
+    SPELLINGS(name).map((one) => one.replaceAll('api/v1/users', 'legacy')
+      .replaceAll('api/v1', 'legacy').replaceAll('api%2fv1%2fusers', 'legacy')
+      .replaceAll('Api/v1/Users', 'legacy')))];
+
+  for (const target of targets) {
+    for (const one of [ask, askH2]) {
+      asked = undefined;
+
+      const { status } = await one(target);
+
+      assert.ok([undefined, 200, 301, 302, 400, 401, 404, 414].includes(status)
+        || Number.isNaN(status), `${target}: ${status}`);
+      if (asked === undefined) {
+        assert.notEqual(status, 200, target);
+        continue;
+      }
+      for (const way of readings(asked)) {
+        assert.doesNotMatch(way, /^\/legacy(?!\/public(\/|$))/i,
+          `${target} goes on as ${asked}`);
+      }
+    }
+  }
+});
+
+test('what is refused is told why; what is usual goes on as it came',
+  async () => {
+    for (const base of ['/legacy/public', '/named', '/free']) {
+      for (const rest of ['/a', '/', '/a%20b', '/%7Ba%7D%5B1%5D%22', '/a;b=1',
+        '/a;jsessionid=0A1B', '/a%3Bb/c', '/%C3%A9', '/a+b%2Bc', '/...',
+        '/.well-known/x', '/a.', '/..a/b', '/%25', '/100%25/x', '/a%3Fb%23c',
+        '/a?b=../c&d=%2e%2e%2f;\\', '/a?', '/a%252Bb', '/~x/(a)/*']) {
+        asked = undefined;
+        assert.equal((await ask(base + rest)).status, 200, base + rest);
+        assert.equal(asked, base + rest);
+      }
+      /* as it was judged */
+      for (const [rest, judged] of [['//a', '/a'], ['/a%2Fb', '/a/b'],
+        ['/a//b?c=//', '/a/b?c=//'], ['/http%3A%2F%2Fx', '/http:/x'],
+        ['/a%2Fb%3Bc?d', '/a/b;c?d'], ['/a#b', '/a']]) {
+        assert.equal((await ask(base + rest)).status, 200, base + rest);
+        assert.equal(asked, base + judged);
+      }
+      for (const rest of ['/../x', '/./x', '/a\\b', '/..;/x', '/a;b/c',
+        '/%2e%2e/x', '/%252e%252e/x', '/%255cx', '/a%252fb', '/.']) {
+        const { status, text } = await ask(base + rest);
+
+        assert.equal(status, 400, base + rest);
+        assert.match(text, /"code":"PATH_AMBIGUOUS"/);
+      }
+    }
+  });
