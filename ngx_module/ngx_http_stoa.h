@@ -271,6 +271,7 @@ typedef struct {
     ngx_http_stoa_cache_status_e    cache_status;
     stoa_err_e auth;           /* verdict on the token, when has_token */
     stoa_str_t token;          /* the access token as it came */
+    stoa_str_t login;          /* where a refused visitor is led, or empty */
     stoa_str_t scopes;         /* of the API key, in the request's pool */
     unsigned   has_token  : 1; /* something came that should be one */
     unsigned   by_key     : 1; /* authenticated by an API key, claims.sid */

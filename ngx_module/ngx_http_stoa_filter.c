@@ -22,6 +22,8 @@ static ngx_int_t ngx_http_stoa_body_filter(ngx_http_request_t *r,
 static ngx_int_t ngx_http_stoa_page(ngx_http_request_t       *r,
                                     ngx_http_stoa_gate_t     *gate,
                                     ngx_http_stoa_loc_conf_t *lcf);
+static ngx_int_t ngx_http_stoa_lead(ngx_http_request_t   *r,
+                                    ngx_http_stoa_gate_t *gate);
 static ngx_int_t ngx_http_stoa_request_id(ngx_http_request_t   *r,
                                           ngx_http_stoa_gate_t *gate);
 static ngx_int_t ngx_http_stoa_security(ngx_http_request_t       *r,
@@ -88,7 +90,7 @@ ngx_http_stoa_header_filter(ngx_http_request_t *r)
 
     /* err_status: nginx makes the page, also 502 and 504 of a proxy; what a
        proxied server itself answers has none */
-    if (r->err_status != 0 && !r->error_page
+    if (r->err_status != 0 && !r->error_page && gate->login.len == 0
         && (lcf->errors == 1 || (lcf->errors != 0 && gate->refused != STOA_OK))
         && r->err_status >= NGX_HTTP_BAD_REQUEST)
     {
@@ -98,6 +100,15 @@ ngx_http_stoa_header_filter(ngx_http_request_t *r)
     }
 
     if (ngx_http_stoa_limit_filter(r, gate, lcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* behind the limits: for those of failures it is one */
+
+    if (gate->login.len != 0 && !r->error_page
+        && r->err_status == (ngx_uint_t) stoa_err_row(gate->refused)->status
+        && ngx_http_stoa_lead(r, gate) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -243,6 +254,27 @@ ngx_http_stoa_page(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
     r->headers_out.content_length_n = (off_t) b.len;
 
     return NGX_OK;
+}
+
+/* A refusal becomes the way to the sign-in. */
+static ngx_int_t
+ngx_http_stoa_lead(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
+{
+    r->headers_out.status = NGX_HTTP_MOVED_TEMPORARILY;
+    r->headers_out.status_line.len = 0;
+    r->headers_out.content_type.len = 0;
+    r->err_status = NGX_HTTP_MOVED_TEMPORARILY;
+    r->header_only = 1;
+
+    ngx_http_clear_content_length(r);
+    r->headers_out.content_length_n = 0;
+
+    if (ngx_http_stoa_header(r, "Location", gate->login) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_stoa_header(r, "Cache-Control",
+                                (stoa_str_t) stoa_string("no-store"));
 }
 
 static stoa_err_e

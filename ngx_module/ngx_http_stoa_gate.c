@@ -760,18 +760,20 @@ ngx_http_stoa_preaccess(ngx_http_request_t *r)
 }
 
 
-/* A visitor who opens a page is led to the sign-in; programs are refused. */
+/* A visitor who opens a page is led to the sign-in; programs are refused.
+   Both are a refusal here, which "allow" may overrule: the filter leads. */
 static ngx_int_t
-ngx_http_stoa_gate_refuse(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf,
-                          stoa_err_e err)
+ngx_http_stoa_gate_refuse(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
+                          ngx_http_stoa_loc_conf_t *lcf, stoa_err_e err)
 {
     size_t     len;
     u_char    *p;
-    stoa_str_t mode, to;
+    stoa_str_t mode;
 
     mode = ngx_http_stoa_header_in(r, "sec-fetch-mode");
 
-    if (lcf->login.len == 0 || err == STOA_E_STARTING
+    if (lcf->login.len == 0
+        || stoa_err_row(err)->status >= NGX_HTTP_INTERNAL_SERVER_ERROR
         || (r->method & (NGX_HTTP_GET | NGX_HTTP_HEAD)) == 0
         || r->headers_in.upgrade != NULL
         || (mode.len != 0 && !stoa_str_eq_z(mode, "navigate"))
@@ -787,26 +789,18 @@ ngx_http_stoa_gate_refuse(ngx_http_request_t *r, ngx_http_stoa_loc_conf_t *lcf,
               * ngx_escape_uri(NULL, r->unparsed_uri.data, r->unparsed_uri.len,
                                NGX_ESCAPE_URI_COMPONENT);
 
-    to.data = ngx_pnalloc(r->pool, len);
-    if (to.data == NULL) {
+    gate->login.data = ngx_pnalloc(r->pool, len);
+    if (gate->login.data == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    to.len = len;
-    p = ngx_cpymem(to.data, lcf->login.data, lcf->login.len);
+    gate->login.len = len;
+    p = ngx_cpymem(gate->login.data, lcf->login.data, lcf->login.len);
     p = ngx_cpymem(p, "?next=", sizeof("?next=") - 1);
     ngx_escape_uri(p, r->unparsed_uri.data, r->unparsed_uri.len,
                    NGX_ESCAPE_URI_COMPONENT);
 
-    if (ngx_http_stoa_header(r, "Location", to) != NGX_OK
-        || ngx_http_stoa_header(r, "Cache-Control",
-                                (stoa_str_t) stoa_string("no-store"))
-               != NGX_OK)
-    {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    return NGX_HTTP_MOVED_TEMPORARILY;
+    return ngx_http_stoa_reply_refuse(r, err);
 }
 
 
@@ -910,12 +904,12 @@ ngx_http_stoa_access(ngx_http_request_t *r)
     }
 
     if (gate->has_token && gate->auth != STOA_OK) {
-        return ngx_http_stoa_gate_refuse(r, lcf, gate->auth);
+        return ngx_http_stoa_gate_refuse(r, gate, lcf, gate->auth);
     }
 
     if (!gate->authenticated) {
         return lcf->auth == 2
-                 ? ngx_http_stoa_gate_refuse(r, lcf,
+                 ? ngx_http_stoa_gate_refuse(r, gate, lcf,
                                              ngx_http_stoa_gate_nobody(gate))
                  : NGX_DECLINED;
     }

@@ -80,7 +80,17 @@ ngx_int_t
 ngx_http_stoa_identity(ngx_http_request_t *r)
 {
     ngx_list_t                list;
+    ngx_http_stoa_gate_t     *gate;
     ngx_http_stoa_identity_t *identity;
+
+    gate = ngx_http_stoa_gate(r, 0);
+
+    if (gate != NULL && r->main->err_status == 0) {
+        /* "satisfy any": what a gate said was overruled, it is not why
+           something fails later */
+        gate->refused = STOA_OK;
+        gate->login.len = 0;
+    }
 
     identity = ngx_http_stoa_lcf(r)->identity;
 

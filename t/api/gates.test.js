@@ -20,6 +20,7 @@ before(async () => {
     workers: 0,
     nginxWorkers: 4,
     nginx: {
+      http: 'stoa_limit wrong key=addr rate=6/d burst=6 on=failure;',
       replace: [
         [/stoa_limit read rate=\S+ burst=\S+ key=user;/,
           'stoa_limit read rate=100/1d burst=100 key=user;'],
@@ -42,6 +43,33 @@ before(async () => {
             allow 127.0.0.2;
             deny all;
             stoa_auth required;
+            alias ${process.cwd()}/conf/www/;
+        }
+        location /inside/ {
+            satisfy any;
+            allow 127.0.0.1;
+            deny all;
+            stoa_auth required login=/account/;
+            stoa_limit_apply wrong;
+            add_header X-Error "$stoa_error_code" always;
+            proxy_pass http://127.0.0.1:1/;
+
+            location /inside/files/ {
+                alias ${process.cwd()}/conf/www/;
+            }
+        }
+        location /outside/ {
+            satisfy any;
+            allow 127.0.0.2;
+            deny all;
+            stoa_auth required login=/account/;
+            stoa_limit_apply wrong;
+            add_header X-Error "$stoa_error_code" always;
+            alias ${process.cwd()}/conf/www/;
+        }
+        location /led/ {
+            stoa_auth required login=/account/;
+            stoa_limit_apply wrong;
             alias ${process.cwd()}/conf/www/;
         }
         location /behind/ {
@@ -360,4 +388,49 @@ test('optional: nobody is somebody only with a good token', async () => {
 test('satisfy any: an address or a token', async () => {
   assert.equal((await page('/either/')).status, 401);
   assert.equal((await page('/either/', { token: mint() })).status, 200);
+});
+
+const PAGE = { Accept: 'text/html' };
+const BAD = { ...PAGE, Authorization: 'Bearer a.b.c' };
+
+test('satisfy any: what "allow" admits was not refused, whatever fails then',
+  async () => {
+    for (let i = 0; i < 12; i++) {
+      const headers = i % 2 ? PAGE : BAD;
+      const gone = await app.api('GET', '/inside/files/none', { headers });
+
+      assert.equal(gone.status, 404);
+      assert.equal(gone.error.code, 'NOT_FOUND');
+      assert.equal(gone.headers['www-authenticate'], undefined);
+
+      const away = await app.api('GET', '/inside/x', { headers });
+
+      assert.equal(away.status, 502);
+      assert.equal(away.error.code, 'BAD_GATEWAY');
+      assert.equal(away.headers['x-error'], 'BAD_GATEWAY');
+    }
+    assert.equal((await page('/inside/files/', { headers: PAGE })).status, 200);
+    assert.equal((await page('/inside/files/', { headers: BAD })).status, 200);
+  });
+
+test('satisfy any: who is not admitted is led, or refused', async () => {
+  const led = await page('/outside/', { headers: PAGE });
+
+  assert.equal(led.status, 302);
+  assert.equal(led.headers.location,
+    `/account/?next=${encodeURIComponent('/outside/kit/tokens.css')}`);
+  assert.equal(led.text, '');
+  assert.equal((await page('/outside/', { headers: { Accept: '*/*' } })).status,
+    401);
+});
+
+test('who is led with a bad token has failed', async () => {
+  /* the test before has used two of six; with a page or without, it counts */
+  for (const [path, headers, status] of [['/led/', BAD, 302],
+    ['/led/', { ...BAD, Accept: '*/*' }, 401], ['/outside/', BAD, 302],
+    ['/led/', PAGE, 302]]) {
+    assert.equal((await page(path, { headers })).status, status, path);
+  }
+  assert.equal((await page('/led/', { token: mint(), headers: PAGE })).status,
+    429);
 });
