@@ -69,6 +69,7 @@ typedef struct {
     ngx_uint_t quota_ms;
     ngx_uint_t cost;       /* of a request; a class's stands in the row */
     ngx_int_t  cost_index; /* of a variable, or NGX_ERROR */
+    ngx_uint_t cost_least; /* that a variable may say */
     ngx_flag_t dry_run;
     ngx_flag_t cluster; /* counted in Redis for all nodes */
     ngx_flag_t failure; /* only answers with a status of .statuses */

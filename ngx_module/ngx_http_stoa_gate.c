@@ -178,7 +178,7 @@ ngx_http_stoa_gate_cost(ngx_http_request_t          *r,
 
     n = ngx_atoi(v->data, v->len);
 
-    return n != NGX_ERROR ? (ngx_uint_t) n : 1;
+    return n != NGX_ERROR ? ngx_max((ngx_uint_t) n, limit->cost_least) : 1;
 }
 
 

@@ -176,12 +176,28 @@ static char *
 ngx_http_stoa_limit_cost(ngx_conf_t *cf, ngx_str_t *value,
                          ngx_http_stoa_limit_t *limit)
 {
-    ngx_str_t name;
-    ngx_int_t n;
+    static const char *const said[] = { "arg_", "http_", "cookie_" };
+    ngx_uint_t               i;
+    ngx_str_t                name;
+    ngx_int_t                n;
 
     if (value->len > 1 && value->data[0] == '$') {
         name.data = value->data + 1;
         name.len = value->len - 1;
+
+        for (i = 0; i < sizeof(said) / sizeof(said[0]); i++) {
+            if (ngx_strncasecmp(name.data, (u_char *) (uintptr_t) said[i],
+                                ngx_strlen(said[i]))
+                == 0)
+            {
+                limit->cost_least = 1;
+                ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                                   "\"cost=%V\" is whatever a client says, "
+                                   "let a \"map\" name the costs",
+                                   value);
+            }
+        }
+
         limit->cost_index = ngx_http_get_variable_index(cf, &name);
 
         return limit->cost_index != NGX_ERROR ? NGX_CONF_OK : NGX_CONF_ERROR;

@@ -328,7 +328,8 @@ test('gates beside rows: what is right, what is only a warning', () => {
     /* named before it is defined; policies beside rows' own classes */
     { server: 'stoa_limit_apply reports;', location: 'stoa_api on;',
       http: 'stoa_limit_apply reports;\nstoa_limit reports rate=1/s key=user;' },
-    { http: `stoa_limit reports rate=1/s key=user quota=10/31d cost=$arg_x
+    { http: `map $arg_x $cost { default 1; free 0; }
+      stoa_limit reports rate=1/s key=user quota=10/31d cost=$cost
         on=401,4xx,503 scope=cluster timeout=5s log_level=error dry_run;`,
     location: 'stoa_auth optional; stoa_limit_apply read reports;' },
     { http: 'stoa_limit reports off;', location: 'stoa_limit_apply reports;' },
@@ -366,6 +367,18 @@ test('a limit that counts nothing is a warning', () => {
   assert.ok(ok, said);
   assert.match(said, /limit "reports" with "key=user" never counts where "stoa_auth" is off/);
   assert.ok(where(said, text, 'stoa_limit_apply reports;'), said);
+});
+
+test('a cost that a client says is a warning', () => {
+  for (const name of ['arg_pages', 'http_x_cost', 'cookie_cost', 'ARG_x']) {
+    const http = `stoa_limit reports rate=1/s key=addr cost=$${name};`;
+    const { ok, said, text } = trial({ http,
+      location: 'stoa_limit_apply reports;' });
+
+    assert.ok(ok, said);
+    assert.match(said, new RegExp(`\\[warn\\].*"cost=\\$${name}" is whatever a client says.*nginx\\.conf:${
+      text.split('\n').indexOf(http) + 1}`));
+  }
 });
 
 test('more limits than there is room for', () => {

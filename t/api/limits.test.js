@@ -7,13 +7,19 @@ import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
 import fs from 'node:fs';
 import net from 'node:net';
+import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { boot, until } from '../harness/index.js';
+import { ROOT, boot, until } from '../harness/index.js';
 import { givePort, takePort } from '../harness/proc.js';
 import * as rows from '../derived/rows.js';
 
 const SHOW = `add_header X-Limit
   "$stoa_limit $stoa_limit_status $stoa_limit_remaining" always;`;
+
+/* The limit with a cost as conf/nginx.conf shows it. */
+const SHOWN = fs.readFileSync(path.join(ROOT, 'conf/nginx.conf'), 'utf8')
+  .match(/^ *#map \$args [^]*?^ *#stoa_limit reports .*$/m)[0]
+  .replace(/^ *#/gm, '').replace('90/m', '40/h');
 
 /* name: what its location says; all are proxied to one that answers ?s= */
 const PLACES = {
@@ -25,6 +31,8 @@ const PLACES = {
   window: 'stoa_auth required; stoa_limit_apply window;',
   dear: 'stoa_auth required; stoa_limit_apply dear;',
   bycost: 'stoa_auth required; stoa_limit_apply bycost;',
+  said: 'stoa_auth required; stoa_limit_apply said;',
+  shown: 'stoa_auth required; stoa_limit_apply reports;',
   both: 'stoa_auth required; stoa_limit_apply window few;',
   trial: 'stoa_auth required; stoa_limit_apply trial;',
   guess: 'stoa_limit_apply guesses;',
@@ -61,7 +69,10 @@ before(async () => {
         stoa_limit session key=session rate=2/h burst=2;
         stoa_limit window key=user rate=100/s burst=100 quota=5/d;
         stoa_limit dear key=user rate=10/h burst=10 cost=4;
-        stoa_limit bycost key=user rate=10/h burst=10 cost=$arg_cost;
+        map $arg_cost $cost { default $arg_cost; }
+        stoa_limit bycost key=user rate=10/h burst=10 cost=$cost;
+        stoa_limit said key=user rate=10/h burst=10 cost=$arg_cost;
+        ${SHOWN}
         stoa_limit few key=user rate=2/h burst=2;
         stoa_limit trial key=user rate=1/h burst=1 dry_run log_level=warn;
         stoa_limit guesses key=addr rate=3/h burst=3 on=failure;
@@ -243,6 +254,27 @@ test('what costs more takes more; a variable says how much', async () => {
   /* never more than all there is */
   assert.equal((await get('/bycost/?cost=99999999999', { token: mint(app) }))
     .headers['x-limit'], 'bycost PASSED 0');
+});
+
+test('what a client says itself costs one at least', async () => {
+  const token = mint(app);
+  const costs = async (cost) => (await get(`/said/?cost=${cost}`, { token }))
+    .headers['x-limit'];
+
+  assert.equal(await costs(0), 'said PASSED 9');
+  assert.equal(await costs('000'), 'said PASSED 8');
+  assert.equal(await costs('-5'), 'said PASSED 7');
+  assert.equal(await costs(3), 'said PASSED 4');
+});
+
+test('costs as they are shown: what is not plain costs the most', async () => {
+  for (const [query, left] of [['pages=1', 39], ['pages=19', 21],
+    ['pages=20', 20], ['', 20], ['pages=0', 20], ['pages=-1', 20],
+    ['pages=1&pages=20', 20], ['pages=1&p%61ges=20', 20], ['pages=%31', 20],
+    ['x=1&pages=1', 20], ['pages=1.5', 20], ['PAGES=1', 20]]) {
+    assert.equal((await get(`/shown/?${query}`, { token: mint(app) }))
+      .headers['x-limit'], `reports PASSED ${left}`, query);
+  }
 });
 
 test('a quota is a window beside the burst', async () => {
