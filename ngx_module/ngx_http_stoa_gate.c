@@ -746,6 +746,11 @@ ngx_http_stoa_preaccess(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    if (!gate->checked) {
+        /* a variable may have made the record before realip was asked */
+        ngx_http_stoa_gate_address(r->connection, gate);
+    }
+
     /* a browser sends no token with it, and what is behind is not asked */
     if (!lcf->api && ngx_http_stoa_cors_asked(r)) {
         return NGX_HTTP_NO_CONTENT;

@@ -367,6 +367,51 @@ ngx_http_stoa_handler_add(ngx_conf_t *cf, ngx_http_phases phase,
 }
 
 
+/*
+ * Handlers of a phase run from the last to the first, so ours would run before
+ * a "set_real_ip_from" of a location has told the address.  It goes right
+ * behind realip, and so still before limit_req, which may count users.
+ * realip exports no name: it is what stands in both of its phases.
+ */
+static ngx_int_t
+ngx_http_stoa_preaccess_add(ngx_conf_t *cf)
+{
+    ngx_http_core_main_conf_t *cmcf;
+    ngx_http_handler_pt       *h, *first;
+    ngx_array_t               *read, *pre;
+    ngx_uint_t                 i, k;
+
+    if (ngx_http_stoa_handler_add(cf, NGX_HTTP_PREACCESS_PHASE,
+                                  ngx_http_stoa_preaccess)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    read = &cmcf->phases[NGX_HTTP_POST_READ_PHASE].handlers;
+    pre = &cmcf->phases[NGX_HTTP_PREACCESS_PHASE].handlers;
+    first = read->elts;
+    h = pre->elts;
+
+    for (i = 0; i < pre->nelts - 1; i++) {
+
+        for (k = 0; k < read->nelts && first[k] != h[i]; k++) {
+            /* void */
+        }
+
+        if (k < read->nelts) {
+            ngx_memmove(&h[i + 1], &h[i],
+                        (pre->nelts - 1 - i) * sizeof(ngx_http_handler_pt));
+            h[i] = ngx_http_stoa_preaccess;
+            break;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
 static ngx_int_t
 ngx_http_stoa_postconfiguration(ngx_conf_t *cf)
 {
@@ -384,9 +429,7 @@ ngx_http_stoa_postconfiguration(ngx_conf_t *cf)
 
     ngx_http_stoa_conf_warn_shown(cf, mcf);
 
-    if (ngx_http_stoa_handler_add(cf, NGX_HTTP_PREACCESS_PHASE,
-                                  ngx_http_stoa_preaccess)
-            != NGX_OK
+    if (ngx_http_stoa_preaccess_add(cf) != NGX_OK
         || ngx_http_stoa_handler_add(cf, NGX_HTTP_ACCESS_PHASE,
                                      ngx_http_stoa_access)
                != NGX_OK
