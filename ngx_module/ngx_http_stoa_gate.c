@@ -924,7 +924,8 @@ ngx_http_stoa_access(ngx_http_request_t *r)
         return ngx_http_stoa_reply_refuse(r, err);
     }
 
-    roles = lcf->roles != 0 ? (uint32_t) lcf->roles : gate->claims.roles;
+    /* a device is nobody's account: only who names devices means them */
+    roles = lcf->roles != 0 ? (uint32_t) lcf->roles : ~(uint32_t) STOA_DEVICE;
 
     if ((roles & gate->claims.roles) == 0) {
         return ngx_http_stoa_reply_refuse(r, STOA_E_FORBIDDEN);

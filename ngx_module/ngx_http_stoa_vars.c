@@ -136,7 +136,9 @@ ngx_http_stoa_var_identity(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     }
 
     if (data == NGX_HTTP_STOA_V_USER) {
-        return ngx_http_stoa_var_uuid(r, v, &gate->claims.sub);
+        return gate->claims.roles & STOA_DEVICE
+                 ? NGX_OK
+                 : ngx_http_stoa_var_uuid(r, v, &gate->claims.sub);
     }
 
     if (data == NGX_HTTP_STOA_V_KEY) {

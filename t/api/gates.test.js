@@ -33,6 +33,11 @@ before(async () => {
             add_header X-Who "$stoa_user $stoa_role $stoa_auth_status";
             alias ${process.cwd()}/conf/www/;
         }
+        location /doors/ {
+            stoa_auth required role=device,admin;
+            add_header X-Who "$stoa_user|$stoa_role|$stoa_session";
+            alias ${process.cwd()}/conf/www/;
+        }
         location /open/ {
             stoa_auth optional;
             add_header X-Who "$stoa_user";
@@ -384,6 +389,27 @@ test('optional: nobody is somebody only with a good token', async () => {
   assert.equal((await page('/open/',
     { headers: { Authorization: 'Bearer a.b.c' } })).status, 401);
 });
+
+test('a device goes where devices are named, and is nobody there',
+  async () => {
+    const sub = crypto.randomUUID();
+    const token = mint({ sub, sid: undefined, roles: undefined, ep: undefined,
+      evt: crypto.randomUUID(), head: { typ: 'stoa-device+jwt' } });
+
+    for (const path of ['/gated/', '/open/', '/either/']) {
+      const res = await page(path, { token });
+
+      assert.equal(res.status, 403, path);
+      assert.equal(res.error.code, 'FORBIDDEN', path);
+    }
+    assert.equal((await app.api('GET', '/behind/x', { token })).status, 403);
+
+    const res = await page('/doors/', { token });
+
+    assert.equal(res.status, 200, res.text);
+    assert.equal(res.headers['x-who'], `|device|${sub}`);
+    assert.equal((await page('/doors/', { token: mint() })).status, 403);
+  });
 
 test('satisfy any: an address or a token', async () => {
   assert.equal((await page('/either/')).status, 401);
