@@ -334,9 +334,10 @@ ngx_http_stoa_foreign_verify(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
         return NGX_DECLINED;
     }
 
-    *err = ngx_http_stoa_foreign_seen(gate, digest);
+    /* *err says what is wrong with it as one of ours, until it is another's */
 
-    if (*err == STOA_OK) {
+    if (ngx_http_stoa_foreign_seen(gate, digest) == STOA_OK) {
+        *err = STOA_OK;
         return NGX_OK;
     }
 

@@ -12,6 +12,7 @@ import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { mint } from '../derived/rows.js';
 import { boot, sleep, until } from '../harness/index.js';
 import { Issuer, makeKey } from '../harness/issuer.js';
 import { enrol } from '../harness/mfa.js';
@@ -99,6 +100,17 @@ describe('trust', () => {
     assert.equal(await app.value(
       'select organizer_id from app.events where id = $1', [event.id]),
     alice.id);
+  });
+
+  test('what is wrong with a token of ours is told as ever', async () => {
+    const past = Math.floor(Date.now() / 1000) - 3600;
+
+    await refused(check(app, mint(app, { iat: past, exp: past + 900 })), 401,
+      'TOKEN_EXPIRED');
+    await refused(check(app, mint(app, { aud: 'other' })), 401,
+      'UNAUTHENTICATED');
+    await refused(check(app, await one.token('alice',
+      { iat: past, exp: past + 900 })), 401, 'TOKEN_EXPIRED');
   });
 
   test('who is not linked is told so', async () => {
