@@ -186,7 +186,8 @@ typedef struct {
     ngx_uint_t            cache_set;
     ngx_uint_t            limit_set[STOA_RATE_COUNT]; /* 1 user, 2 addr */
     ngx_uint_t            login_set;
-    ngx_http_stoa_place_t used_at; /* the first that needs settings */
+    ngx_http_stoa_place_t used_at;  /* the first that needs settings */
+    ngx_http_stoa_place_t login_at; /* the first "login=" */
 
     const stoa_oidc_conf_t *oidc; /* issuers that others run */
     stoa_str_t              oauth_secret;

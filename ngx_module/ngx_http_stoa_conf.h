@@ -38,6 +38,9 @@ void *ngx_http_stoa_conf_of(ngx_conf_t *cf, ngx_http_conf_ctx_t *ctx,
 /* After merging: warns of each "stoa_metrics" that nothing guards. */
 void ngx_http_stoa_conf_warn_shown(ngx_conf_t                *cf,
                                    ngx_http_stoa_main_conf_t *mcf);
+/* Warns of a "login=" after which no browser has a token. */
+void ngx_http_stoa_conf_warn_login(ngx_conf_t                *cf,
+                                   ngx_http_stoa_main_conf_t *mcf);
 
 /* ngx_http_stoa_conf_check.c: what may stand beside each other. */
 

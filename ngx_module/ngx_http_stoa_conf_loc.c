@@ -187,6 +187,23 @@ ngx_http_stoa_conf_warn_shown(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
 }
 
 
+void
+ngx_http_stoa_conf_warn_login(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
+{
+    if (mcf->login_at.file.len == 0
+        || mcf->cookies == NGX_HTTP_STOA_COOKIES_BOTH)
+    {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                  "\"login=\" leads browsers to a sign-in that opens nothing "
+                  "here, their token is a cookie only with "
+                  "AUTH_COOKIE_MODE=both in %V:%ui",
+                  &mcf->login_at.file, mcf->login_at.line);
+}
+
+
 /* One word of a list; cmd->post is a NULL-terminated array of words, cmd
    ->offset an ngx_uint_t that gets its index. */
 char *
@@ -259,6 +276,7 @@ ngx_http_stoa_conf_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     static const char *const  words[] = { "off", "optional", "required", NULL };
     static const char *const  params[] = { "role=", "login=" };
+    ngx_http_stoa_main_conf_t *mcf;
     ngx_http_stoa_loc_conf_t *lcf = conf;
     ngx_command_t             word = *cmd;
     ngx_str_t                *value = cf->args->elts, *v;
@@ -333,6 +351,12 @@ ngx_http_stoa_conf_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         {
             return "has a \"login\" that is no path, it must be like "
                    "login=/account/";
+        }
+
+        mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_stoa_module);
+
+        if (mcf->login_at.file.len == 0) {
+            ngx_http_stoa_conf_place(cf, cmd, &mcf->login_at);
         }
     }
 

@@ -428,6 +428,7 @@ ngx_http_stoa_postconfiguration(ngx_conf_t *cf)
     }
 
     ngx_http_stoa_conf_warn_shown(cf, mcf);
+    ngx_http_stoa_conf_warn_login(cf, mcf);
 
     if (ngx_http_stoa_preaccess_add(cf) != NGX_OK
         || ngx_http_stoa_handler_add(cf, NGX_HTTP_ACCESS_PHASE,

@@ -441,6 +441,30 @@ test('a settings file that everybody may read is a warning', () => {
   assert.doesNotMatch(trial(api).said, /\[warn\]/);
 });
 
+test('a sign-in that gives browsers nothing to come back with is a warning',
+  () => {
+    const file = path.join(dir, 'cookies.conf');
+    const gate = 'stoa_auth required login=/account/;';
+    const said = (mode, location) => {
+      fs.writeFileSync(file, `JWT_SECRET=${'s'.repeat(40)}\n${mode}`,
+        { mode: 0o600 });
+
+      const { ok, said: text } = trial({ base: false, location,
+        http: `stoa_settings ${file}; stoa_zone main:8m;` });
+
+      assert.ok(ok, text);
+      return text;
+    };
+
+    for (const mode of ['', 'AUTH_COOKIE_MODE=refresh\n',
+      'AUTH_COOKIE_MODE=off\n']) {
+      assert.match(said(mode, gate),
+        /\[warn\].*"login=" leads .* AUTH_COOKIE_MODE=both in .*conf:13$/m);
+      assert.doesNotMatch(said(mode, 'stoa_auth required;'), /\[warn\]/);
+    }
+    assert.doesNotMatch(said('AUTH_COOKIE_MODE=both\n', gate), /\[warn\]/);
+  });
+
 test('metrics that everybody may read are a warning', () => {
   const sentence = '"stoa_metrics" shows metrics to everybody';
   const show = (change) => trial({ ...change,
@@ -544,10 +568,12 @@ test('conf/nginx.conf and conf/stoa.conf are right as they stand', () => {
   assert.doesNotMatch(said, /shows metrics to everybody/);
 
   /* every directive of the module stands in it */
-  const source = fs.readFileSync(
-    path.join(ROOT, 'ngx_module/ngx_http_stoa_module.c'), 'utf8');
+  const names = [...fs.readFileSync(
+    path.join(ROOT, 'shared/stoa_directive.def'), 'utf8')
+    .matchAll(/^STOA_DIRECTIVE\((\w+),/gm)].map((match) => match[1]);
 
-  for (const [, name] of source.matchAll(/ngx_string\("(stoa_\w+)"\)/g)) {
-    assert.ok(new RegExp(`^\\s*#?\\s*${name}[ ;]`, 'm').test(text), name);
+  assert.ok(names.length > 15, `${names.length} directives`);
+  for (const name of names) {
+    assert.match(text, new RegExp(`^\\s*#?\\s*stoa_${name}[ ;]`, 'm'));
   }
 });
