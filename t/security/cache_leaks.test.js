@@ -5,13 +5,23 @@
  */
 
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { boot } from '../harness/index.js';
+import { ROOT, boot } from '../harness/index.js';
+
+/* Compression and pages, as conf/nginx.conf has them. */
+const SHIPPED = fs.readFileSync(path.join(ROOT, 'conf/nginx.conf'), 'utf8');
+const GZIP = SHIPPED.match(/^ *gzip[ _][^;]*;/gm).join('\n');
+const PAGES = SHIPPED.match(/^ *location \/(events|kit)\/ \{[^}]*\}/gm)
+  .join('\n');
 
 let app, organizer, alice, bob, draft, open;
 
 before(async () => {
-  app = await boot({ workers: 0, conf: { AUTH_COOKIE_MODE: 'both' } });
+  app = await boot({ workers: 0, conf: { AUTH_COOKIE_MODE: 'both' },
+    nginx: { http: GZIP, replace: [['location = / {', `${PAGES}
+        location = / {`]] } });
   organizer = await app.user('organizer');
   [alice, bob] = [await app.user(), await app.user()];
   open = await app.event(organizer);
@@ -124,3 +134,20 @@ test('a page may be kept, what is behind a cookie may not', async () => {
   assert.match(res.headers['cache-control'], /no-store|private/);
   assert.equal((await get('/api/v1/users/me')).status, 401);
 });
+
+test('what may be compressed says so, or a cache gives it to everybody',
+  async () => {
+    for (const path of ['/events/list.js', '/kit/tokens.css']) {
+      for (const encoding of ['gzip', 'identity']) {
+        const res = await app.api('GET', path, { validate: false,
+          headers: { 'Accept-Encoding': encoding } });
+
+        assert.equal(res.status, 200);
+        assert.match(res.headers['cache-control'], /max-age=[1-9]/, path);
+        assert.equal(res.headers['content-encoding'] === 'gzip',
+          encoding === 'gzip', path);
+        assert.match(res.headers.vary ?? '', /\bAccept-Encoding\b/i,
+          `${path} ${encoding}`);
+      }
+    }
+  });
