@@ -68,6 +68,15 @@ cmd_check_production(cmd_check_t *k)
     const stoa_conf_t *conf = &k->c->conf;
 
     if (strcmp(conf->environment, "production") != 0) {
+
+        if (!cmd_check_loopback(conf->public_url)) {
+            cmd_say(k->c,
+                    "warning: PUBLIC_URL is \"%s\" and ENVIRONMENT is \"%s\": "
+                    "what is only for tests is open to everybody there, such "
+                    "as paying without money",
+                    conf->public_url, conf->environment);
+        }
+
         return;
     }
 

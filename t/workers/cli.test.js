@@ -212,6 +212,32 @@ describe('settings', () => {
     assert.equal(well.err, '');
   });
 
+  test('check warns of tests that everybody reaches', async () => {
+    for (const conf of [{}, { ENVIRONMENT: 'staging' }]) {
+      for (const url of ['https://tickets.example', 'http://192.0.2.1']) {
+        const r = await check({ ...conf, PUBLIC_URL: url });
+
+        assert.equal(r.code, 0);
+        assert.ok(r.err.startsWith('stoa check: warning: PUBLIC_URL is '
+          + `"${url}" and ENVIRONMENT is "${
+            conf.ENVIRONMENT ?? 'development'}"`), r.err);
+      }
+      for (const url of ['http://127.0.0.1:8080', 'http://localhost']) {
+        assert.equal((await check({ ...conf, PUBLIC_URL: url })).err, '');
+      }
+    }
+  });
+
+  test('what is said of installing names what production needs', () => {
+    const readme = fs.readFileSync(path.join(ROOT, 'README.md'), 'utf8');
+    const [lines] = readme.match(/^editor \/etc\/stoa\/stoa[^]*?^export /m);
+
+    for (const key of ['ENVIRONMENT=production', 'PUBLIC_URL', 'JWT_SECRET',
+      'TICKET_SEED', 'PAYMENT_PROVIDER=stripe', 'SMTP_HOST']) {
+      assert.ok(lines.includes(key), key);
+    }
+  });
+
   test('check --help has every setting and its default', async () => {
     const { out } = await stoa(['check', '--help']);
     const def = fs.readFileSync(
