@@ -4,11 +4,13 @@
  * in any spelling, through redirects, subrequests and "satisfy any"; it never
  * sees a token or a cookie of Stoa's unless it was asked for; limits, roles
  * and the end of a session count there as everywhere; visitors are led to
- * the sign-in and back.  The backend is a plain HTTP server of node's.
+ * the sign-in and back.  The backend is a plain HTTP server of node's, and
+ * "/" is the set-up that README.md tells.
  */
 
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
+import fs from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
 import net from 'node:net';
@@ -16,7 +18,17 @@ import os from 'node:os';
 import path from 'node:path';
 import { once } from 'node:events';
 import { after, before, test } from 'node:test';
-import { boot } from '../harness/index.js';
+import { ROOT, boot } from '../harness/index.js';
+
+const text = (file) => fs.readFileSync(path.join(ROOT, file), 'utf8');
+
+/* What README.md says under this headline: for http, and for server. */
+const [MAP, SETUP] = [...text('README.md')
+  .match(/^### Moving over piece by piece\n([^]*?)^### /m)[1]
+  .matchAll(/^```nginx\n([^]*?)^```/gm)].map((match) => match[1]);
+/* Pages that stay Stoa's beside it. */
+const PAGES = text('conf/nginx.conf')
+  .match(/^ *location \/(account|events|kit)\/ \{[^}]*\}/gm).join('\n');
 
 /* What it was sent, as it came. */
 const legacy = http.createServer((req, res) => {
@@ -50,10 +62,13 @@ before(async () => {
   app = await boot({ workers: 0, conf: { AUTH_COOKIE_MODE: 'both' }, nginx: {
     http: `
       stoa_limit scan rate=60/m burst=20 key=user;
-      map $http_upgrade $connection_upgrade { default upgrade; '' ''; }`,
+      ${MAP}`,
     server: `listen unix:${SOCKET} http2;
       underscores_in_headers on; ignore_invalid_headers off;`,
-    replace: [[/^ *stoa_limit scan .*\n/m, ''], ['location = / {', `
+    replace: [[/^ *stoa_limit scan .*\n/m, ''],
+      [/^ *location \/ \{[^}]*\}/m, `${PAGES}
+        ${SETUP.replace('http://127.0.0.1:3000', to)}`],
+      [/^ *location = \/ \{[^}]*\}/m, `
         location /legacy/ {
             stoa_auth     required login=/account/;
             stoa_limit_apply scan;
@@ -106,8 +121,7 @@ before(async () => {
             internal;
             stoa_identity user=X-Who;
             proxy_pass ${to}/mirror;
-        }
-        location = / {`]],
+        }`]],
   } });
 });
 after(async () => {
@@ -364,9 +378,9 @@ test('a visitor is led to the sign-in, a program is refused', async () => {
 
 test('a socket is opened by pages of ours', async () => {
   const { user, access } = await signedIn();
-  const open = (headers) => new Promise((done) => {
+  const open = (headers, path = '/legacy/ws') => new Promise((done) => {
     const socket = net.connect(app.port, '127.0.0.1', () => socket.write(
-      `GET /legacy/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n`
+      `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n`
       + `Upgrade: websocket\r\nCookie: ${access}\r\n${headers}\r\n`));
     let text = '';
 
@@ -380,9 +394,71 @@ test('a socket is opened by pages of ours', async () => {
 
   assert.match(own, /^HTTP\/1.1 101 /);
   assert.match(own, new RegExp(`X-Saw: ${user.id}`));
+  assert.match(await open(`Origin: ${app.url}\r\n`, '/ws'),
+    new RegExp(`^HTTP/1.1 101 [^]*X-Saw: ${user.id}`));
 
   for (const headers of ['Origin: https://evil.example\r\n', '',
     'Origin: null\r\n', 'Sec-Fetch-Site: cross-site\r\n']) {
     assert.match(await open(headers), /^HTTP\/1.1 403 /, headers);
   }
 });
+
+/* ---- as README.md says ---- */
+
+test('as it is told: what is not Stoa\'s is the application\'s', async () => {
+  const { user, token, access } = await signedIn();
+  const page = { Accept: 'text/html' };
+
+  for (const path of ['/', '/a/b?c=d', '/about', '/accounts', '/apis']) {
+    const res = await get(path, { token });
+
+    assert.equal(res.status, 200, res.text);
+    assert.equal(res.body.url, path);
+    assert.deepEqual(claimed(res.body), [user.id]);
+    assert.equal((await get(path)).status, 401);
+
+    const led = await get(path, { headers: page });
+
+    assert.equal(led.status, 302);
+    assert.equal(led.headers.location,
+      `/account/?next=${encodeURIComponent(path)}`);
+    assert.equal((await get(path, { headers: { ...page, Cookie: access } }))
+      .status, 200);
+  }
+  for (const path of ['/account/', '/kit/tokens.css', '/events/']) {
+    seen = [];
+    assert.equal((await get(path, { validate: false })).status, 200);
+    assert.deepEqual(seen, []);
+  }
+});
+
+test('as it is told: addresses and hosts are those that the edge saw',
+  async () => {
+    const { token } = await signedIn();
+    const res = await get('/', { token, headers: { Host: 'tickets.example',
+      'X-Forwarded-For': '10.9.8.7', 'X-Real-IP': '10.9.8.7',
+      'X-Forwarded-Host': 'evil.example', 'X-Forwarded-Proto': 'gopher',
+      Forwarded: 'for=10.9.8.7;host=evil.example' } });
+
+    assert.equal(res.status, 200, res.text);
+    assert.doesNotMatch(res.text, /evil|gopher|10\.9\.8\.7/);
+    for (const [name, value] of Object.entries({ host: 'tickets.example',
+      'x-real-ip': '127.0.0.1', 'x-forwarded-for': '127.0.0.1',
+      'x-forwarded-host': 'tickets.example', forwarded: undefined })) {
+      assert.equal(res.body.headers[name], value, name);
+    }
+    assert.match(res.body.headers['x-forwarded-proto'], /^https?$/);
+  });
+
+test('as it is told: its pages are under its own policy, Stoa\'s under ours',
+  async () => {
+    const { token } = await signedIn();
+    const own = await get('/', { token });
+
+    for (const name of ['content-security-policy', 'x-frame-options',
+      'cross-origin-opener-policy']) {
+      assert.equal(own.headers[name], undefined, name);
+      assert.ok((await get('/account/', { validate: false })).headers[name],
+        name);
+    }
+  });
