@@ -4,13 +4,30 @@
  */
 
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import net from 'node:net';
+import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 import { boot } from '../harness/index.js';
+
+/* What stands behind a gate, and all that it was asked. */
+let seen = [];
+const backend = http.createServer((req, res) => {
+  let body = '';
+
+  req.on('data', (chunk) => { body += chunk; });
+  req.on('end', () => {
+    seen.push(`${req.method} ${req.url} ${body}`);
+    res.statusCode = 418;
+    res.end();
+  });
+});
 
 let app, alice;
 
 before(async () => {
+  backend.listen(0, '127.0.0.1');
+  await once(backend, 'listening');
   app = await boot({ workers: 0, nginx: {
     http: `client_header_timeout 1s; client_body_timeout 1s;
       stoa_limit once rate=1/d burst=1 key=addr;`,
@@ -20,6 +37,12 @@ before(async () => {
             stoa_cors  https://app.example;
             proxy_pass http://127.0.0.1:1;
         }
+        location /behind/ {
+            stoa_auth  optional;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_pass http://127.0.0.1:${backend.address().port};
+        }
         location /once/ {
             stoa_limit_apply once;
         }
@@ -27,7 +50,11 @@ before(async () => {
   alice = await app.user();
   await app.api('GET', '/once/', { validate: false });
 });
-after(() => app?.stop());
+after(async () => {
+  backend.close();
+  backend.closeAllConnections?.();
+  await app?.stop();
+});
 
 const NEXT = 'GET /api/v1/auth/check HTTP/1.1\r\nHost: smuggled\r\n\r\n';
 const answers = (text) => [...text.matchAll(/HTTP\/1\.1 (\d{3}) /g)]
@@ -160,6 +187,60 @@ test('what follows an early answer is its body, not the next request',
 
         assert.deepEqual(answers(text), [status, 200],
           `${method} ${path} ${more}, ${what}`);
+      }
+    }
+  });
+
+test('a bare LF or CR ends what it ends for everybody, or the connection',
+  async () => {
+    const evil = 'GET /behind/smuggled HTTP/1.1\r\nHost: x\r\n\r\n';
+    const n = `Content-Length: ${evil.length}`;
+    const hex = evil.length.toString(16);
+    const chunked = 'Transfer-Encoding: chunked\r\n\r\n';
+
+    for (const path of ['/api/v1/auth/login', '/behind/x']) {
+      const line = `POST ${path} HTTP/1.1`;
+
+      for (const [what, bytes] of Object.entries({
+        'a head of LF': `${line}\nHost: x\n${n}\n\n${evil}`,
+        'LF, CRLF': `${line}\r\nHost: x\r\n${n}\n\r\n${evil}`,
+        'a coding behind LF': `${line}\r\nHost: x\r\nX: a\n` +
+          `Transfer-Encoding: chunked\r\n${n}\r\n\r\n0\r\n\r\n${evil}`,
+        'a length behind LF': `${line}\r\nHost: x\r\nX: a\n${n}\r\n\r\n${
+          evil}`,
+        'two lengths': `${line}\r\nHost: x\r\nX: a\n${n}\r\n` +
+          `Content-Length: 0\r\n\r\n${evil}`,
+        'a length behind CR': `${line}\r\nHost: x\r\nX: a\r${n}\r\n\r\n${
+          evil}`,
+        'CR CRLF': `${line}\r\nHost: x\r\n${n}\r\r\n\r\n${evil}`,
+        'a size and LF': `${line}\r\nHost: x\r\n${chunked}${hex}\n${evil}\r\n` +
+          '0\r\n\r\n',
+        'a chunk and LF': `${line}\r\nHost: x\r\n${chunked}${hex}\r\n${evil}\n` +
+          '0\r\n\r\n',
+        'the last chunk and LF': `${line}\r\nHost: x\r\n${chunked}${hex}\r\n${
+          evil}\r\n0\n\r\n`,
+        'the end and LF': `${line}\r\nHost: x\r\n${chunked}${hex}\r\n${evil}` +
+          '\r\n0\r\n\n',
+        'an extension and LF': `${line}\r\nHost: x\r\n${chunked}2;a\n${hex}` +
+          `\r\n${evil}\r\n0\r\n\r\n`,
+        'a size and CR': `${line}\r\nHost: x\r\n${chunked}2\r{}\r\n0\r\n\r\n${
+          evil}`,
+        'a trailer': `${line}\r\nHost: x\r\n${chunked}${hex}\r\n${evil}\r\n0\r\n` +
+          'Content-Length: 3\r\nX: a\n\r\n',
+      })) {
+        seen = [];
+
+        const text = await app.raw(`${bytes}GET /api/v1/events HTTP/1.1\r\n` +
+          'Host: x\r\nConnection: close\r\n\r\n', { quiet: 3000 });
+        const [first, second, third] = answers(text);
+
+        assert.ok(first >= 400 && first < 500, `${path}, ${what}: ${first}`);
+        assert.ok([undefined, 200].includes(second), `${path}, ${what}: ${
+          second}`);
+        assert.equal(third, undefined, `${path}, ${what}`);
+        /* one request, with all that was its body, or none */
+        assert.ok(seen.length <= 1, `${what}: ${seen}`);
+        if (first === 418) assert.deepEqual(seen, [`POST /behind/x ${evil}`]);
       }
     }
   });
