@@ -191,8 +191,7 @@ void
 ngx_http_stoa_conf_warn_login(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf)
 {
     if (mcf->login_at.file.len == 0
-        || mcf->cookies == NGX_HTTP_STOA_COOKIES_BOTH)
-    {
+        || mcf->cookies == NGX_HTTP_STOA_COOKIES_BOTH) {
         return;
     }
 
@@ -274,14 +273,14 @@ ngx_http_stoa_conf_roles(ngx_conf_t *cf, u_char *p, u_char *last,
 char *
 ngx_http_stoa_conf_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    static const char *const  words[] = { "off", "optional", "required", NULL };
-    static const char *const  params[] = { "role=", "login=" };
+    static const char *const words[] = { "off", "optional", "required", NULL };
+    static const char *const params[] = { "role=", "login=" };
     ngx_http_stoa_main_conf_t *mcf;
-    ngx_http_stoa_loc_conf_t *lcf = conf;
-    ngx_command_t             word = *cmd;
-    ngx_str_t                *value = cf->args->elts, *v;
-    ngx_uint_t                i;
-    char                     *rv;
+    ngx_http_stoa_loc_conf_t  *lcf = conf;
+    ngx_command_t              word = *cmd;
+    ngx_str_t                 *value = cf->args->elts, *v;
+    ngx_uint_t                 i;
+    char                      *rv;
 
     word.offset = offsetof(ngx_http_stoa_loc_conf_t, auth);
     word.post = (void *) (uintptr_t) words;

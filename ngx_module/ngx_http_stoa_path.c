@@ -64,8 +64,7 @@ ngx_http_stoa_path_odd(const u_char *p, const u_char *last)
         }
 
         if ((start - p == 1 || start - p == 2)
-            && (start == end || *start == ';'))
-        {
+            && (start == end || *start == ';')) {
             return 1;
         }
     }

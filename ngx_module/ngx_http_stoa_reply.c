@@ -359,6 +359,17 @@ ngx_http_stoa_reply_refuse(ngx_http_request_t *r, stoa_err_e err)
     return stoa_err_row(err)->status;
 }
 
+/* What comes behind an early answer is no request of its own. */
+static void
+ngx_http_stoa_drain(ngx_http_request_t *r)
+{
+    r->expect_tested = 1;
+
+    if (ngx_http_discard_request_body(r) != NGX_OK) {
+        r->keepalive = 0;
+    }
+}
+
 static ngx_int_t
 ngx_http_stoa_send(ngx_http_stoa_ctx_t *q, ngx_int_t status, stoa_str_t before,
                    stoa_str_t body, stoa_str_t after)
@@ -374,14 +385,8 @@ ngx_http_stoa_send(ngx_http_stoa_ctx_t *q, ngx_int_t status, stoa_str_t before,
     r = q->r;
     len = before.len + body.len + after.len;
 
-    /* what comes behind an early answer is no request of its own */
-
     if (!q->body_read) {
-        r->expect_tested = 1;
-
-        if (ngx_http_discard_request_body(r) != NGX_OK) {
-            r->keepalive = 0;
-        }
+        ngx_http_stoa_drain(r);
     }
 
     /* nginx's own filter knows nothing of the row's versions */
