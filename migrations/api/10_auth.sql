@@ -591,12 +591,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_user uuid;
-    v_email text;
-    v_emit json;
+    v_user app.users;
+    v_emit jsonb;
 begin
     -- the user's row first: the tokens of one user are used one by one
-    select u.id, u.email into v_user, v_email
+    select u.* into v_user
     from app.one_time_tokens t
     join app.users u on u.id = t.user_id
     where t.token_hash = token_sha256 and t.purpose = 'password_reset'
@@ -612,34 +611,46 @@ begin
     update app.one_time_tokens t
     set used_at = app.now()
     where t.token_hash = token_sha256 and t.used_at is null
-        and t.expires_at > app.now() and t.email = v_email;
+        and t.expires_at > app.now() and t.email = v_user.email;
 
     if not found then
         return app.fault('/token', 'invalid', 'is not valid any more');
     end if;
 
-    -- a mail may have been sent twice: all its links die with the first, and
-    -- so does a change of address that who knew the old password asked for
-    update app.one_time_tokens t
-    set used_at = app.now()
-    where t.user_id = v_user
-        and t.purpose in ('password_reset', 'email_change')
-        and t.used_at is null;
+    if v_user.email_verified_at is null then
+        -- who settled in here may have been anybody
+        if app.mfa_on(v_user.id) then
+            perform app.mfa_mail(v_user.id, 'off');
+        end if;
+
+        v_emit := app.credentials_drop(v_user.id, 'password reset');
+
+    else
+        -- a mail may have been sent twice: all its links die with the first,
+        -- and so does a change of address that who knew the old password
+        -- asked for
+        update app.one_time_tokens t
+        set used_at = app.now()
+        where t.user_id = v_user.id
+            and t.purpose in ('password_reset', 'email_change')
+            and t.used_at is null;
+
+        v_emit := app.epoch_bump(v_user.id, 'password reset')::jsonb;
+    end if;
 
     update app.users u
     set password_hash = hash, pending_email = null, version = u.version + 1
-    where u.id = v_user;
+    where u.id = v_user.id;
 
-    perform app.email_proved(v_user);
+    perform app.email_proved(v_user.id);
 
-    v_emit := app.epoch_bump(v_user, 'password reset');
-
-    perform app.audit(app.ctx_as(ctx, v_user, null), 'auth.reset', 'user',
-        v_user::text);
+    perform app.audit(app.ctx_as(ctx, v_user.id, null), 'auth.reset', 'user',
+        v_user.id::text, case when v_user.email_verified_at is null
+            then '{"reclaimed":true}'::jsonb end);
     perform queue.enqueue('mail.send', jsonb_build_object(
-        'template', 'password_changed', 'user_id', v_user));
+        'template', 'password_changed', 'user_id', v_user.id));
 
-    return app.ok(200, '{"reset":true}', emit => v_emit);
+    return app.ok(200, '{"reset":true}', emit => v_emit::json);
 end $$;
 
 -- No row: the account is suspended or gone.

@@ -49,6 +49,37 @@ begin
     end if;
 end $$;
 
+-- Somebody made this account and never showed that the address is his; now
+-- its owner has come.  Whatever lets that somebody in dies: the password and
+-- its second factor, identities, keys, mailed links, sessions, tokens.  A new
+-- kind of credential has its line here.
+create or replace function app.credentials_drop(who uuid, why text)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_emit jsonb;
+begin
+    update app.users u
+    set password_hash = null, pending_email = null, version = u.version + 1
+    where u.id = who;
+
+    update app.one_time_tokens t
+    set used_at = app.now()
+    where t.user_id = who and t.used_at is null;
+
+    delete from app.oauth_identities i where i.user_id = who;
+    perform app.mfa_delete(who);
+
+    v_emit := app.epoch_bump(who, why)::jsonb;
+
+    return v_emit || coalesce(app.keys_revoke(array(
+        select k.id
+        from app.api_keys k
+        where k.owner_id = who and k.revoked_at is null), why)::jsonb, '[]');
+end $$;
+
 create or replace function api.auth_resend(ctx api.ctx)
 returns api.answer
 language plpgsql

@@ -104,10 +104,8 @@ begin
     perform app.identity_mail('identity_linked', who.id, provider);
 end $$;
 
--- Somebody made this account and never showed that the address is his; now
--- its owner has come (CVE-2026-44166).  Whatever lets that somebody in dies:
--- the password and its second factor, identities, keys, mailed links,
--- sessions, tokens.  A new kind of credential has its line here.
+-- The owner of an address has come, by a provider that vouches for it, to an
+-- account of somebody who never showed that it is his (CVE-2026-44166).
 create or replace function app.account_reclaim(ctx api.ctx, who uuid,
     provider text)
 returns jsonb
@@ -122,24 +120,8 @@ begin
     from app.users u
     where u.id = who;
 
-    update app.users u
-    set password_hash = null, pending_email = null, version = u.version + 1
-    where u.id = who;
-
-    update app.one_time_tokens t
-    set used_at = app.now()
-    where t.user_id = who and t.used_at is null;
-
-    delete from app.oauth_identities i where i.user_id = who;
-    perform app.mfa_delete(who);
-
-    v_emit := app.epoch_bump(who,
-        'reclaimed by the owner of its address')::jsonb;
-    v_emit := v_emit || coalesce(app.keys_revoke(array(
-        select k.id
-        from app.api_keys k
-        where k.owner_id = who and k.revoked_at is null),
-        'reclaimed by the owner of its address')::jsonb, '[]');
+    v_emit := app.credentials_drop(who,
+        'reclaimed by the owner of its address');
 
     perform app.email_proved(who);
     perform app.audit(app.ctx_as(ctx, who, null), 'user.reclaimed', 'user',

@@ -306,7 +306,7 @@ describe('sign-in', () => {
   });
 
   test('a new password by mail does not do without the code', async () => {
-    const user = await app.user();
+    const user = await app.verified(await app.user());
     const factor = await enrol(app, user);
 
     await auth('forgot-password', { email: user.email });

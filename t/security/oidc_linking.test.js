@@ -12,6 +12,7 @@ import { after, before, describe, test } from 'node:test';
 import { boot, until } from '../harness/index.js';
 import { must } from '../harness/fixtures.js';
 import { Issuer, makeKey } from '../harness/issuer.js';
+import { enrol } from '../harness/mfa.js';
 import { Browser } from '../harness/provider.js';
 
 const REFRESH = '__Host-stoa_refresh';
@@ -85,6 +86,39 @@ async function entered(claims, more) {
     { body: { refreshToken: refresh } }), 200);
 
   return { ...data.user, token: data.accessToken };
+}
+
+const begin = (user, body = { provider: 'acme-corp' }) => app.api('POST',
+  '/api/v1/users/me/identities', { token: user.token, body });
+
+/* As a page does: the answer's cookie, then the provider, and back. */
+async function link(user, claims, { name = 'acme-corp' } = {}) {
+  const browser = new Browser();
+  const res = must(await begin(user, { provider: name }), 200);
+
+  for (const line of res.headers['set-cookie']) {
+    const [, cookie, value] = /^([^=]+)=([^;]*)/.exec(line);
+
+    browser.jar(app.url).set(cookie, value);
+  }
+  return browse(claims, { name, start: res.data.url, browser });
+}
+
+/* By the newest link, as who has the mailbox does it. */
+const used = new Set();
+
+async function reset(user, newPassword) {
+  const link = (m) => m.text.match(/reset\/\S*#token=([\w-]+)/)?.[1];
+
+  await app.api('POST', '/api/v1/auth/forgot-password',
+    { body: { email: user.email } });
+
+  const token = link(await app.mailTo(user.email,
+    (m) => link(m) && !used.has(link(m))));
+
+  used.add(token);
+  return app.api('POST', '/api/v1/auth/reset-password',
+    { body: { token, newPassword } });
 }
 
 const vouched = (email, sub = crypto.randomUUID()) =>
@@ -223,6 +257,51 @@ describe('by address', () => {
       assert.equal(again.id, user.id);
     });
 
+  test('pre-hijack: a password that is chosen by mail is a proof, too',
+    async () => {
+      /* mallory registers the address of another, and leaves ways in */
+      const user = await app.user('member', { email: fresh('victim') });
+      const mallory = crypto.randomUUID();
+      const key = must(await app.api('POST', '/api/v1/auth/api-keys', {
+        token: user.token, body: { name: 'Robot', scopes: ['*'] } }), 201)
+        .data;
+
+      assert.equal((await link(user, { sub: mallory })).error, null);
+      must(await app.api('GET', '/api/v1/users/me', { token: key.key }), 200);
+
+      await enrol(app, user);
+      must(await reset(user, 'one that the owner chose'), 200);
+
+      /* the owner needs no code that mallory would have to give */
+      const owner = must(await login({ ...user,
+        password: 'one that the owner chose' }), 200).data;
+
+      assert.equal(owner.user.emailVerified, true);
+      assert.equal((await browse({ sub: mallory }, { name: 'acme-corp' }))
+        .error, 'ACCOUNT_EXISTS_SIGN_IN_FIRST');
+      assert.deepEqual(await identities(user), []);
+      assert.equal((await app.api('GET', '/api/v1/users/me',
+        { token: key.key })).status, 401);
+      assert.equal(await check(user.token), 401);
+      await app.mailTo(user.email, (m) => m.text.includes('turned off'));
+      assert.equal(await app.value(`select changes->>'reclaimed'
+        from app.audit_log where resource_id = $1::text
+          and action = 'auth.reset'`, [user.id]), 'true');
+
+      /* once: what the owner sets up outlives the next one */
+      const mine = { ...user, token: owner.accessToken };
+      const own = must(await app.api('POST', '/api/v1/auth/api-keys', {
+        token: mine.token, body: { name: 'Robot', scopes: ['*'] } }), 201)
+        .data;
+      const sub = crypto.randomUUID();
+
+      assert.equal((await link(mine, { sub })).error, null);
+      must(await reset(user, 'another that the owner chose'), 200);
+      must(await app.api('GET', '/api/v1/users/me', { token: own.key }), 200);
+      assert.equal((await entered({ sub }, { name: 'acme-corp' })).id,
+        user.id);
+    });
+
   test('pre-hijack, by a victim who was lured into the account', async () => {
     /* the identity is linked to the account already, whose address is not
        proved: the password still dies when the provider vouches for it */
@@ -358,22 +437,6 @@ describe('by address', () => {
 });
 
 describe('by who is signed in', () => {
-  const begin = (user, body = { provider: 'acme-corp' }) => app.api('POST',
-    '/api/v1/users/me/identities', { token: user.token, body });
-
-  /* As a page does: the answer's cookie, then the provider, and back. */
-  async function link(user, claims, { name = 'acme-corp' } = {}) {
-    const browser = new Browser();
-    const res = must(await begin(user, { provider: name }), 200);
-
-    for (const line of res.headers['set-cookie']) {
-      const [, cookie, value] = /^([^=]+)=([^;]*)/.exec(line);
-
-      browser.jar(app.url).set(cookie, value);
-    }
-    return browse(claims, { name, start: res.data.url, browser });
-  }
-
   test('linked, listed, used, unlinked', async () => {
     const user = await app.user();
     const sub = crypto.randomUUID();
