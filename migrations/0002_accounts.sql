@@ -76,8 +76,8 @@ create table app.one_time_tokens (
 create index one_time_tokens_user_idx on app.one_time_tokens (user_id);
 create index one_time_tokens_expires_idx on app.one_time_tokens (expires_at);
 
--- what edges must refuse from now on: "sid <uuid> <until ms>" and
--- "user <uuid> <epoch>"
+-- what edges must refuse from now on: "sid <uuid> <until ms>", "device <uuid>
+-- <until ms>" and "user <uuid> <epoch>"
 create table app.revocations (
     id         bigint generated always as identity,
     entry      text not null,
@@ -88,6 +88,14 @@ create table app.revocations (
 
 create index revocations_at_idx on app.revocations (at);
 create index revocations_expires_idx on app.revocations (expires_at);
+
+-- How long the access tokens live that edges sign: ACCESS_TTL may differ from
+-- edge to edge, and from what it was yesterday.
+create table app.access_ttls (
+    ttl_s   int not null,
+    said_at timestamptz not null, -- by an edge, lately
+    constraint access_ttls_pkey primary key (ttl_s)
+);
 
 -- mails that were asked for, by address prefix, or by purpose and account,
 -- and by hour of the clock

@@ -7,7 +7,9 @@
  * turns the index over, so that a reader always walks a table at rest.
  * Nothing that is live is ever dropped: when a table would overflow, every
  * token issued until now is refused instead (not_before), and the log says
- * so at crit.
+ * so at crit.  Devices cannot refresh theirs and would have to be paired
+ * again: what has ended of them is kept, and they go on, unless it alone
+ * would overflow.
  *
  * They come from PostgreSQL (ngx_http_stoa_tick.c), the Redis channel only
  * makes it faster.  Until the first read is done, whoever brings a token is
@@ -18,6 +20,13 @@
 
 /* The longest life of an access token that settings allow, and leeway. */
 #define NGX_HTTP_STOA_TOKEN_MS ((int64_t) (86400 + 300) * 1000)
+
+/* What a table that is full leaves behind. */
+typedef enum {
+    NGX_HTTP_STOA_REVOKE_ALL,
+    NGX_HTTP_STOA_REVOKE_DEVICES,
+    NGX_HTTP_STOA_REVOKE_NONE
+} ngx_http_stoa_revoke_keep_e;
 
 /* ---- the table ---- */
 
@@ -96,27 +105,42 @@ ngx_http_stoa_revoke_insert(ngx_http_stoa_revoke_table_t *t,
 }
 
 
-/* Copies what is live into the other table and makes that the active one;
-   all: copies nothing, not_before stands for everything. */
+static ngx_uint_t
+ngx_http_stoa_revoke_kept(const ngx_http_stoa_revoke_slot_t *s,
+                          ngx_http_stoa_revoke_keep_e keep, int64_t now)
+{
+    if (s->kind == NGX_HTTP_STOA_REVOKE_FREE || (int64_t) s->until_ms <= now) {
+        return 0;
+    }
+
+    return keep == NGX_HTTP_STOA_REVOKE_ALL
+        || (keep == NGX_HTTP_STOA_REVOKE_DEVICES
+            && s->kind == NGX_HTTP_STOA_REVOKE_SID && s->value);
+}
+
+
+/* Copies what is kept of the live ones into the other table and makes that the
+   active one; not_before and devices_before stand for the rest. */
 static void
-ngx_http_stoa_revoke_turn(ngx_http_stoa_shared_t *sh, ngx_uint_t none)
+ngx_http_stoa_revoke_turn(ngx_http_stoa_shared_t     *sh,
+                          ngx_http_stoa_revoke_keep_e keep)
 {
     ngx_http_stoa_revoke_table_t *from, *to;
     ngx_http_stoa_revoke_slot_t  *s;
-    ngx_atomic_uint_t             now;
+    int64_t                       now;
     ngx_uint_t                    i;
 
     from = &sh->tables[sh->revoke_active];
     to = &sh->tables[!sh->revoke_active];
-    now = (ngx_atomic_uint_t) stoa_time_ms();
+    now = stoa_time_ms();
 
     ngx_memzero(to->slots, (to->mask + 1) * sizeof(*s));
     to->count = 0;
 
-    for (i = 0; !none && i <= from->mask; i++) {
+    for (i = 0; i <= from->mask; i++) {
         s = &from->slots[i];
 
-        if (s->kind != NGX_HTTP_STOA_REVOKE_FREE && s->until_ms > now) {
+        if (ngx_http_stoa_revoke_kept(s, keep, now)) {
             ngx_http_stoa_revoke_insert(to, &s->key, s->kind, s->value,
                                         s->until_ms);
         }
@@ -125,7 +149,7 @@ ngx_http_stoa_revoke_turn(ngx_http_stoa_shared_t *sh, ngx_uint_t none)
     ngx_memory_barrier();
 
     sh->revoke_active = !sh->revoke_active;
-    sh->swept_ms = (int64_t) now;
+    sh->swept_ms = now;
 }
 
 
@@ -143,7 +167,8 @@ ngx_http_stoa_revoke_put(ngx_http_stoa_shared_t *sh, const stoa_uuid_t *key,
                          ngx_atomic_uint_t kind, ngx_atomic_uint_t value,
                          int64_t until_ms)
 {
-    ngx_uint_t overflow = 0;
+    ngx_atomic_uint_t next = (ngx_atomic_uint_t) (stoa_time_ms() / 1000 + 1);
+    const char       *overflow = NULL;
 
     if (until_ms <= stoa_time_ms()) {
         return; /* no token lives that long */
@@ -152,29 +177,35 @@ ngx_http_stoa_revoke_put(ngx_http_stoa_shared_t *sh, const stoa_uuid_t *key,
     ngx_http_stoa_lock(&sh->revoke_lock);
 
     if (ngx_http_stoa_revoke_full(sh)) {
-        ngx_http_stoa_revoke_turn(sh, 0);
+        ngx_http_stoa_revoke_turn(sh, NGX_HTTP_STOA_REVOKE_ALL);
     }
 
     if (ngx_http_stoa_revoke_full(sh)) {
-        overflow = 1;
-        sh->not_before = (ngx_atomic_uint_t) (stoa_time_ms() / 1000 + 1);
+        overflow = "all tokens but those of devices";
+        sh->not_before = next;
         ngx_memory_barrier();
-        ngx_http_stoa_revoke_turn(sh, 1);
-
-    } else {
-        ngx_http_stoa_revoke_insert(&sh->tables[sh->revoke_active], key, kind,
-                                    value, (ngx_atomic_uint_t) until_ms);
+        ngx_http_stoa_revoke_turn(sh, NGX_HTTP_STOA_REVOKE_DEVICES);
     }
+
+    if (ngx_http_stoa_revoke_full(sh)) {
+        overflow = "all tokens, those of devices, too,";
+        sh->devices_before = next;
+        ngx_memory_barrier();
+        ngx_http_stoa_revoke_turn(sh, NGX_HTTP_STOA_REVOKE_NONE);
+    }
+
+    ngx_http_stoa_revoke_insert(&sh->tables[sh->revoke_active], key, kind,
+                                value, (ngx_atomic_uint_t) until_ms);
 
     sh->cells[STOA_M_revocations] = sh->tables[sh->revoke_active].count;
 
     ngx_http_stoa_unlock(&sh->revoke_lock);
 
-    if (overflow) {
+    if (overflow != NULL) {
         ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
-                      "stoa: the zone is full of revocations, all tokens "
-                      "issued until now are refused; make \"stoa_zone\" "
-                      "larger");
+                      "stoa: the zone is full of revocations, %s issued until "
+                      "now are refused; make \"stoa_zone\" larger",
+                      overflow);
     }
 }
 
@@ -188,6 +219,7 @@ ngx_http_stoa_revoke_copy(ngx_http_stoa_shared_t       *to,
     ngx_uint_t                          i;
 
     to->not_before = from->not_before;
+    to->devices_before = from->devices_before;
 
     for (i = 0; i <= t->mask; i++) {
         s = &t->slots[i];
@@ -208,7 +240,7 @@ void
 ngx_http_stoa_revoke_sweep(ngx_http_stoa_shared_t *sh)
 {
     ngx_http_stoa_lock(&sh->revoke_lock);
-    ngx_http_stoa_revoke_turn(sh, 0);
+    ngx_http_stoa_revoke_turn(sh, NGX_HTTP_STOA_REVOKE_ALL);
     sh->cells[STOA_M_revocations] = sh->tables[sh->revoke_active].count;
     ngx_http_stoa_unlock(&sh->revoke_lock);
 }
@@ -242,8 +274,10 @@ ngx_http_stoa_revoke_state(const stoa_claims_t *claims)
 {
     const ngx_http_stoa_revoke_table_t *t;
     ngx_http_stoa_shared_t             *sh = ngx_http_stoa_shared();
+    ngx_atomic_uint_t                   before;
 
     t = &sh->tables[sh->revoke_active];
+    before = claims->roles & STOA_DEVICE ? sh->devices_before : sh->not_before;
 
     /* an entry outlives its end until the next sweep: tokens of it are
        expired by then */
@@ -254,7 +288,7 @@ ngx_http_stoa_revoke_state(const stoa_claims_t *claims)
         return NGX_HTTP_STOA_ENDED;
     }
 
-    if (claims->iat < (int64_t) sh->not_before
+    if (claims->iat < (int64_t) before
         || (t->count != 0
             && (ngx_http_stoa_revoke_older(t, &claims->sub, claims->epoch)
                 || (claims->acting
@@ -285,7 +319,7 @@ void
 ngx_http_stoa_revoke_apply(stoa_str_t text)
 {
     ngx_http_stoa_shared_t *sh = ngx_http_stoa_shared();
-    ngx_uint_t              sid;
+    ngx_uint_t              sid = 1, device = 0;
     stoa_uuid_t             key;
     stoa_str_t              id, number;
     int64_t                 n;
@@ -295,8 +329,11 @@ ngx_http_stoa_revoke_apply(stoa_str_t text)
     }
 
     if (text.len > 4 + 37 && ngx_memcmp(text.data, "sid ", 4) == 0) {
-        sid = 1;
         id.data = text.data + 4;
+
+    } else if (text.len > 7 + 37 && ngx_memcmp(text.data, "device ", 7) == 0) {
+        device = 1;
+        id.data = text.data + 7;
 
     } else if (text.len > 5 + 37 && ngx_memcmp(text.data, "user ", 5) == 0) {
         sid = 0;
@@ -317,7 +354,7 @@ ngx_http_stoa_revoke_apply(stoa_str_t text)
     }
 
     if (sid) {
-        ngx_http_stoa_revoke_put(sh, &key, NGX_HTTP_STOA_REVOKE_SID, 1, n);
+        ngx_http_stoa_revoke_put(sh, &key, NGX_HTTP_STOA_REVOKE_SID, device, n);
 
     } else {
         ngx_http_stoa_revoke_put(sh, &key, NGX_HTTP_STOA_REVOKE_USER,

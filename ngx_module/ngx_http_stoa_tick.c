@@ -152,13 +152,13 @@ ngx_http_stoa_tick_loaded(stoa_pg_op_t *op, stoa_err_e err, void *data)
 static void
 ngx_http_stoa_tick_load(ngx_http_stoa_shared_t *sh)
 {
-    static u_char              text[NGX_INT64_LEN + 1];
+    static u_char              text[2][NGX_INT64_LEN + 1];
     ngx_http_stoa_main_conf_t *mcf = ngx_http_stoa_process.mcf;
     stoa_pg_pool_t            *pool;
     stoa_err_e                 err;
-    const char                *values[1];
-    int                        lens[1];
-    int64_t                    since;
+    const char *values[2] = { (const char *) text[0], (const char *) text[1] };
+    int         lens[2];
+    int64_t     since;
 
     pool = ngx_http_stoa_process.pool[STOA_POOL_FAST];
 
@@ -167,8 +167,11 @@ ngx_http_stoa_tick_load(ngx_http_stoa_shared_t *sh)
     }
 
     since = ngx_max(sh->revoke_since - NGX_HTTP_STOA_OVERLAP_MS, 0);
-    lens[0] = (int) (ngx_sprintf(text, "%L%Z", since) - text) - 1;
-    values[0] = (const char *) text;
+    lens[0] = (int) (ngx_sprintf(text[0], "%L%Z", since) - text[0]) - 1;
+    lens[1] = (int) (ngx_sprintf(text[1], "%L%Z",
+                                 (int64_t) mcf->conf.access_ttl)
+                     - text[1])
+            - 1;
 
     ngx_http_stoa_tick.load = stoa_pg_submit(pool,
                                              &mcf->stmts[STOA_STMT_REVOCATIONS],

@@ -12,7 +12,7 @@
 #include "ngx_http_stoa.h"
 
 #define NGX_HTTP_STOA_ZONE_MAGIC   0x53746f61
-#define NGX_HTTP_STOA_ZONE_VERSION 4
+#define NGX_HTTP_STOA_ZONE_VERSION 5
 
 #define NGX_HTTP_STOA_PROCS   64
 #define NGX_HTTP_STOA_BUCKETS 16 /* the last is +Inf */
@@ -64,7 +64,7 @@ typedef struct {
 
 typedef enum {
     NGX_HTTP_STOA_REVOKE_FREE = 0,
-    NGX_HTTP_STOA_REVOKE_SID, /* value is not used */
+    NGX_HTTP_STOA_REVOKE_SID, /* value: whether it is a device's */
     NGX_HTTP_STOA_REVOKE_USER /* value: tokens below this epoch are refused */
 } ngx_http_stoa_revoke_kind_e;
 
@@ -125,9 +125,10 @@ typedef struct {
     ngx_atomic_t leader_until; /* PostgreSQL for all; ngx_current_msec */
 
     ngx_atomic_t revoke_loaded;
-    ngx_atomic_t revoke_active; /* 0 or 1: index of tables */
-    ngx_atomic_t not_before;    /* seconds: older tokens are refused */
-    int64_t      revoke_since;  /* PostgreSQL's clock at the last read, ms */
+    ngx_atomic_t revoke_active;  /* 0 or 1: index of tables */
+    ngx_atomic_t not_before;     /* seconds: older tokens are refused, */
+    ngx_atomic_t devices_before; /* and older ones of devices */
+    int64_t      revoke_since;   /* PostgreSQL's clock at the last read, ms */
     int64_t      swept_ms;
     ngx_atomic_t throttle_loaded;
     ngx_atomic_t throttle_changed; /* some slot is to be told */

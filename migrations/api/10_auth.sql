@@ -2,12 +2,56 @@
 -- compared by the edge's threads; tokens are counters, so nothing here ever
 -- stores a token that works.
 
--- How long an access token can outlive its session at most (ACCESS_TTL's
--- upper bound): a revocation is kept that long.
+-- What settings allow an access token to live at most.
 create or replace function app.access_ttl_max()
 returns interval
 language sql immutable
 as $$ select interval '24 hours' $$;
+
+-- How long an access token can outlive its session, by what edges sign or did
+-- within a day, and clocks that differ: a revocation is kept that long.  Edges
+-- have room for so many, and longer ones would fill it.
+create or replace function app.access_ttl()
+returns interval
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce((
+        select make_interval(secs => max(t.ttl_s))
+        from app.access_ttls t
+        where t.said_at > app.now() - app.access_ttl_max()
+            - interval '2 hours'), app.access_ttl_max())
+        + interval '5 minutes';
+end $$;
+
+-- What an edge looks up here, and remembers for ten seconds, is told of for
+-- so long: afterwards it has looked again, whatever its clock says.
+create or replace function app.looked_up_ttl()
+returns interval
+language sql immutable
+as $$ select interval '5 minutes' $$;
+
+-- Tells edges of what has ended; answers it as emit.
+create or replace function app.revoke(ids uuid[], life interval)
+returns json
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_out json;
+begin
+    with told as (
+        insert into app.revocations (entry, at, expires_at)
+        select 'sid ' || x.id || ' ' || app.ms(app.now() + life), app.now(),
+            app.now() + life
+        from unnest(ids) x (id)
+        order by x.id
+        returning entry)
+    select json_agg(json_build_object('ctl', t.entry)) into v_out from told t;
+
+    return v_out;
+end $$;
 
 -- A parsed body (return ...): views run it as the edge, which may not look
 -- names of schema app up.  No subquery: one would be planned in each call.
@@ -58,7 +102,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_out json;
+    v_ended uuid[];
 begin
     with held as materialized (
         select s.id
@@ -71,18 +115,10 @@ begin
         set revoked_at = app.now(), reason = why
         from held h
         where s.id = h.id
-        returning s.id),
-    told as (
-        insert into app.revocations (entry, at, expires_at)
-        select 'sid ' || e.id || ' '
-                || app.ms(app.now() + app.access_ttl_max()),
-            app.now(), app.now() + app.access_ttl_max()
-        from ended e
-        order by e.id
-        returning entry)
-    select json_agg(json_build_object('ctl', t.entry)) into v_out from told t;
+        returning s.id)
+    select array_agg(e.id) into v_ended from ended e;
 
-    return v_out;
+    return app.revoke(v_ended, app.access_ttl());
 end $$;
 
 -- Every access token of a user that carries an older epoch dies; sessions go
@@ -731,13 +767,30 @@ drop function if exists task.reset_token(uuid, bytea, int);
 
 -- ---- what edges load ----
 
-create or replace function api.revocations_since(since timestamptz)
+drop function if exists api.revocations_since(timestamptz);
+
+-- ttl_s: how long the tokens live that who asks signs.
+create or replace function api.revocations_since(since timestamptz,
+    ttl_s int)
 returns table (text text, at timestamptz)
-language plpgsql stable
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
 begin
+    if not exists (
+            select from app.access_ttls t
+            where t.ttl_s = revocations_since.ttl_s
+                and t.said_at > app.now() - interval '1 hour')
+        and current_setting('transaction_read_only') = 'off'
+    then
+        insert into app.access_ttls as t (ttl_s, said_at)
+        values (revocations_since.ttl_s, app.now())
+        on conflict on constraint access_ttls_pkey do update
+        set said_at = greatest(t.said_at, excluded.said_at);
+    end if;
+
     return query
     select r.entry, r.at
     from app.revocations r

@@ -9,6 +9,12 @@ returns int
 language sql immutable
 as $$ select 20 $$;
 
+-- And so many are made in 24 hours, by rotation or anew.
+create or replace function app.keys_day_max()
+returns int
+language sql immutable
+as $$ select 50 $$;
+
 create or replace view api.keys_list as
 select k.id, k.owner_id, k.created_at as made_at,
     json_build_object(
@@ -100,24 +106,32 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_out json;
+    v_ended uuid[];
 begin
     with ended as (
         update app.api_keys k
         set revoked_at = app.now(), reason = why
         where k.id = any (ids) and k.revoked_at is null
-        returning k.id),
-    told as (
-        insert into app.revocations (entry, at, expires_at)
-        select 'sid ' || e.id || ' '
-                || app.ms(app.now() + app.access_ttl_max()),
-            app.now(), app.now() + app.access_ttl_max()
-        from ended e
-        order by e.id
-        returning entry)
-    select json_agg(json_build_object('ctl', t.entry)) into v_out from told t;
+        returning k.id)
+    select array_agg(e.id) into v_ended from ended e;
 
-    return v_out;
+    return app.revoke(v_ended, app.looked_up_ttl());
+end $$;
+
+-- What each leaves behind at edges and in lists is bounded by how many there
+-- are in a day.  Asked under its owner's row.
+create or replace function app.keys_spent(owner uuid)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select count(*)
+        from app.api_keys k
+        where k.owner_id = owner
+            and k.created_at > app.now() - interval '24 hours')
+        >= app.keys_day_max();
 end $$;
 
 create or replace function api.key_create(ctx api.ctx, id uuid,
@@ -153,6 +167,10 @@ begin
         >= app.keys_max()
     then
         return app.fail('TOO_MANY_KEYS');
+    end if;
+
+    if app.keys_spent(v_owner) then
+        return app.fail('TOO_MANY_NEW_KEYS');
     end if;
 
     v_scopes := array(select jsonb_array_elements_text(body->'scopes'));
@@ -208,6 +226,10 @@ begin
     then
         return app.fail('INVALID_STATE', json_build_object('detail',
             'two of these keys are live already: revoke one first'));
+    end if;
+
+    if app.keys_spent(v_old.owner_id) then
+        return app.fail('TOO_MANY_NEW_KEYS');
     end if;
 
     v_life := app.key_life((body->>'expires_in_days')::int, v_old.life_s);

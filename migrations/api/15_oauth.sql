@@ -347,7 +347,7 @@ as $$
 declare
     v_user app.users;
     v_provider text;
-    v_entry text;
+    v_emit json;
 begin
     select u.* into v_user
     from app.users u
@@ -373,15 +373,10 @@ begin
 
     delete from app.oauth_identities i where i.id = identity_unlink.id;
 
-    v_entry := 'sid ' || identity_unlink.id || ' '
-        || app.ms(app.now() + app.access_ttl_max());
-
-    insert into app.revocations (entry, at, expires_at)
-    values (v_entry, app.now(), app.now() + app.access_ttl_max());
+    v_emit := app.revoke(array[identity_unlink.id], app.looked_up_ttl());
 
     perform app.audit(ctx, 'user.identity_unlinked', 'user',
         v_user.id::text, jsonb_build_object('provider', v_provider));
 
-    return app.ok(200, '{"unlinked":true}', emit => json_build_array(
-        json_build_object('ctl', v_entry)));
+    return app.ok(200, '{"unlinked":true}', emit => v_emit);
 end $$;

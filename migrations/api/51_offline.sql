@@ -82,7 +82,8 @@ select d.id, d.event_id, d.name, d.created_at,
         'createdAt', app.ts(d.created_at)) as item
 from app.scanner_devices d;
 
--- Device tokens live 90 days; so does the word that this one is dead.
+-- Device tokens live 90 days; so does the word that this one is dead.  One
+-- that was never paired has no token.
 create or replace function api.devices_delete(ctx api.ctx, id uuid)
 returns api.answer
 language plpgsql
@@ -91,7 +92,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_device app.scanner_devices;
-    v_until timestamptz := app.now() + interval '91 days';
+    v_until timestamptz;
     v_entry text;
 begin
     select d.* into v_device
@@ -103,7 +104,8 @@ begin
         return app.fail('NOT_FOUND');
     end if;
 
-    v_entry := 'sid ' || v_device.id || ' ' || app.ms(v_until);
+    v_until := v_device.paired_at + interval '91 days';
+    v_entry := 'device ' || v_device.id || ' ' || app.ms(v_until);
 
     if v_device.revoked_at is null then
         update app.scanner_devices d
@@ -111,14 +113,15 @@ begin
         where d.id = v_device.id;
 
         insert into app.revocations (entry, at, expires_at)
-        values (v_entry, app.now(), v_until);
+        select v_entry, app.now(), v_until
+        where v_entry is not null;
 
         perform app.audit(ctx, 'device.revoke', 'device',
             v_device.id::text);
     end if;
 
-    return app.ok(204, null, emit => json_build_array(
-        json_build_object('ctl', v_entry)));
+    return app.ok(204, null, emit => case when v_entry is not null
+        then json_build_array(json_build_object('ctl', v_entry)) end);
 end $$;
 
 

@@ -108,7 +108,8 @@ const stoa_endpoint_t stoa_api_keys[] = {
         .body_kind = STOA_BODY_JSON,
         .body = stoa_keys_create_body,
         .status = 201,
-        .errors = { STOA_E_NOT_FOUND, STOA_E_TOO_MANY_KEYS },
+        .errors = { STOA_E_NOT_FOUND, STOA_E_TOO_MANY_KEYS,
+                    STOA_E_TOO_MANY_NEW_KEYS },
         .step_up = STOA_STEP_UP_OWN,
         .summary = "Make an API key; its text is in this answer and nowhere "
                    "else.",
@@ -126,7 +127,7 @@ const stoa_endpoint_t stoa_api_keys[] = {
         .body_kind = STOA_BODY_JSON,
         .body = stoa_keys_rotate_body,
         .status = 201,
-        .errors = { STOA_E_INVALID_STATE },
+        .errors = { STOA_E_INVALID_STATE, STOA_E_TOO_MANY_NEW_KEYS },
         .step_up = STOA_STEP_UP_OWN,
         .summary = "Replace an API key by a new one; both work for a while.",
         .tag = "auth",

@@ -526,8 +526,10 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .sql = "select (extract(epoch from pg_catalog.clock_timestamp()) "
                    "* 1000)::bigint as now_ms, r.text as entry "
                    "from (select 1) one left join api.revocations_since("
-                   "pg_catalog.to_timestamp($1::bigint / 1000.0)) r on true",
-            .nparams = 1,
+                   "pg_catalog.to_timestamp($1::bigint / 1000.0), $2::int) r "
+                   "on true",
+            .nparams = 2,
+            .write = true,
         },
     },
     [STOA_STMT_THROTTLE_SYNC] = {

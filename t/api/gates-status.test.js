@@ -235,7 +235,7 @@ test('readiness follows PostgreSQL, liveness does not', async () => {
 });
 
 test('a schema that is missing is not ready', async () => {
-  await app.sql(`alter function api.revocations_since(timestamptz)
+  await app.sql(`alter function api.revocations_since(timestamptz, int)
     rename to revocations_hidden`);
   await until(async () => {
     const res = await page('/health/ready');
@@ -243,7 +243,7 @@ test('a schema that is missing is not ready', async () => {
     return (res.status === 503 && res.body.checks.schema === 'missing')
       || Promise.reject(new Error(`says ${res.text}`));
   }, { timeout: 5000 });
-  await app.sql(`alter function api.revocations_hidden(timestamptz)
+  await app.sql(`alter function api.revocations_hidden(timestamptz, int)
     rename to revocations_since`);
   await until(async () => (await page('/health/ready')).status === 200
     || Promise.reject(new Error('not ready again')), { timeout: 5000 });

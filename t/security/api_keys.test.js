@@ -512,6 +512,48 @@ describe('one by one', () => {
       2 * 24 * HOUR);
   });
 
+  test('what is made and rotated in a day is bounded, by its owner',
+    async () => {
+      const busy = await app.user();
+      let key = await make(app, busy);
+      let res, n = 1;
+
+      for (; n < 60; n++) {
+        res = await rotate(busy, key.id, { overlapHours: 0 });
+        if (res.status !== 201) break;
+        key = res.data;
+      }
+      assert.equal(n, 50);
+      assert.equal(code(res), '409 TOO_MANY_NEW_KEYS');
+      assert.equal(code(await app.api('POST', KEYS, { token: busy.token,
+        body: { name: 'Robot', scopes: ['*'] } })), '409 TOO_MANY_NEW_KEYS');
+      assert.equal((await me(app, key.key)).status, 200, 'the last one lives');
+      await make(app, await app.user());
+
+      await app.clock.advance(24 * HOUR + 1000);
+      await again(busy);
+      must(await rotate(busy, key.id, { overlapHours: 0 }), 201);
+    });
+
+  test('edges are told of its end as long as they may remember it, and the '
+    + 'end holds', async () => {
+    await again(ada);
+
+    const { id, key } = await make(app, ada);
+
+    assert.equal((await me(app, key)).status, 200);
+    must(await app.api('DELETE', `${KEYS}/${id}`, { token: ada.token }), 200);
+    assert.equal(code(await me(app, key)), '401 TOKEN_REVOKED');
+    assert.equal(await app.value(`select extract(epoch from
+        r.expires_at - r.at)::int from app.revocations r
+      where r.entry like 'sid ' || $1 || ' %'`, [id]), 300);
+
+    await app.clock.advance(301000);
+    await app.nginx.stop();
+    await app.nginx.start();
+    assert.equal(code(await me(app, key)), '401 TOKEN_REVOKED');
+  });
+
   test('a lost successor is revoked, and the old one rotated anew',
     async () => {
       await again(ada);

@@ -123,7 +123,7 @@ select is((api.auth_reset(t.ctx(null), sha256('b'), 'h5')).body->>'code',
 select is((select count(*) from app.login_sessions where revoked_at is null),
     0::bigint, 'every session ended');
 select ok(exists (select from api.revocations_since(app.now()
-    - interval '10 s') where text like 'user % 2'), 'access tokens die');
+    - interval '10 s', 900) where text like 'user % 2'), 'access tokens die');
 select pg_temp.token('c');
 select t.clock('2 hours 1 s');
 select ok(not (select ok from api.auth_reset_begin(sha256('c'))), 'too old');
