@@ -261,7 +261,14 @@ begin
     perform app.audit(app.ctx_as(ctx, v_user.id, (ctx).roles, (ctx).session,
             (ctx).device), 'user.register', 'user', v_user.id::text,
         jsonb_build_object('roles', v_user.roles));
-    perform app.mail_once('verify_email', v_user.id);
+
+    -- an account is made without its mail, too: it can be asked for again,
+    -- and who registers others does not take from those who ask for links
+    if app.mail_spend('register ' || app.ip_prefix((ctx).ip), 30)
+        and app.mail_spend_all()
+    then
+        perform app.mail_once('verify_email', v_user.id);
+    end if;
 
     -- nobody signs in with what is not proved: no session, so no tokens
     if app.setting('require_verified_email', 'off') = 'login' then
@@ -556,8 +563,12 @@ begin
     return v_out;
 end $$;
 
--- What all together may have mailed in an hour of the clock.
-create or replace function app.mail_spend_all()
+-- What all together may have mailed in an hour of the clock.  Where there is
+-- no mail to send, as much is done, but only one that goes out is counted:
+-- addresses that nobody has do not spend what is everybody's.
+drop function if exists app.mail_spend_all();
+
+create or replace function app.mail_spend_all(mail boolean default true)
 returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -565,7 +576,9 @@ as $$
 declare
     v_most int := app.setting('mail_hour_max', '10000')::int;
 begin
-    return v_most = 0 or app.mail_spend('all', v_most);
+    return (v_most = 0 or app.mail_spend(
+            case when mail then 'all' else 'none' end, v_most))
+        and coalesce(mail, false);
 end $$;
 
 -- Known and unknown addresses run the same statements and get the same bytes.
@@ -580,8 +593,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_user uuid;
-    v_send boolean := app.mail_spend(app.ip_prefix((ctx).ip), 30)
-        and app.mail_spend_all();
+    v_send boolean := app.mail_spend(app.ip_prefix((ctx).ip), 30);
 begin
     select u.id, v_send and (
         select count(*)
@@ -593,7 +605,7 @@ begin
     where u.email = app.email(auth_forgot.email)
         and u.status in ('active', 'limited');
 
-    if v_send then
+    if app.mail_spend_all(v_send) then
         perform app.mail_once('password_reset', v_user);
     end if;
 

@@ -4,7 +4,8 @@
 
 -- What one may have mailed to oneself, or to an address that one names: five
 -- an hour for an account and a purpose, thirty for an address prefix, and
--- MAIL_HOUR_MAX for all together.
+-- MAIL_HOUR_MAX for all together.  As many of a prefix are sent to those who
+-- register (10_auth.sql).
 create or replace function app.mail_may(ctx api.ctx, who uuid, purpose text)
 returns boolean
 language plpgsql

@@ -117,7 +117,8 @@ begin
         and (f.rest_until is null or f.rest_until <= app.now())
     returning f.wrong into v_wrong;
 
-    if v_wrong % 5 = 0 and app.mail_may(ctx, who, 'mfa_tried') then
+    -- whoever guesses does not silence it by what he asks for elsewhere
+    if v_wrong % 5 = 0 and app.mail_spend('mfa_tried ' || who, 5) then
         perform app.mfa_mail(who, 'tried');
     end if;
 

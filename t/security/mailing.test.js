@@ -8,11 +8,12 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import { boot } from '../harness/index.js';
+import { enrol } from '../harness/mfa.js';
 
 const PREFIX = 30; /* in an hour, of one prefix */
 const ACCOUNT = 5; /* of one account and purpose */
 
-let app, people;
+let app, people, n = 0;
 
 before(async () => {
   app = await boot({ workers: 0,
@@ -73,6 +74,82 @@ test('one prefix, all rows together: thirty in an hour, and one answer',
     /* unknown addresses were counted like known ones; others may go on */
     await ask('forgot', people[0], 0, '192.0.2.2');
     assert.equal(await taken(), 1);
+  });
+
+const register = (i, from) => app.api('POST', '/api/v1/auth/register', {
+  headers: { 'X-Forwarded-For': from },
+  body: { email: `victim+${i}-${++n}@test.example`, firstName: 'A',
+    lastName: 'B', password: 'correct horse battery' } });
+
+test('who registers: an account each, thirty mails of a prefix', async () => {
+  let mails = 0;
+
+  for (let i = 0; i < PREFIX + 5; i++) {
+    const res = await register(i, `2001:db8:7:7::${i.toString(16)}`);
+
+    assert.equal(res.status, 201, res.text);
+    mails += await taken();
+  }
+  assert.equal(mails, PREFIX);
+
+  /* who has none asks for it; others of the prefix have their links */
+  const { data } = await register(0, '2001:db8:7:7::1');
+
+  assert.equal(await taken(), 0);
+  await ask('resend', { token: data.accessToken }, 0, '2001:db8:7:7::1');
+  await ask('forgot', people[0], 0, '2001:db8:7:7::1');
+  assert.equal(await taken(), 2);
+  await register(0, '2001:db8:7:8::1');
+  assert.equal(await taken(), 1);
+});
+
+test('addresses that nobody has take nothing from all', async () => {
+  await app.sql('select app.settings_put($1::jsonb)',
+    [JSON.stringify({ mail_hour_max: '3' })]);
+  try {
+    const texts = new Set();
+
+    for (let i = 0; i < 12; i++) {
+      texts.add(hide(await ask('forgot', { email: `no-${i}@test.example` }, 0,
+        `198.18.${i}.1`)));
+    }
+    for (const i of [0, 1, 2, 3]) {
+      texts.add(hide(await ask('forgot', people[i], 0, '198.18.50.1')));
+    }
+    assert.equal(await taken(), 3);
+    assert.equal(texts.size, 1);
+    assert.equal((await register(0, '198.18.60.1')).status, 201);
+    assert.equal(await taken(), 0, 'MAIL_HOUR_MAX is theirs, too');
+  } finally {
+    await app.sql('select app.settings_put($1::jsonb)',
+      [JSON.stringify({ mail_hour_max: '10000' })]);
+  }
+});
+
+test('a guesser who has asked for enough does not silence the notice',
+  async () => {
+    const user = await app.user();
+    const factor = await enrol(app, user);
+    const notices = () => app.value(`select count(*)::int from queue.outbox
+      where kind = 'mail.send' and payload->>'what' = 'tried'`);
+
+    for (let i = 0; i < PREFIX; i++) {
+      await ask('forgot', { email: `nobody-${i}@test.example` });
+    }
+    await app.sql('select app.settings_put($1::jsonb)',
+      [JSON.stringify({ mail_hour_max: '1' })]);
+    await ask('forgot', people[5], 0, '192.0.2.99');
+    for (let i = 0; i < 5; i++) {
+      const res = await app.api('POST', '/api/v1/auth/login', {
+        headers: { 'X-Forwarded-For': '192.0.2.1' }, body: {
+          email: user.email, password: user.password,
+          code: factor.wrong() } });
+
+      assert.equal(res.error.code, 'MFA_CODE_INVALID');
+    }
+    await app.sql('select app.settings_put($1::jsonb)',
+      [JSON.stringify({ mail_hour_max: '10000' })]);
+    assert.equal(await notices(), 1);
   });
 
 test('addresses that nobody has are counted, too', async () => {
