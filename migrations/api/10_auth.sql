@@ -520,6 +520,16 @@ begin
         v_emit := app.epoch_bump((ctx).actor, 'logout everywhere');
     else
         v_emit := app.sessions_revoke(array[(ctx).session], 'logout');
+
+        -- a token of another issuer has no session here that could end, nor
+        -- does one of the command line: it dies with all that are out, and
+        -- sessions go on with new ones
+        if v_emit is null and not exists (
+            select from app.login_sessions s
+            where s.id = (ctx).session and s.user_id = (ctx).actor)
+        then
+            v_emit := app.epoch_next((ctx).actor);
+        end if;
     end if;
 
     perform app.audit(ctx, 'auth.logout', 'session', (ctx).session::text,

@@ -14,6 +14,7 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { mint } from '../derived/rows.js';
 import { boot, sleep, until } from '../harness/index.js';
+import { must } from '../harness/fixtures.js';
 import { Issuer, makeKey } from '../harness/issuer.js';
 import { enrol } from '../harness/mfa.js';
 
@@ -292,8 +293,23 @@ describe('trust', () => {
     assert.equal((await check(app, await one.token('rev', at(2)))).status,
       200);
 
+    /* signed out by itself: it is over, and sessions here go on */
+    const mine = must(await app.api('POST', '/api/v1/auth/login', { body: {
+      email: user.email, password: user.password } }), 200).data;
+    const out = await one.token('rev', at(2));
+
+    assert.equal((await check(app, out)).status, 200);
+    await app.clock.advance(3000);
+    assert.deepEqual(must(await app.api('POST', '/api/v1/auth/logout',
+      { token: out, body: {} }), 200).data, { loggedOut: true });
+    for (let i = 0; i < 3; i++) {
+      await refused(check(app, out), 401, 'TOKEN_REVOKED');
+    }
+    must(await app.api('POST', '/api/v1/auth/refresh',
+      { body: { refreshToken: mine.refreshToken } }), 200);
+
     /* suspended: as somebody's sessions end, so does this */
-    const fresh = await one.token('rev', at(3));
+    const fresh = await one.token('rev', at(8));
 
     assert.equal((await check(app, fresh)).status, 200);
     await app.sql(`update app.users set status = 'suspended' where id = $1`,
@@ -306,7 +322,7 @@ describe('trust', () => {
       [user.id]);
 
     /* unlinked: its id is revoked like a session's */
-    const late = await one.token('rev', at(5));
+    const late = await one.token('rev', at(10));
 
     assert.equal((await check(app, late)).status, 200);
     await app.sql(`with d as (delete from app.oauth_identities where id = $1)
