@@ -5,7 +5,8 @@
  * granted, so no secret ever sits in the database or in a queue.
  *
  * A login costs the same for known and unknown accounts: one throttle look,
- * one statement, one hash; and fails with the same bytes.
+ * one statement, one hash; and fails with the same bytes, after one more
+ * statement, by which the audit log knows of it.
  */
 
 #include "ngx_http_stoa.h"
@@ -488,12 +489,20 @@ ngx_http_stoa_login_finish(ngx_http_stoa_ctx_t *q)
     ngx_http_stoa_mfa_t *m;
 
     err = ngx_http_stoa_login_verdict(q);
+
+    values[0] = ngx_http_stoa_ctx_literal(q);
+    values[1] = ngx_http_stoa_flow_column(q, "user_id");
+
+    if (err == STOA_E_INVALID_CREDENTIALS) {
+        /* nobody's account leaves a trace, too: it costs the same */
+        return ngx_http_stoa_flow_query(q, STOA_POOL_WRITE,
+                                        STOA_STMT_LOGIN_FAILED, values, 2);
+    }
+
     if (err != STOA_OK) {
         return ngx_http_stoa_flow_fail(q, err);
     }
 
-    values[0] = ngx_http_stoa_ctx_literal(q);
-    values[1] = ngx_http_stoa_flow_column(q, "user_id");
     values[2] = ngx_http_stoa_body_value(q, "remember");
     values[3] = (stoa_value_t) stoa_null_string;
 

@@ -430,6 +430,23 @@ begin
         sealed, recovery);
 end $$;
 
+-- A wrong password, by the edge's verdict; user_id null: nobody has that
+-- address.  As many as the throttle of failures lets through are written,
+-- five of a pair of account and prefix before it waits; what was guessed is
+-- not.
+create or replace function api.auth_login_failed(ctx api.ctx, user_id uuid)
+returns api.grant
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform app.audit(ctx, 'auth.login_failed', 'user',
+        auth_login_failed.user_id::text);
+
+    return app.grant_fail('INVALID_CREDENTIALS');
+end $$;
+
 -- The counter is the token.  Equal: step on.  One behind within 30 s of the
 -- step: a racing tab, which gets the same successor.  Anything else: the
 -- token was copied or is stale, and the session dies.

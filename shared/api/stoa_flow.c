@@ -82,6 +82,16 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .write = true,
         },
     },
+    [STOA_STMT_LOGIN_FAILED] = {
+        .flow = STOA_FLOW_AUTH_LOGIN,
+        .stmt = {
+            .name = "flow_login_failed",
+            .sql = STOA_STMT_GRANT
+                   "api.auth_login_failed($1::api.ctx, $2::uuid) a",
+            .nparams = 2,
+            .write = true,
+        },
+    },
     [STOA_STMT_REFRESH] = {
         .flow = STOA_FLOW_AUTH_REFRESH,
         .batch = 32,

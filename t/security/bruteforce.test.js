@@ -50,6 +50,26 @@ test('guesses that come together count like guesses in a row', async () => {
   assert.deepEqual(tally(all), { 401: 5, 429: 55 });
 });
 
+test('the audit log knows whose account was tried, and from where',
+  async () => {
+    const user = await app.user();
+    const since = await app.value('select max(id) from app.audit_log');
+    const ask = (email, password) => app.api('POST', '/api/v1/auth/login',
+      { body: { email, password } });
+
+    for (let i = 0; i < 8; i++) await ask(user.email, `wrong guess ${i}`);
+    await ask('nobody-to-log@test.example', 'wrong guess');
+
+    const row = { action: 'auth.login_failed', actor: null,
+      resource: 'user', changes: null, ip: '127.0.0.1' };
+
+    assert.deepEqual(await app.sql(`select action, actor, resource,
+        resource_id, changes, ip
+      from app.audit_log where id > $1 order by id`, [since]), [
+      ...Array(5).fill({ ...row, resource_id: user.id }),
+      { ...row, resource_id: null }]);
+  });
+
 test('the right one among them is not found behind the fifth', async () => {
   const user = await app.user();
 
