@@ -17,11 +17,12 @@ grant execute on function app.user_json(app.users), app.user_tag(app.users)
 
 -- What others see of somebody.  Who acts in public, by a role, has the whole
 -- name there; a visitor's last name is an initial, and no other role shows.
--- Suspended accounts are not shown, deleted ones are nobody's.
-create or replace view api.users_profile as
+-- Suspended accounts are not shown, deleted ones are nobody's.  Nothing else of
+-- an account is in here, whoever asks.
+drop view if exists api.users_profile;
+
+create view api.users_profile as
 select u.id, app.user_tag(u) as etag,
-    u.status in ('active', 'limited') as shown,
-    app.user_json(u) as account,
     json_build_object(
         'id', u.id,
         'firstName', u.first_name,
@@ -38,7 +39,30 @@ cross join lateral (
             then u.last_name
         when u.last_name = '' then ''
         else left(u.last_name, 1) || '.' end as last_name) n
-where u.status <> 'deleted';
+where u.status in ('active', 'limited');
+
+-- The whole account, for admins; the log says who looked, and at whom.
+create or replace function api.users_account(ctx api.ctx, id uuid)
+returns api.answer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_user app.users;
+begin
+    select u.* into v_user
+    from app.users u
+    where u.id = users_account.id and u.status <> 'deleted';
+
+    if not found then
+        return app.fail('NOT_FOUND');
+    end if;
+
+    perform app.audit(ctx, 'user.viewed', 'user', v_user.id::text);
+
+    return app.ok(200, app.user_json(v_user), app.user_tag(v_user));
+end $$;
 
 -- PATCH and PUT alike: what is absent stays.
 create or replace function api.users_update(ctx api.ctx, if_match int,

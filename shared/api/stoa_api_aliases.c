@@ -103,6 +103,7 @@ const stoa_alias_t stoa_api_aliases[] = {
     STOA_ALIAS(POST, "/checkin/batch", "checkin.batch"),
     STOA_ALIAS(GET, "/events/:id/checkin/stats", "checkin.stats"),
     STOA_ALIAS(GET, "/admin/audit", "admin.audit"),
+    STOA_ALIAS(GET, "/admin/users/:id", "users.account"),
     STOA_ALIAS(DELETE, "/admin/users/:id/mfa", "admin.mfa_remove"),
     STOA_ALIAS(POST, "/admin/users/:id/impersonate", "admin.impersonate"),
     STOA_ALIAS(GET, "/pay/:id", "pay.view"),

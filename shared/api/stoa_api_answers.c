@@ -718,6 +718,7 @@ const stoa_answer_t stoa_api_answers[] = {
     { "users.replace", "User", false },
     { "users.email", "Nothing", false },
     { "users.get", "Profile", true },
+    { "users.account", "User", true },
     { "users.list", "User[]", false },
     { "users.create", "User", false },
     { "users.roles", "User", false },

@@ -243,17 +243,30 @@ const stoa_endpoint_t stoa_api_users[] = {
         .via = STOA_VIA_BOTH,
         .rate = STOA_RATE_READ,
         .pool = STOA_POOL_FAST,
-        .sql = "select 200 as status, case when u.id = $actor "
-               "or 'admin' = any ($roles) then u.account else u.profile end "
-               "as body, u.etag || case when u.id = $actor "
-               "or 'admin' = any ($roles) then '' else '.p' end as etag "
-               "from api.users_profile u where u.id = $id "
-               "and (u.shown or 'admin' = any ($roles))",
+        .sql = "select 200 as status, u.profile as body, u.etag || '.p' as "
+               "etag from api.users_profile u where u.id = $id",
         .body_kind = STOA_BODY_NONE,
         .status = 200,
         .errors = { STOA_E_NOT_FOUND },
-        .summary = "The public profile of somebody; the whole account for "
-                   "oneself and for admins.",
+        .summary = "The public profile of somebody.",
+        .tag = "users",
+    },
+    {
+        .id = "users.account",
+        .method = STOA_GET,
+        .path = "/api/v1/admin/users/:id",
+        .who = STOA_ADMIN,
+        .of = STOA_OF_NONE,
+        .via = STOA_VIA_KEY,
+        .rate = STOA_RATE_READ,
+        .pool = STOA_POOL_WRITE,
+        .sql = "api.users_account($ctx, $id)",
+        .body_kind = STOA_BODY_NONE,
+        .status = 200,
+        .errors = { STOA_E_NOT_FOUND },
+        .step_up = STOA_STEP_UP_OTHERS,
+        .summary = "The whole account of somebody; the audit log says who "
+                   "looked.",
         .tag = "users",
     },
     {

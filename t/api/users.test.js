@@ -1,6 +1,6 @@
 /*
- * GET /users/:id: what everybody sees of somebody, what oneself and admins
- * see more, and who is not shown.
+ * GET /users/:id: what everybody sees of somebody, whoever asks, and who is not
+ * shown; GET /admin/users/:id: what admins see, which leaves a trace.
  */
 
 import assert from 'node:assert/strict';
@@ -22,6 +22,8 @@ after(() => app?.stop());
 
 const get = (id, token, extra = {}) =>
   app.api('GET', `/api/v1/users/${id}`, { token, ...extra });
+const account = (id, token, extra = {}) =>
+  app.api('GET', `/api/v1/admin/users/${id}`, { token, ...extra });
 const status = (user, value) => app.sql(
   'update app.users set status = $2 where id = $1', [user.id, value]);
 
@@ -33,7 +35,8 @@ function refused(res, code, name) {
 }
 
 test('anybody sees the profile, and no more than the profile', async () => {
-  for (const token of [undefined, other.token, org.token]) {
+  for (const token of [undefined, other.token, org.token, admin.token,
+    member.token]) {
     const { data } = await get(member.id, token);
 
     assert.deepEqual(Object.keys(data).sort(), PROFILE);
@@ -54,18 +57,23 @@ test('an organizer has a whole name, other roles do not show', async () => {
   assert.equal((await get(admin.id)).data.role, 'member');
 });
 
-test('oneself and admins see the account', async () => {
+test('admins see the account, and the audit log says so', async () => {
   const me = (await app.api('GET', '/api/v1/users/me',
     { token: member.token }));
+  const res = await account(member.id, admin.token);
 
-  for (const token of [member.token, admin.token]) {
-    const res = await get(member.id, token);
+  assert.deepEqual(res.data, me.data);
+  assert.equal(res.headers.etag, me.headers.etag);
+  assert.equal(res.headers['cache-control'], 'no-store');
+  assert.doesNotMatch(res.text, /hash|argon2/i);
+  assert.deepEqual(await app.sql(`select actor, action from app.audit_log
+    where resource_id = $1::text and action like 'user.viewed'`, [member.id]),
+  [{ actor: admin.id, action: 'user.viewed' }]);
 
-    assert.deepEqual(res.data, me.data);
-    assert.equal(res.headers.etag, me.headers.etag);
-    assert.equal(res.headers['cache-control'], 'no-store');
-    assert.doesNotMatch(res.text, /hash|argon2/i);
+  for (const token of [member.token, org.token]) {
+    refused(await account(member.id, token), 403, 'FORBIDDEN');
   }
+  refused(await account(member.id), 401, 'UNAUTHENTICATED');
 });
 
 test('a tag of the profile does not stand for the account', async () => {
@@ -73,8 +81,7 @@ test('a tag of the profile does not stand for the account', async () => {
   const again = { headers: { 'If-None-Match': etag } };
 
   assert.equal((await get(member.id, other.token, again)).status, 304);
-  assert.equal((await get(member.id, member.token, again)).status, 200);
-  assert.equal((await get(member.id, admin.token, again)).status, 200);
+  assert.equal((await account(member.id, admin.token, again)).status, 200);
 });
 
 test('who is suspended is shown to admins alone, who is deleted to nobody',
@@ -84,10 +91,11 @@ test('who is suspended is shown to admins alone, who is deleted to nobody',
     for (const [value, seen] of [['limited', [200, 200]],
       ['suspended', [404, 200]], ['deleted', [404, 404]]]) {
       await status(gone, value);
-      for (const token of [undefined, other.token, org.token]) {
+      for (const token of [undefined, other.token, org.token, admin.token]) {
         assert.equal((await get(gone.id, token)).status, seen[0], value);
       }
-      assert.equal((await get(gone.id, admin.token)).status, seen[1], value);
+      assert.equal((await account(gone.id, admin.token)).status, seen[1],
+        value);
     }
     refused(await get(gone.id), 404, 'NOT_FOUND');
   });
