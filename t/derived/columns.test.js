@@ -102,6 +102,7 @@ test('where If-Match is required, rows that honor it ask for it', async () => {
     const own = mint(strict, { sub: id });
 
     for (const row of rows) {
+      if (row.flow === 'AUTH_LOGOUT') continue; /* the token is over then */
       const spec = request(row);
       const tell = (headers) => strict.api(spec.method, spec.path, { ...spec,
         headers: { ...spec.headers, ...headers },
