@@ -263,6 +263,20 @@ begin
     return true;
 end $$;
 
+-- In the queues the tasks of an event take turns with those of others: many
+-- come of one at once, when it is called off.
+create or replace function app.order_tenant(order_id uuid)
+returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select 'event:' || o.event_id
+        from app.orders o
+        where o.id = order_tenant.order_id);
+end $$;
+
 -- Who holds tickets that have just ended is told; the buyer only if he is to
 -- be, as most often another mail does it.
 create or replace function app.holders_tell(o app.orders, ids uuid[],
@@ -276,7 +290,7 @@ begin
         'template', case when e.status = 'cancelled' then 'event_cancelled'
             else 'tickets_cancelled' end,
         'order_id', o.id, 'holder_id', h.holder_id,
-        'reason', holders_tell.reason)))
+        'reason', holders_tell.reason)), tenant => 'event:' || e.id)
     from app.events e, (
         select distinct t.holder_id
         from app.tickets t

@@ -320,7 +320,8 @@ begin
 
     perform queue.enqueue('refund.execute',
         jsonb_build_object('refund_id', v_id),
-        uniq => 'refund.execute:' || v_id);
+        uniq => 'refund.execute:' || v_id,
+        tenant => app.order_tenant(v_order));
 
     perform app.audit(ctx, 'refund.create', 'order', v_order::text,
         jsonb_build_object('refund_id', v_id, 'amount', amount,

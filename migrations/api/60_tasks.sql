@@ -303,7 +303,8 @@ begin
     elsif v_refund.mail then
         perform queue.enqueue('mail.send', jsonb_build_object(
             'template', 'order_refunded', 'order_id', v_refund.order_id,
-            'refund_id', refund));
+            'refund_id', refund),
+            tenant => app.order_tenant(v_refund.order_id));
     end if;
 
     perform app.audit(app.ctx_task('refund.execute'),
@@ -818,7 +819,7 @@ begin
 
         perform queue.enqueue('mail.send', jsonb_build_object(
             'template', 'event_cancelled', 'order_id', v_order.id,
-            'refund_cents', v_left));
+            'refund_cents', v_left), tenant => 'event:' || v_event);
     end loop;
 
     if v_n = 50 then

@@ -354,6 +354,9 @@ select results_eq($$ select app.mail_build(q.payload)->>'to',
         and q.payload->>'template' = 'event_cancelled' order by 1 $$,
     $$ values ('b1@t.example', 'storm'), ('b2@t.example', 'storm') $$,
     'every holder is told, and why');
+select is((select array_agg(distinct q.tenant) from queue.outbox q
+    where q.payload->>'template' = 'event_cancelled'),
+    (select array['event:' || ev] from v), 'by turns with other mails');
 
 -- ---- registrations ----
 
