@@ -325,7 +325,9 @@ stoa_bind_resolve(stoa_bind_t *bind, stoa_str_t name, stoa_arg_t *arg,
     }
 
     arg->name = stoa_strdup_z(bind->mem, name);
-    *type = stoa_bind_type(arg->field);
+    *type = arg->kind == STOA_ARG_QUERY && arg->field->type == STOA_T_LIST
+              ? "text" /* "a,b" */
+              : stoa_bind_type(arg->field);
 
     return arg->name != NULL || stoa_bind_fail(bind, "no memory");
 }

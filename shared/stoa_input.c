@@ -95,6 +95,58 @@ stoa_input_unknown(stoa_input_t *in, const stoa_field_t *fields,
 }
 
 
+/* A list in a query: "a,b", each of them a scalar; so it comes out. */
+static bool
+stoa_input_commas(stoa_input_t *in, const stoa_field_t *field, stoa_str_t raw,
+                  stoa_value_t *out, const stoa_input_at_t *at)
+{
+    stoa_value_t   value;
+    stoa_str_t     item;
+    stoa_buf_t     b;
+    unsigned char *comma;
+    size_t         i, n = raw.len != 0;
+
+    for (i = 0; i < raw.len; i++) {
+        n += raw.data[i] == ',';
+    }
+
+    if (!stoa_input_range(in, field, n, "items", at)) {
+        return false;
+    }
+
+    stoa_buf_init(&b, in->mem, raw.len + 1, STOA_INPUT_BODY_MAX);
+
+    for (i = 0; i < n; i++) {
+        comma = memchr(raw.data, ',', raw.len);
+        item = raw;
+
+        if (comma != NULL) {
+            item.len = (size_t) (comma - raw.data);
+            raw.data += item.len + 1;
+            raw.len -= item.len + 1;
+        }
+
+        /* one fault says it of all: they share a pointer */
+        if (!stoa_input_raw(in, &field->items[0], item, &value, at)) {
+            return false;
+        }
+
+        stoa_buf_z(&b, i > 0 ? "," : "");
+        stoa_buf_str(&b, value);
+    }
+
+    stoa_buf_nul(&b);
+
+    if (b.failed) {
+        return stoa_input_no_memory(in, at);
+    }
+
+    *out = stoa_buf_view(&b);
+
+    return true;
+}
+
+
 /* Decodes a part of a pair into mem. */
 static bool
 stoa_input_decode(stoa_input_t *in, stoa_str_t part, stoa_str_t *out)
@@ -172,6 +224,11 @@ stoa_input_pair(stoa_input_t *in, const stoa_field_t *fields, stoa_str_t pair,
 
     /* "name=" of an empty control is an absent value */
     if (value.len == 0 && (fields[i].flags & STOA_REQUIRED) == 0) {
+        return;
+    }
+
+    if (fields[i].type == STOA_T_LIST) {
+        (void) stoa_input_commas(in, &fields[i], value, &values[i], &at);
         return;
     }
 

@@ -214,7 +214,7 @@ stoa_api_check_fields(stoa_api_look_t *look, const stoa_field_t *fields,
                       bool flat, unsigned depth)
 {
     const stoa_field_t *f, *g;
-    bool                nested;
+    bool                nested, commas;
 
     if (fields == NULL) {
         return true;
@@ -226,6 +226,9 @@ stoa_api_check_fields(stoa_api_look_t *look, const stoa_field_t *fields,
 
     for (f = fields; f->name != NULL; f++) {
         nested = f->type == STOA_T_LIST || f->type == STOA_T_OBJECT;
+        /* "a,b": as flat as a query gets */
+        commas = f->type == STOA_T_LIST && !f->object
+              && fields == look->ep->query;
 
         if (!stoa_api_is_snake(f->name)) {
             return stoa_api_refuse(look, "field \"%s\" is not snake_case",
@@ -243,10 +246,11 @@ stoa_api_check_fields(stoa_api_look_t *look, const stoa_field_t *fields,
             return false;
         }
 
-        if (nested && (flat || f->items == NULL)) {
+        if (nested && ((flat && !commas) || f->items == NULL)) {
             return stoa_api_refuse(look,
-                                   flat ? "field \"%s\" must be flat"
-                                        : "field \"%s\" has no .items",
+                                   flat && !commas
+                                       ? "field \"%s\" must be flat"
+                                       : "field \"%s\" has no .items",
                                    f->name);
         }
 

@@ -275,6 +275,10 @@ stoa_openapi_parameter(stoa_openapi_t *o, const char *name, const char *in,
         stoa_openapi_text(o, "description", f->summary);
     }
 
+    if (f->type == STOA_T_LIST) {
+        stoa_openapi_raw(o, "explode", "false"); /* a,b */
+    }
+
     stoa_openapi_key(o, "schema");
     stoa_openapi_schema(o, &plain, 0);
 

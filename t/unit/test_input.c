@@ -310,6 +310,21 @@ static const stoa_field_t query[] = {
 };
 
 
+static const stoa_field_t ids_item[] = {
+    { .name = "id", .type = STOA_T_UUID },
+    stoa_end_field,
+};
+
+static const stoa_field_t ids[] = {
+    { .name = "ids",
+      .type = STOA_T_LIST,
+      .min = 1,
+      .max = 2,
+      .items = ids_item },
+    stoa_end_field,
+};
+
+
 static bool
 input_has(const char *pointer, const char *code)
 {
@@ -372,6 +387,46 @@ input_queries(void **state)
     assert_false(stoa_input_query(mem, query, (stoa_str_t) stoa_null_string, v,
                                   &faults));
     assert_true(input_has("q", "required"));
+}
+
+
+/* Items stand between commas, escaped or not, and come out in one spelling. */
+static void
+input_lists_of_queries(void **state)
+{
+    static const char *const bad[][2] = {
+        { "ids=,", "format" },
+        { "ids=019a5b7c-0000-7abc-8def-0123456789ab,", "format" },
+        { "ids=,019a5b7c-0000-7abc-8def-0123456789ab", "format" },
+        { "ids=x,y", "format" },
+        { "ids=a,b,c", "too_long" },
+        { "ids=x&ids=y", "duplicate" },
+    };
+    stoa_value_t v[1];
+    size_t       i;
+
+    faults.n = 0;
+    assert_true(stoa_input_query(mem, ids,
+                                 L("ids=019A5B7C-0000-7abc-8def-0123456789ab%2c"
+                                   "019a5b7c-0000-7abc-8def-0123456789AC"),
+                                 v, &faults));
+    assert_true(stoa_str_eq_z(v[0], "019a5b7c-0000-7abc-8def-0123456789ab,"
+                                    "019a5b7c-0000-7abc-8def-0123456789ac"));
+    assert_true(stoa_input_query(mem, ids,
+                                 L("ids=019a5b7c-0000-7abc-8def-0123456789ab"),
+                                 v, &faults));
+    assert_int_equal(v[0].len, 36);
+    assert_int_equal(v[0].data[36], 0);
+
+    assert_true(stoa_input_query(mem, ids, L("ids="), v, &faults));
+    assert_null(v[0].data);
+
+    for (i = 0; i < stoa_nitems(bad); i++) {
+        faults.n = 0;
+        assert_false(
+            stoa_input_query(mem, ids, stoa_str_z(bad[i][0]), v, &faults));
+        assert_true(input_has("ids", bad[i][1]));
+    }
 }
 
 
@@ -597,6 +652,7 @@ main(void)
         cmocka_unit_test(input_scalars),
         cmocka_unit_test(input_email),
         cmocka_unit_test(input_queries),
+        cmocka_unit_test(input_lists_of_queries),
         cmocka_unit_test(input_forms),
         cmocka_unit_test(input_bodies),
         cmocka_unit_test(input_body_faults),
