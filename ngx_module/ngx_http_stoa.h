@@ -212,11 +212,13 @@ typedef struct {
     ngx_flag_t            security_headers;
     ngx_str_t login; /* where pages send visitors to sign in; or empty */
     ngx_http_stoa_identity_t *identity; /* headers for the backend, or NULL */
+    ngx_flag_t                presence; /* who passes is marked as online */
 
     /* of this location or one around it, NULL when a server or http has it */
     ngx_http_stoa_place_t *auth_at, *rate_at;
     ngx_http_handler_pt    content; /* ours, if it has one, and from where */
     ngx_http_stoa_place_t *content_at;
+    ngx_http_stoa_place_t *presence_at; /* of this location itself, when on */
 } ngx_http_stoa_loc_conf_t;
 
 typedef struct {
@@ -741,7 +743,8 @@ extern const ngx_http_stoa_step_t ngx_http_stoa_flow_auth_check[],
     ngx_http_stoa_flow_key_scopes[], ngx_http_stoa_flow_impersonate[],
     ngx_http_stoa_flow_oauth_providers[], ngx_http_stoa_flow_oauth_start[],
     ngx_http_stoa_flow_oauth_callback[], ngx_http_stoa_flow_oauth_token[],
-    ngx_http_stoa_flow_identity_link[];
+    ngx_http_stoa_flow_identity_link[], ngx_http_stoa_flow_presence_beat[],
+    ngx_http_stoa_flow_presence_list[];
 
 /* q->hash: what tables know of the body's token; no token's when it is none. */
 stoa_err_e ngx_http_stoa_token_hash(ngx_http_stoa_ctx_t *q);
@@ -822,6 +825,11 @@ ngx_int_t  ngx_http_stoa_cookie_access_set(ngx_http_request_t *r,
                                            stoa_str_t          token);
 ngx_int_t  ngx_http_stoa_cookie_clear(ngx_http_request_t *r);
 stoa_err_e ngx_http_stoa_cookie_csrf(ngx_http_request_t *r, stoa_buf_t *token);
+
+/* presence (ngx_http_stoa_presence.c): PRECONTENT of locations that have it
+   on; its script, of processes that have Redis. */
+ngx_int_t ngx_http_stoa_presence(ngx_http_request_t *r);
+void      ngx_http_stoa_presence_init_process(void);
 
 /* identity: PRECONTENT of locations before other software. */
 ngx_int_t ngx_http_stoa_identity(ngx_http_request_t *r);

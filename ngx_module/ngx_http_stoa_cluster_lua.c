@@ -10,19 +10,7 @@
  */
 
 #include "ngx_http_stoa_limit.h"
-
-#ifdef STOA_TEST
-#define NGX_HTTP_STOA_CLUSTER_CLOCK                                            \
-    "local p=string.match(KEYS[1],'^(.-){')\n"                                 \
-    "now=tonumber(redis.call('GET',p..'clock_at') or now)"                     \
-    "+tonumber(redis.call('GET',p..'clock') or '0')\n"
-#else
-#define NGX_HTTP_STOA_CLUSTER_CLOCK ""
-#endif
-
-#define NGX_HTTP_STOA_CLUSTER_NOW                                              \
-    "local t=redis.call('TIME')\n"                                             \
-    "local now=t[1]*1000+math.floor(t[2]/1000)\n" NGX_HTTP_STOA_CLUSTER_CLOCK
+#include "ngx_http_stoa_lua.h"
 
 /* KEYS[i] under rate, period, burst: debt, busy, used, e, moved. */
 #define NGX_HTTP_STOA_CLUSTER_READ                                             \
@@ -69,7 +57,7 @@
 /* ARGV[i]: rate, period, burst, cost, quota, its window in ms, 1 for a dry run.
    Answers 1 when all were charged, else 0; its clock; and for each key: 1 when
    it fits, debt, busy, used, end of the window.  One key needs no table. */
-static const char ngx_http_stoa_cluster_take_lua[] = NGX_HTTP_STOA_CLUSTER_NOW
+static const char ngx_http_stoa_cluster_take_lua[] = NGX_HTTP_STOA_LUA_NOW
     "local n,ok,s=#KEYS,1\n"
     "for i=1,n do\n"
     " local rate,period,burst,cost,quota,len,dry="
@@ -100,7 +88,7 @@ static const char ngx_http_stoa_cluster_take_lua[] = NGX_HTTP_STOA_CLUSTER_NOW
     "return out\n";
 
 /* ARGV[1]: rate, period, burst, cost, quota, busy and end of the charge. */
-static const char ngx_http_stoa_cluster_refund_lua[] = NGX_HTTP_STOA_CLUSTER_NOW
+static const char ngx_http_stoa_cluster_refund_lua[] = NGX_HTTP_STOA_LUA_NOW
     "for i=1,1 do\n"
     " local rate,period,burst,cost,quota,was,window="
     "struct.unpack('<ddddddd',ARGV[i])\n" NGX_HTTP_STOA_CLUSTER_READ

@@ -26,6 +26,7 @@ NGX_HTTP_STOA_CONF(word);
 NGX_HTTP_STOA_CONF(auth);
 NGX_HTTP_STOA_CONF(limit_apply);
 NGX_HTTP_STOA_CONF(cors);
+NGX_HTTP_STOA_CONF(presence); /* ngx_http_stoa_presence.c */
 NGX_HTTP_STOA_CONF(identity); /* ngx_http_stoa_identity.c */
 
 /* Complains about a word; names[] may have a NULL at 0. */

@@ -202,6 +202,13 @@ ngx_http_stoa_conf_check(ngx_conf_t *cf, ngx_http_stoa_loc_conf_t *conf)
         return NGX_CONF_ERROR;
     }
 
+    if (conf->presence_at != NULL && conf->auth == 0 && !conf->api) {
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "\"stoa_presence\" marks nobody where nobody is "
+                      "verified, it needs \"stoa_auth\" in %V:%ui",
+                      &conf->presence_at->file, conf->presence_at->line);
+    }
+
     /* an "if" shares the codes of its location */
     return clcf->noname ? NGX_CONF_OK : ngx_http_stoa_conf_unreached(cf, conf);
 }

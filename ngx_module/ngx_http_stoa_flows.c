@@ -22,6 +22,8 @@ static char *ngx_http_stoa_row_query(ngx_conf_t *cf, ngx_http_stoa_row_t *row);
 static ngx_int_t ngx_http_stoa_flow_go(ngx_http_stoa_ctx_t *q);
 
 static const ngx_http_stoa_step_t *const ngx_http_stoa_flows[] = {
+    [STOA_FLOW_PRESENCE_BEAT] = ngx_http_stoa_flow_presence_beat,
+    [STOA_FLOW_PRESENCE_LIST] = ngx_http_stoa_flow_presence_list,
     [STOA_FLOW_AUTH_CHECK] = ngx_http_stoa_flow_auth_check,
     [STOA_FLOW_AUTH_CSRF] = ngx_http_stoa_flow_auth_csrf,
     [STOA_FLOW_AUTH_REGISTER] = ngx_http_stoa_flow_auth_register,

@@ -64,6 +64,9 @@ static ngx_conf_post_t ngx_http_stoa_leeway = { ngx_http_stoa_conf_leeway };
 #define NGX_HTTP_STOA_SET_auth          NGX_HTTP_STOA_LOC(auth)
 #define NGX_HTTP_STOA_SET_limit_apply   NGX_HTTP_STOA_LOC(limit_apply)
 #define NGX_HTTP_STOA_SET_identity      NGX_HTTP_STOA_LOC(identity)
+#define NGX_HTTP_STOA_SET_presence                                            \
+    ngx_http_stoa_conf_presence, NGX_HTTP_LOC_CONF_OFFSET,                    \
+        offsetof(ngx_http_stoa_loc_conf_t, presence), NULL
 #define NGX_HTTP_STOA_SET_cors          NGX_HTTP_STOA_LOC(cors)
 #define NGX_HTTP_STOA_SET_json_case     NGX_HTTP_STOA_WORD(case_snake, cases)
 #define NGX_HTTP_STOA_SET_envelope      NGX_HTTP_STOA_WORD(envelope, envelopes)
@@ -268,6 +271,7 @@ ngx_http_stoa_create_loc_conf(ngx_conf_t *cf)
     lcf->if_match = NGX_CONF_UNSET_UINT;
     lcf->errors = NGX_CONF_UNSET;
     lcf->security_headers = NGX_CONF_UNSET;
+    lcf->presence = NGX_CONF_UNSET;
     lcf->cors = NGX_CONF_UNSET_PTR;
     lcf->identity = NGX_CONF_UNSET_PTR;
 
@@ -314,6 +318,7 @@ ngx_http_stoa_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->case_snake, prev->case_snake, 0);
     ngx_conf_merge_uint_value(conf->envelope, prev->envelope, 0);
     ngx_conf_merge_uint_value(conf->if_match, prev->if_match, 0);
+    ngx_conf_merge_value(conf->presence, prev->presence, 0);
     ngx_conf_merge_ptr_value(conf->cors, prev->cors, NULL);
     ngx_conf_merge_ptr_value(conf->identity, prev->identity, NULL);
 
@@ -436,6 +441,9 @@ ngx_http_stoa_postconfiguration(ngx_conf_t *cf)
                != NGX_OK
         || ngx_http_stoa_handler_add(cf, NGX_HTTP_PRECONTENT_PHASE,
                                      ngx_http_stoa_identity)
+               != NGX_OK
+        || ngx_http_stoa_handler_add(cf, NGX_HTTP_PRECONTENT_PHASE,
+                                     ngx_http_stoa_presence)
                != NGX_OK
         || ngx_http_stoa_handler_add(cf, NGX_HTTP_LOG_PHASE,
                                      ngx_http_stoa_metric_log)

@@ -118,6 +118,7 @@ ngx_http_stoa_open_redis(ngx_http_stoa_main_conf_t *mcf)
     }
 
     ngx_http_stoa_cluster_init_process();
+    ngx_http_stoa_presence_init_process();
 
     p->ctl_len = (size_t) (ngx_snprintf((u_char *) p->ctl, sizeof(p->ctl),
                                         "%sctl", c->redis_prefix)

@@ -19,10 +19,10 @@
 #define STOA_API_BATCH_MAX  256
 
 static const stoa_endpoint_t *const stoa_api_list[] = {
-    stoa_api_auth,    stoa_api_sessions, stoa_api_mfa,    stoa_api_keys,
-    stoa_api_users,   stoa_api_events,   stoa_api_orders, stoa_api_tickets,
-    stoa_api_checkin, stoa_api_webhooks, stoa_api_admin,  stoa_api_system,
-    stoa_api_oauth,   stoa_api_privacy,
+    stoa_api_auth,    stoa_api_sessions, stoa_api_mfa,      stoa_api_keys,
+    stoa_api_users,   stoa_api_events,   stoa_api_orders,   stoa_api_tickets,
+    stoa_api_checkin, stoa_api_webhooks, stoa_api_admin,    stoa_api_system,
+    stoa_api_oauth,   stoa_api_privacy,  stoa_api_presence,
 };
 
 typedef struct {

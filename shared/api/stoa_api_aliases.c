@@ -47,6 +47,8 @@ const stoa_alias_t stoa_api_aliases[] = {
     STOA_ALIAS(DELETE, "/users/me/identities/:id", "identities.unlink"),
     STOA_ALIAS(GET, "/privacy/consents", "privacy.consents"),
     STOA_ALIAS(POST, "/privacy/consents", "privacy.consent"),
+    STOA_ALIAS(GET, "/presence", "presence.list"),
+    STOA_ALIAS(PUT, "/presence", "presence.beat"),
     STOA_ALIAS(GET, "/users/me", "users.me"),
     STOA_ALIAS(PATCH, "/users/me", "users.update"),
     STOA_ALIAS(PUT, "/users/me", "users.replace"),

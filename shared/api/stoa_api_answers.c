@@ -607,6 +607,14 @@ static const stoa_answer_member_t stoa_answer_error_row[] = {
     STOA_ANSWER_END,
 };
 
+/* status: online, offline, or unknown while Redis is away. */
+static const stoa_answer_member_t stoa_answer_presence[] = {
+    { "id", "uuid" },
+    { "status", "text" },
+    { "lastSeenAt", "time?" },
+    STOA_ANSWER_END,
+};
+
 static const stoa_answer_object_t stoa_answer_objects[] = {
     { "User", stoa_answer_user },
     { "Profile", stoa_answer_profile },
@@ -633,6 +641,7 @@ static const stoa_answer_object_t stoa_answer_objects[] = {
     { "IdentityUnlinked", stoa_answer_identity_unlinked },
     { "Consent", stoa_answer_consent },
     { "Consents", stoa_answer_consents },
+    { "Presence", stoa_answer_presence },
     { "Nothing", stoa_answer_nothing },
     { "PasswordReset", stoa_answer_reset },
     { "EmailVerified", stoa_answer_verified },
@@ -713,6 +722,7 @@ const stoa_answer_t stoa_api_answers[] = {
     { "identities.unlink", "IdentityUnlinked", false },
     { "privacy.consents", "Consents", true },
     { "privacy.consent", "Consents", false },
+    { "presence.list", "Presence[]", false },
     { "users.me", "User", true },
     { "users.update", "User", false },
     { "users.replace", "User", false },

@@ -24,6 +24,7 @@ extern const stoa_endpoint_t stoa_api_admin[];
 extern const stoa_endpoint_t stoa_api_system[];
 extern const stoa_endpoint_t stoa_api_oauth[];
 extern const stoa_endpoint_t stoa_api_privacy[];
+extern const stoa_endpoint_t stoa_api_presence[];
 
 extern const stoa_alias_t stoa_api_aliases[];
 

@@ -346,6 +346,14 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .write = true,
         },
     },
+    [STOA_STMT_PRESENCE] = {
+        .flow = STOA_FLOW_PRESENCE_LIST,
+        .stmt = {
+            .name = "flow_presence",
+            .sql = "select api.presence_of($1::api.ctx, $2::text) as ids",
+            .nparams = 2,
+        },
+    },
     [STOA_STMT_DEVICE_PAIR] = {
         .flow = STOA_FLOW_DEVICE_PAIR,
         .stmt = {

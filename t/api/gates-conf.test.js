@@ -225,6 +225,12 @@ const MISTAKES = [
     'invalid parameter "token=on", it can only be token=bearer'],
   [{ location: 'stoa_identity token=bearer token=bearer;' },
     '"stoa_identity" directive has "token" twice'],
+  [{ location: 'stoa_presence yes;' },
+    'invalid value "yes" in "stoa_presence" directive, it must be "on" or "off"'],
+  [{ location: 'stoa_presence on;\nstoa_presence off;' },
+    '"stoa_presence" directive is duplicate'],
+  [{ base: false, location: 'stoa_presence on;' },
+    'is required by "stoa_presence" of'],
   [{ location: 'stoa_identity user=X-A;\nstoa_identity off;' },
     '"stoa_identity" directive is duplicate'],
   [{ location: 'stoa_limit_apply wriet;' },
@@ -348,6 +354,25 @@ test('gates beside rows: what is right, what is only a warning', () => {
 
     assert.ok(ok, said);
     assert.match(said, /\[warn\].*is never reached, "return" answers/);
+  }
+});
+
+test('presence where nobody is verified is a warning', () => {
+  const { ok, said } = trial({ location: 'stoa_presence on;' });
+
+  assert.ok(ok, said);
+  assert.match(said, /\[warn\].*"stoa_presence" marks nobody .*conf:\d+/);
+  for (const right of [
+    { location: 'stoa_presence on;\nstoa_auth optional;' },
+    { location: 'stoa_presence on;\nstoa_api on;' },
+    /* of a server: for its other locations */
+    { server: 'stoa_presence on;' },
+    { server: 'stoa_auth required;', location: 'stoa_presence on;' },
+  ]) {
+    const all = trial(right);
+
+    assert.ok(all.ok, all.said);
+    assert.doesNotMatch(all.said, /\[warn\]/);
   }
 });
 

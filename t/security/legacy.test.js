@@ -18,7 +18,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { once } from 'node:events';
 import { after, before, test } from 'node:test';
-import { ROOT, boot } from '../harness/index.js';
+import { ROOT, boot, until } from '../harness/index.js';
 
 const text = (file) => fs.readFileSync(path.join(ROOT, file), 'utf8');
 
@@ -462,3 +462,18 @@ test('as it is told: its pages are under its own policy, Stoa\'s under ours',
         name);
     }
   });
+
+test('as it is told: who uses it is online to others, for a minute', async () => {
+  const { user, token } = await signedIn();
+  const other = await app.user();
+  const seen = async () => (await get(`/api/v1/presence?ids=${user.id}`,
+    { token: other.token })).data[0];
+
+  assert.equal((await seen()).status, 'offline');
+  assert.equal((await get('/a', { token })).status, 200);
+  await until(async () => (await seen()).status === 'online',
+    { what: 'the person to be online' });
+  await app.clock.advance(60000);
+  assert.equal((await seen()).status, 'offline');
+  assert.match((await seen()).lastSeenAt, /^\d{4}-/);
+});
