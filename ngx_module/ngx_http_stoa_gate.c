@@ -810,7 +810,8 @@ ngx_http_stoa_gate_refuse(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
 
 
 /* Whether the code of who asks is fresh enough for the row.  The token says
-   how old it is, and whether the account has a second factor at all. */
+   how old it is, and whether the account has a second factor at all.  A key's
+   account needs one as well, or a key would be the way around it. */
 static stoa_err_e
 ngx_http_stoa_gate_step_up(const ngx_http_stoa_gate_t *gate)
 {
@@ -821,14 +822,16 @@ ngx_http_stoa_gate_step_up(const ngx_http_stoa_gate_t *gate)
     must = gate->ep->step_up == STOA_STEP_UP_OTHERS
         && (mcf->require_mfa & claims->roles) != 0;
 
-    if (gate->ep->step_up == STOA_STEP_UP_NONE || (!claims->mfa && !must)
-        || gate->by_key /* a program: its scopes were given by somebody */)
-    {
+    if (gate->ep->step_up == STOA_STEP_UP_NONE || (!claims->mfa && !must)) {
         return STOA_OK;
     }
 
     if (!claims->mfa) {
         return STOA_E_MFA_ENROLMENT_REQUIRED;
+    }
+
+    if (gate->by_key) {
+        return STOA_OK; /* a program: who made the key gave a code for it */
     }
 
     return (claims->amr & STOA_AMR_MFA)

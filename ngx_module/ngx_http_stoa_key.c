@@ -447,6 +447,7 @@ ngx_http_stoa_key_read(ngx_http_stoa_api_key_t *k, const stoa_pg_result_t *res)
                                                  : STOA_E_TOKEN_REVOKED;
     k->claims.roles = stoa_roles_parse(stoa_pg_value(res, 0, 2));
     k->claims.epoch = (uint32_t) epoch;
+    k->claims.mfa = stoa_str_eq_z(stoa_pg_value(res, 0, 7), "t");
     k->claims.jti = k->claims.sid;
     k->claims.exp = k->expires_ms / 1000;
     k->saved_ms = ngx_max(k->saved_ms, used);

@@ -15,7 +15,7 @@
 #define WORKER_LETTER_TEXT_MAX (256 * 1024)
 #define WORKER_LETTER_MAX      (4 * 1024 * 1024)
 #define WORKER_LETTER_QR_SCALE 6
-#define WORKER_LETTER_VARS     24
+#define WORKER_LETTER_VARS     32
 #define WORKER_LETTER_REF      8
 
 typedef struct {
@@ -175,6 +175,14 @@ worker_letter_vars(worker_letter_work_t *w)
         { "mfa_tried", "mfa_tried" },
         { "left", "left" },
         { "provider", "provider" },
+        { "key_made", "key_made" },
+        { "key_rotated", "key_rotated" },
+        { "key_ends", "key_ends" },
+        { "key_new", "key_new" },
+        { "prefix", "prefix" },
+        { "scopes", "scopes" },
+        { "service", "service" },
+        { "days", "days" },
     };
 
     stoa_buf_init(&when, l->mem, 128, 1024);

@@ -77,6 +77,9 @@ static const worker_template_row_t worker_template_rows[] = {
                 "mfa_tried", "left" } },
     { .name = "identity_linked", .vars = { "name", "provider" } },
     { .name = "password_removed", .vars = { "name", "provider" } },
+    { .name = "key_notice",
+      .vars = { "name", "key_made", "key_rotated", "key_ends", "key_new",
+                "prefix", "scopes", "service", "days" } },
 };
 
 /* Variables of every template. */

@@ -93,6 +93,29 @@ begin
         life, made_by, app.now(), app.now() + make_interval(secs => life));
 end $$;
 
+-- Tells whose account a key speaks for: of a service account, who made it.  Ten
+-- an hour are enough of a warning, and an address that nobody has proved yet
+-- may be somebody else's.
+create or replace function app.key_mail(what text, id uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_who uuid := (
+        select case u.kind when 'service' then k.created_by else u.id end
+        from app.api_keys k
+        join app.users u on u.id = k.owner_id
+        where k.id = key_mail.id);
+begin
+    if v_who is not null and app.mail_spend('key_notice ' || v_who, 10) then
+        perform queue.enqueue('mail.send', jsonb_build_object(
+            'template', 'key_notice', 'user_id', v_who,
+            'what', what, 'key_id', key_mail.id));
+    end if;
+end $$;
+
 create or replace function app.key_item(id uuid)
 returns json
 language sql stable
@@ -181,6 +204,8 @@ begin
         jsonb_build_object('owner_id', v_owner, 'scopes', v_scopes,
             'life_s', v_life));
 
+    perform app.key_mail('made', key_create.id);
+
     return app.ok(201, app.key_item(key_create.id));
 end $$;
 
@@ -257,6 +282,8 @@ begin
         jsonb_build_object('to', new_id, 'overlap_s', v_over,
             'life_s', v_life));
 
+    perform app.key_mail('rotated', new_id);
+
     return app.ok(201, app.key_item(new_id), emit => v_emit);
 end $$;
 
@@ -296,10 +323,13 @@ end $$;
 
 -- ---- what edges ask ----
 
--- No row: nobody made it, whatever its MAC says.
+-- No row: nobody made it, whatever its MAC says.  mfa: its account has a
+-- second factor, or is a program, which can have none.
+drop function if exists api.key_look(uuid, bytea);
+
 create or replace function api.key_look(id uuid, secret_sha256 bytea)
 returns table (state text, user_id uuid, roles text[], epoch int,
-    scopes text, expires_ms bigint, used_ms bigint)
+    scopes text, expires_ms bigint, used_ms bigint, mfa boolean)
 language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
@@ -311,7 +341,8 @@ begin
         when k.expires_at <= app.now() then 'expired'
         else 'live' end,
         u.id, u.roles, u.token_epoch, array_to_string(k.scopes, ' '),
-        app.ms(k.expires_at), app.ms(k.last_used_at)
+        app.ms(k.expires_at), app.ms(k.last_used_at),
+        u.kind = 'service' or app.mfa_on(u.id)
     from app.api_keys k
     join app.users u on u.id = k.owner_id
     where k.id = $1 and k.secret_hash = $2;
@@ -437,6 +468,7 @@ begin
     perform app.audit(app.ctx_task('key add'), 'key.create', 'api_key',
         key_add.id::text, jsonb_build_object('owner_id', v_owner,
             'scopes', key_add.scopes, 'life_s', v_life));
+    perform app.key_mail('made', key_add.id);
 
     return v_owner;
 end $$;

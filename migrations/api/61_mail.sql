@@ -77,6 +77,27 @@ begin
         v_data := jsonb_build_object('mfa_' || (payload->>'what'), '1',
             'left', payload->>'left');
 
+    when 'key_notice' then
+        select u.* into v_user
+        from app.users u
+        where u.id = (payload->>'user_id')::uuid;
+
+        -- its name is left out: it is anybody's words
+        select jsonb_build_object('key_' || (payload->>'what'), '1',
+            'key_new', case when payload->>'what' <> 'ends' then '1' end,
+            'prefix', k.prefix,
+            'scopes', array_to_string(k.scopes, ', '),
+            'service', case o.kind when 'service' then o.first_name end,
+            'days', payload->>'days') into v_data
+        from app.api_keys k
+        join app.users o on o.id = k.owner_id
+        where k.id = (payload->>'key_id')::uuid
+            and (payload->>'what' <> 'ends' or k.revoked_at is null);
+
+        if not found then
+            return null;
+        end if;
+
     when 'order_paid', 'order_refunded', 'order_cancelled', 'refund_failed',
         'tickets_cancelled', 'event_cancelled'
     then

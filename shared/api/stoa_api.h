@@ -195,8 +195,8 @@ typedef enum {
 typedef enum {
     STOA_STEP_UP_NONE = 0,
     STOA_STEP_UP_OWN,   /* one's own address and password: of whoever has one */
-    STOA_STEP_UP_OTHERS /* what others' accounts, roles and money hang on: of
-                           whoever has one, or must by REQUIRE_MFA */
+    STOA_STEP_UP_OTHERS /* what others' accounts, roles and money hang on, and
+                           keys: of whoever has one, or must by REQUIRE_MFA */
 } stoa_step_up_e;
 
 #define STOA_MAX_ERRORS 12

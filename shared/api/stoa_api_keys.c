@@ -110,7 +110,7 @@ const stoa_endpoint_t stoa_api_keys[] = {
         .status = 201,
         .errors = { STOA_E_NOT_FOUND, STOA_E_TOO_MANY_KEYS,
                     STOA_E_TOO_MANY_NEW_KEYS },
-        .step_up = STOA_STEP_UP_OWN,
+        .step_up = STOA_STEP_UP_OTHERS,
         .summary = "Make an API key; its text is in this answer and nowhere "
                    "else.",
         .tag = "auth",
@@ -128,7 +128,7 @@ const stoa_endpoint_t stoa_api_keys[] = {
         .body = stoa_keys_rotate_body,
         .status = 201,
         .errors = { STOA_E_INVALID_STATE, STOA_E_TOO_MANY_NEW_KEYS },
-        .step_up = STOA_STEP_UP_OWN,
+        .step_up = STOA_STEP_UP_OTHERS,
         .summary = "Replace an API key by a new one; both work for a while.",
         .tag = "auth",
     },

@@ -524,8 +524,8 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
         .stmt = {
             .name = "stoa_key_look",
             .sql = "select k.state, k.user_id, k.roles, k.epoch, k.scopes, "
-                   "k.expires_ms, k.used_ms from api.key_look($1::uuid, "
-                   "$2::bytea) k",
+                   "k.expires_ms, k.used_ms, k.mfa from api.key_look("
+                   "$1::uuid, $2::bytea) k",
             .nparams = 2,
         },
     },

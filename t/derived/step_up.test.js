@@ -2,7 +2,8 @@
  * .step_up, from the rows: with tokens that differ in nothing but how and
  * when their owner showed who he is, every row answers what its column says:
  * "own" asks who has a second factor for a fresh code, "others" also tells
- * those who must have one and have none.  OpenAPI and the listing say so.
+ * those who must have one and have none, by a token or by a key.  OpenAPI and
+ * the listing say so.
  */
 
 import assert from 'node:assert/strict';
@@ -10,6 +11,7 @@ import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { BUILD, boot } from '../harness/index.js';
+import { must } from '../harness/fixtures.js';
 import { mint, request, roles, rows } from './rows.js';
 
 const TTL = 120;
@@ -82,6 +84,10 @@ test('there are rows of both kinds, and none of nobody or a device', () => {
   for (const id of ['orders.refund', 'events.cancel']) {
     assert.equal(rows.find((row) => row.id === id).stepUp, 'others', id);
   }
+  /* what outlives the sign-in, and needs no code afterwards */
+  for (const id of ['auth.key_create', 'auth.key_rotate']) {
+    assert.equal(rows.find((row) => row.id === id).stepUp, 'others', id);
+  }
 });
 
 test('who has a factor: the rows that ask, and no other', async () => {
@@ -120,6 +126,66 @@ test('who has none: asked to set one up where REQUIRE_MFA says', async () => {
   }
   assert.ok(told >= 8, `${told}`);
 });
+
+/* A key of a new account; its maker gave a code. */
+async function keyOf(app, { service, ...user }, factor) {
+  const now = Math.floor(Date.now() / 1000);
+  const strong = { mfa: true, amr: STRONG, auth_time: now };
+  const root = await app.user('admin');
+  let owner;
+
+  if (service) {
+    owner = must(await app.api('POST', '/api/v1/users', {
+      token: mint(app, { sub: root.id, ...strong }),
+      body: { kind: 'service', firstName: 'Robot', roles: user.roles },
+    }), 201).data.id;
+  } else {
+    owner = (await app.user(user.roles[0])).id;
+  }
+  if (factor) {
+    await app.sql(`insert into app.mfa_factors (id, user_id, secret,
+      created_at, confirmed_at) values (app.uuid7(), $1, 'x', app.now(),
+      app.now())`, [owner]);
+  }
+  return must(await app.api('POST', '/api/v1/auth/api-keys', {
+    token: mint(app, { sub: service ? root.id : owner, ...strong }),
+    body: { name: 'Robot', scopes: ['*'], ...service && { ownerId: owner } },
+  }), 201).data.key;
+}
+
+test('a key is no way around it: its owner has a factor, or is none',
+  async () => {
+    const keyed = asks.filter((row) => row.scope);
+    let told = 0;
+
+    for (const [mode, app] of Object.entries(modes)) {
+      await app.sql(`select app.settings_put('{"service_admin": "on"}')`);
+      for (const role of roles) {
+        const mine = keyed.filter((row) => row.roles.has(role));
+
+        if (!mine.length) continue;
+        for (const [what, key, bare] of [
+          ['a person', await keyOf(app, { roles: [role] }), true],
+          ['with a factor', await keyOf(app, { roles: [role] }, true)],
+          ['a program', await keyOf(app, { roles: [role], service: true })],
+        ]) {
+          for (const row of mine) {
+            const must403 = bare && row.stepUp === 'others'
+              && (mode === 'all' || (mode === 'admin' && role === 'admin'));
+            const spec = request(row);
+            const res = await app.api(spec.method, spec.path,
+              { ...spec, validate: false, token: key });
+            const said = CODES.find((code) => code === res.error?.code);
+
+            assert.equal(said, must403 ? CODES[1] : undefined,
+              `${row.name} as ${role}, ${what}, ${mode}: ${res.text}`);
+            told += said ? 1 : 0;
+          }
+        }
+      }
+    }
+    assert.ok(told >= 3, `${told}`);
+  });
 
 test('what nobody but others may do stays forbidden', async () => {
   for (const row of asks) {

@@ -119,6 +119,13 @@ export const MUTANTS = [
     test: 'step_up', pattern: 'who has none',
   },
   {
+    name: 'step-up: a key is a way around the factor',
+    file: 'ngx_module/ngx_http_stoa_gate.c',
+    from: '    if (!claims->mfa) {\n',
+    to: '    if (!claims->mfa && !($ && gate->by_key)) {\n',
+    test: 'step_up', pattern: 'a key is no way around it',
+  },
+  {
     name: 'validation: required members may be absent',
     file: 'shared/stoa_input.c',
     from: '        if ((seen >> i & 1) == 0 &&',

@@ -209,7 +209,7 @@ for (const nginxWorkers of [1, 4]) {
         rename to key_look_real`);
       await app.sql(`create function api.key_look(id uuid, secret bytea)
         returns table (state text, user_id uuid, roles text[], epoch int,
-          scopes text, expires_ms bigint, used_ms bigint)
+          scopes text, expires_ms bigint, used_ms bigint, mfa boolean)
         language plpgsql security definer set search_path = pg_catalog
         as $$ begin perform pg_sleep(1);
           return query select * from api.key_look_real($1, $2); end $$`);

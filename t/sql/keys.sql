@@ -42,6 +42,14 @@ select results_eq(format($$ select user_id, roles, epoch, scopes, used_ms
     format($$ select %L::uuid, '{member}'::text[], 1, '* events:read',
         null::bigint $$, ada), 'whose, with what') from p, k;
 
+-- whoever has made one is told, and of a revoked one, too
+select results_eq($$ select m->>'template', m->>'to', m->'data'->>'scopes',
+        m->'data'->>'key_made', m->'data'->>'service'
+    from queue.outbox o, app.mail_build(o.payload) m
+    where o.payload->>'template' = 'key_notice' $$,
+    $$ values ('key_notice', 'ada@k.example', '*, events:read', '1',
+        null) $$, 'its owner has a mail');
+
 select is(api.keys_used(array[a, gen_random_uuid()],
     array[app.ms(app.now()), 1], array['192.0.2.1', 'x']), 1::bigint, 'used')
 from k;
@@ -109,6 +117,21 @@ select results_eq($$ select o.expires_at - app.now(), n.expires_at - app.now(),
     'the old one a day more, the new one as long as the old one was to be');
 select ok((api.key_revoke(t.ctx(ada), b)).status = 200, 'one of them ends')
 from p, k;
+select is((select m->'data'->>'prefix'
+    from queue.outbox o, app.mail_build(o.payload) m
+    where o.payload->>'what' = 'rotated' and m->>'to' = 'ada@k.example'),
+    'stoa_sk_x', 'its owner has a mail');
+select ok((select bool_and((pg_temp.make(ada, x.id)).status = 201
+        and (api.key_revoke(t.ctx(ada), x.id)).status = 200)
+    from (select gen_random_uuid() as id from generate_series(1, 12)) x),
+    'and makes more') from p;
+select is((select count(*)::int from queue.outbox o
+    where o.payload->>'template' = 'key_notice'
+        and o.payload->>'user_id' = ada::text), 10,
+    'ten an hour are enough') from p;
+select is((select app.mail_build(o.payload)->'data'->>'key_made'
+    from queue.outbox o where o.payload->>'template' = 'key_notice'
+    order by o.id desc limit 1), '1', 'a revoked one was made, too');
 select is((pg_temp.rotate(ada, d, gen_random_uuid(),
     '{"overlap_hours": 0}')).emit->0->>'ctl' like 'sid ' || d || ' %', true,
     'without an overlap it is revoked') from p, k;

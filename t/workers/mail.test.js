@@ -127,6 +127,31 @@ describe('by SMTP with STARTTLS and AUTH', () => {
     assert.equal(reset.status, 200);
   });
 
+  test('a key that is made or replaced: its owner is told', async () => {
+    const user = await quietUser('keys');
+    const keys = '/api/v1/auth/api-keys';
+    const said = async (subject, made) => {
+      const mail = await until(
+        () => smtp.to(user.email).find((m) => m.subject === subject),
+        { timeout: 15000, what: subject });
+
+      checkWire(mail.raw);
+      for (const text of [mail.text, mail.html]) {
+        assert.ok(text.includes(`${made.prefix}… (events:read, users:read)`),
+          text);
+        assert.ok(text.includes('/account/keys/'), text);
+        assert.ok(!text.includes('Turnstile') && !text.includes(made.key), text);
+      }
+      return made;
+    };
+    const made = await said('A new API key was made', (await app.api('POST',
+      keys, { token: user.token, body: { name: 'Turnstile',
+        scopes: ['users:read', 'events:read'] } })).data);
+
+    await said('An API key was replaced', (await app.api('POST',
+      `${keys}/${made.id}/rotate`, { token: user.token, body: {} })).data);
+  });
+
   test('T-2: the account\'s language, right to left for Arabic',
     async () => {
       const user = { email: address('arabic') };
