@@ -259,6 +259,7 @@ typedef struct {
     const stoa_endpoint_t *ep;     /* NULL: not a row's location */
     ngx_uint_t             routed; /* 1 found, 0 not a row's path */
     stoa_claims_t          claims;
+    const stoa_uuid_t     *refresh; /* the session that is to be renewed */
     ngx_uint_t             authenticated; /* claims are valid */
     stoa_err_e             refused;       /* set when a gate answered */
     ngx_http_stoa_limit_t *limit;         /* that refused, or the tightest */

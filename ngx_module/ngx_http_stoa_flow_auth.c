@@ -9,7 +9,7 @@
  * statement, by which the audit log knows of it.
  */
 
-#include "ngx_http_stoa.h"
+#include "ngx_http_stoa_limit.h"
 
 static ngx_http_stoa_go_e
 ngx_http_stoa_auth_check(ngx_http_stoa_ctx_t *q)
@@ -535,6 +535,7 @@ ngx_http_stoa_refresh_open(ngx_http_stoa_ctx_t *q)
     uint64_t     counter;
     stoa_err_e   err;
     stoa_buf_t   sid, n;
+    ngx_uint_t   made;
     stoa_uuid_t  id;
     stoa_value_t values[3], token;
 
@@ -543,12 +544,19 @@ ngx_http_stoa_refresh_open(ngx_http_stoa_ctx_t *q)
         return ngx_http_stoa_flow_fail(q, err);
     }
 
-    /* garbage and forgeries cost no query */
-    if (!stoa_refresh_open(ngx_http_stoa_mcf(q->r)->refresh_secret, token, &id,
-                           &counter)
-        || counter > INT64_MAX)
-    {
-        return ngx_http_stoa_flow_fail(q, STOA_E_REFRESH_INVALID);
+    /* garbage and forgeries cost no query, and nobody else's turn */
+    made = stoa_refresh_open(ngx_http_stoa_mcf(q->r)->refresh_secret, token,
+                             &id, &counter)
+        && counter <= INT64_MAX;
+
+    err = ngx_http_stoa_limit_refresh(q->r, q->gate, made ? &id : NULL);
+
+    if (err == STOA_OK && !made) {
+        err = STOA_E_REFRESH_INVALID;
+    }
+
+    if (err != STOA_OK) {
+        return ngx_http_stoa_flow_fail(q, err);
     }
 
     stoa_buf_init(&sid, &q->mem, 40, 40);

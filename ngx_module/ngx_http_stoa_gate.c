@@ -506,7 +506,10 @@ ngx_http_stoa_gate_rows(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
         cls = STOA_RATE_NONE; /* a redirect; policies know by themselves */
     }
 
-    if (!gate->has_token || cls == STOA_RATE_AUTH || ep == NULL) {
+    /* of class "refresh" the flow counts; a bad access token counts here */
+    if (cls != STOA_RATE_REFRESH
+        && (!gate->has_token || cls == STOA_RATE_AUTH || ep == NULL))
+    {
         steps |= NGX_HTTP_STOA_STEP_ADDR;
     }
 
@@ -530,7 +533,9 @@ ngx_http_stoa_gate_rows(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
                 return STOA_OK;
             }
 
-            late |= NGX_HTTP_STOA_STEP_USER;
+            if (cls != STOA_RATE_REFRESH) {
+                late |= NGX_HTTP_STOA_STEP_USER;
+            }
 
         } else if (!ngx_http_stoa_gate_is_fault(gate)) {
             late = 0;

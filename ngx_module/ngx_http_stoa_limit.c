@@ -481,6 +481,48 @@ ngx_http_stoa_limit_refund(const ngx_http_stoa_take_t *take)
 }
 
 
+stoa_err_e
+ngx_http_stoa_limit_refresh(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate,
+                            const stoa_uuid_t *session)
+{
+    ngx_http_stoa_main_conf_t *mcf = ngx_http_stoa_process.mcf;
+    ngx_http_stoa_limit_t     *limit;
+    ngx_http_stoa_take_t      *take;
+    uint64_t                   key[2];
+    ngx_int_t                  rc;
+    stoa_err_e                 err;
+
+    limit = session != NULL ? &mcf->limit_user[STOA_RATE_REFRESH]
+                            : &mcf->limit_addr[STOA_RATE_REFRESH];
+
+    if (limit->rate == 0 || ngx_http_stoa_lcf(r)->rate == STOA_RATE_NONE
+        || ngx_http_stoa_taken(gate, limit))
+    {
+        return STOA_OK;
+    }
+
+    gate->refresh = session;
+    rc = ngx_http_stoa_key_hash(r, gate, limit, key);
+    gate->refresh = NULL; /* is the caller's */
+
+    take = rc == NGX_OK ? ngx_http_stoa_take_push(gate, limit) : NULL;
+    if (take == NULL) {
+        return STOA_E_INTERNAL;
+    }
+
+    take->key[0] = key[0];
+    take->key[1] = key[1];
+    take->cost = 1;
+
+    err = ngx_http_stoa_limit_take(take, 1, 0);
+
+    ngx_http_stoa_limit_sum_up(gate);
+    ngx_http_stoa_limit_log(r, gate);
+
+    return err;
+}
+
+
 void
 ngx_http_stoa_limit_note(ngx_http_stoa_gate_t  *gate,
                          ngx_http_stoa_limit_t *limit, ngx_uint_t retry)

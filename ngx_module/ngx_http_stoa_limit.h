@@ -100,6 +100,12 @@ ngx_uint_t ngx_http_stoa_limit_tighter(const ngx_http_stoa_take_t *a,
 /* Sets what variables and the log say of all takes. */
 void ngx_http_stoa_limit_sum_up(ngx_http_stoa_gate_t *gate);
 
+/* Counts a request of class "refresh": by the session whose token it brought;
+   NULL, by the address: the token was not made here. */
+stoa_err_e ngx_http_stoa_limit_refresh(ngx_http_request_t   *r,
+                                       ngx_http_stoa_gate_t *gate,
+                                       const stoa_uuid_t    *session);
+
 /* A refusal by the throttle of failures. */
 void ngx_http_stoa_limit_note(ngx_http_stoa_gate_t  *gate,
                               ngx_http_stoa_limit_t *limit, ngx_uint_t retry);

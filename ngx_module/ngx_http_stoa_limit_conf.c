@@ -11,9 +11,9 @@
 #define NGX_HTTP_STOA_TIMEOUT  50 /* ms, of Redis */
 
 static const char *const ngx_http_stoa_classes[] = {
-    [STOA_RATE_AUTH] = "auth",   [STOA_RATE_READ] = "read",
-    [STOA_RATE_WRITE] = "write", [STOA_RATE_SCAN] = "scan",
-    [STOA_RATE_NONE] = "none",
+    [STOA_RATE_AUTH] = "auth", [STOA_RATE_REFRESH] = "refresh",
+    [STOA_RATE_READ] = "read", [STOA_RATE_WRITE] = "write",
+    [STOA_RATE_SCAN] = "scan", [STOA_RATE_NONE] = "none",
 };
 
 
@@ -88,15 +88,25 @@ static char *
 ngx_http_stoa_limit_class(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf,
                           ngx_http_stoa_limit_t *limit, ngx_uint_t cls)
 {
-    static const char *const names[] = { "user", "addr" };
-    ngx_http_stoa_limit_t   *of;
-    ngx_uint_t               i, kinds = 3; /* off: both */
-    char                    *rv;
+    const char            *names[] = { "user", "addr" };
+    ngx_http_stoa_limit_t *of;
+    ngx_uint_t             i, kinds = 3; /* off: both */
+    char                  *rv;
+
+    if (cls == STOA_RATE_REFRESH) {
+        names[0] = "session"; /* the token that comes is no access token */
+
+        if (limit->cluster) {
+            return "class \"refresh\" has no \"scope=cluster\"";
+        }
+    }
 
     if (limit->nkeys != 0) {
         for (i = 0; i < 2; i++) {
-            if (limit->key_text.len == 4
-                && ngx_strncmp(limit->key_text.data, names[i], 4) == 0)
+            if (limit->key_text.len == ngx_strlen(names[i])
+                && ngx_memcmp(limit->key_text.data, names[i],
+                              limit->key_text.len)
+                       == 0)
             {
                 kinds = 1U << i;
                 break;
@@ -106,15 +116,18 @@ ngx_http_stoa_limit_class(ngx_conf_t *cf, ngx_http_stoa_main_conf_t *mcf,
         if (i == 2) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid key \"key=%V\", of a class it must be "
-                               "\"key=user\" or \"key=addr\"",
-                               &limit->key_text);
+                               "\"key=%s\" or \"key=addr\"",
+                               &limit->key_text, names[0]);
             return NGX_CONF_ERROR;
         }
 
     } else if (limit->rate != 0 || limit->period_ms == 0) {
-        return limit->period_ms == 0
-                 ? "must have \"rate\" parameter"
-                 : "must have \"key\" parameter, \"key=user\" or \"key=addr\"";
+        return limit->period_ms == 0 ? "must have \"rate\" parameter"
+             : cls == STOA_RATE_REFRESH
+                 ? "must have \"key\" parameter, \"key=session\" or "
+                   "\"key=addr\""
+                 : "must have \"key\" parameter, \"key=user\" or "
+                   "\"key=addr\"";
     }
 
     if (limit->cost != 0 || limit->cost_index != NGX_ERROR) {

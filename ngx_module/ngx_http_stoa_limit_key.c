@@ -102,11 +102,16 @@ ngx_http_stoa_key_route(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 static stoa_str_t
 ngx_http_stoa_key_session(ngx_http_request_t *r, ngx_http_stoa_gate_t *gate)
 {
-    stoa_str_t s = stoa_null_string;
+    stoa_str_t         s = stoa_null_string;
+    const stoa_uuid_t *id = gate->refresh;
 
-    if (gate->authenticated) {
-        s.data = gate->claims.sid.b;
-        s.len = sizeof(gate->claims.sid.b);
+    if (id == NULL && gate->authenticated) {
+        id = &gate->claims.sid;
+    }
+
+    if (id != NULL) {
+        s.data = (u_char *) (uintptr_t) id->b;
+        s.len = sizeof(id->b);
     }
 
     return s;

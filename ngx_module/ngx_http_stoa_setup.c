@@ -18,6 +18,7 @@ ngx_http_stoa_setup_defaults(ngx_http_stoa_main_conf_t *mcf)
         ngx_str_t  name;
     } classes[] = {
         { STOA_RATE_AUTH, ngx_string("auth") },
+        { STOA_RATE_REFRESH, ngx_string("refresh") },
         { STOA_RATE_READ, ngx_string("read") },
         { STOA_RATE_WRITE, ngx_string("write") },
         { STOA_RATE_SCAN, ngx_string("scan") },

@@ -19,9 +19,9 @@ const char *
 cmd_routes_rate(const stoa_endpoint_t *ep)
 {
     static const char *const rates[STOA_RATE_COUNT] = {
-        [STOA_RATE_AUTH] = "auth",   [STOA_RATE_READ] = "read",
-        [STOA_RATE_WRITE] = "write", [STOA_RATE_SCAN] = "scan",
-        [STOA_RATE_NONE] = "none",
+        [STOA_RATE_AUTH] = "auth", [STOA_RATE_REFRESH] = "refresh",
+        [STOA_RATE_READ] = "read", [STOA_RATE_WRITE] = "write",
+        [STOA_RATE_SCAN] = "scan", [STOA_RATE_NONE] = "none",
     };
 
     return rates[ep->rate];

@@ -25,6 +25,7 @@ typedef enum {
 /* Limit classes; the numbers are directives (decision 24). */
 typedef enum {
     STOA_RATE_AUTH = 1,
+    STOA_RATE_REFRESH, /* of a flow that knows the session by the token */
     STOA_RATE_READ,
     STOA_RATE_WRITE,
     STOA_RATE_SCAN,

@@ -463,9 +463,9 @@ static void
 stoa_openapi_columns(stoa_openapi_t *o, const stoa_endpoint_t *ep)
 {
     static const char *const rates[STOA_RATE_COUNT] = {
-        [STOA_RATE_AUTH] = "auth",   [STOA_RATE_READ] = "read",
-        [STOA_RATE_WRITE] = "write", [STOA_RATE_SCAN] = "scan",
-        [STOA_RATE_NONE] = "none",
+        [STOA_RATE_AUTH] = "auth", [STOA_RATE_REFRESH] = "refresh",
+        [STOA_RATE_READ] = "read", [STOA_RATE_WRITE] = "write",
+        [STOA_RATE_SCAN] = "scan", [STOA_RATE_NONE] = "none",
     };
     uint32_t bit;
     char     scope[STOA_SCOPE_MAX];

@@ -269,6 +269,10 @@ test('without a directive the defaults are those of the manual', async () => {
   const token = mint(app);
   const asked = {
     'auth addr': ['POST', '/api/v1/auth/login'],
+    'refresh addr': ['POST', '/api/v1/auth/refresh', undefined,
+      { refreshToken: 'x' }],
+    'refresh session': ['POST', '/api/v1/auth/refresh', undefined,
+      { refreshToken: (await app.user()).refreshToken }],
     'read addr': ['GET', '/api/v1/events'],
     'write addr': ['POST', '/api/v1/events'],
     'read user': ['GET', '/api/v1/events', token],
@@ -280,9 +284,9 @@ test('without a directive the defaults are those of the manual', async () => {
   for (const [, cls, rate, period, , burst, key] of limits) {
     if (cls === 'login') continue;
 
-    const [method, where, bearer] = asked[`${cls} ${key}`];
+    const [method, where, bearer, body] = asked[`${cls} ${key}`];
     const { headers } = await app.api(method, where,
-      { token: bearer, body: method === 'POST' ? {} : undefined,
+      { token: bearer, body: method === 'POST' ? body ?? {} : undefined,
         validate: false });
 
     /* q: the burst; w: in how many seconds it grows back */

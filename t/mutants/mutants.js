@@ -126,6 +126,14 @@ export const MUTANTS = [
     test: 'step_up', pattern: 'a key is no way around it',
   },
   {
+    name: 'limits: a session is renewed at the cost of its address',
+    file: 'ngx_module/ngx_http_stoa_limit.c',
+    from: '    limit = session != NULL ? &mcf->limit_user[STOA_RATE_REFRESH]',
+    to: `    limit = session != NULL && !$
+        ? &mcf->limit_user[STOA_RATE_REFRESH]`,
+    test: 'security/limits', pattern: 'one session is refused',
+  },
+  {
     name: 'validation: required members may be absent',
     file: 'shared/stoa_input.c',
     from: '        if ((seen >> i & 1) == 0 &&',

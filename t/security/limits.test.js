@@ -100,3 +100,65 @@ describe('a table that is too small', () => {
     }
   });
 });
+
+/* What the directives say by themselves, in front of what is tested with. */
+const SHIPPED = [/ *stoa_limit \w+ rate=1000000\/m burst=1000000 key=\w+;\n/g,
+  ''];
+
+describe('as shipped: what others do behind one address', () => {
+  let app;
+
+  before(async () => {
+    app = await boot({ workers: 0, nginxWorkers: 1, nginx: {
+      http: 'set_real_ip_from 127.0.0.1; real_ip_header X-Forwarded-For;',
+      replace: [SHIPPED],
+    } });
+    await app.clock.freeze();
+  });
+  after(() => app?.stop());
+
+  const refresh = (refreshToken, from) => app.api('POST',
+    '/api/v1/auth/refresh', { body: { refreshToken },
+      headers: { 'X-Forwarded-For': from } });
+
+  test('pages that are opened do not use up sign-ins, forgeries nothing',
+    async () => {
+      const people = [await app.user(), await app.user()];
+      const from = '192.0.2.7';
+
+      /* each as often as a page may be, one behind the other */
+      for (const who of people) {
+        for (let i = 0; i < 30; i++) {
+          const res = await refresh(who.refreshToken, from);
+
+          assert.equal(res.status, 200, `${i}: ${res.text}`);
+          who.refreshToken = res.data.refreshToken;
+        }
+      }
+
+      const forged = await Promise.all(Array.from({ length: 120 },
+        (_, i) => refresh(`${people[0].refreshToken.slice(0, -1)}${i}`, from)));
+
+      assert.deepEqual(tally(forged), { 401: 100, 429: 20 });
+      assert.equal((await refresh(people[1].refreshToken, from)).status, 200);
+      assert.equal((await app.api('POST', '/api/v1/auth/login', {
+        headers: { 'X-Forwarded-For': from },
+        body: { email: people[0].email, password: people[0].password } }))
+        .status, 200);
+    });
+
+  test('one session is refused for itself, wherever it comes from',
+    async () => {
+      const [one, other] = [await app.user(), await app.user()];
+      const all = await Promise.all(Array.from({ length: 70 },
+        (_, i) => refresh(one.refreshToken, `192.0.2.${100 + i}`)));
+
+      assert.deepEqual(tally(all), { 200: 60, 429: 10 });
+      for (const res of all.filter(({ status }) => status === 429)) {
+        assert.ok(Number(res.headers['retry-after']) >= 1);
+        assert.deepEqual(res.error['violated-policies'], ['refresh']);
+      }
+      assert.equal((await refresh(other.refreshToken, '192.0.2.100')).status,
+        200);
+    });
+});
