@@ -6,6 +6,10 @@
  * not know of each other; ngx_http_stoa_flow_oauth_back.c takes it back.
  * What goes wrong is told by a page: the browser is sent there with the
  * error's code and nothing else.
+ *
+ * Failures do not count as wrong passwords do: nothing here can be guessed,
+ * any page can make a browser come, and whoever shares its address would wait.
+ * The classes of the rows bound what it costs.
  */
 
 #include "ngx_http_stoa_oauth.h"
@@ -13,9 +17,6 @@
 #define NGX_HTTP_STOA_OAUTH_TABS   8 /* flows that one browser may have */
 #define NGX_HTTP_STOA_OAUTH_NAME   16
 #define NGX_HTTP_STOA_OAUTH_COOKIE "__Host-stoa_oauth_"
-
-/* What the throttle of failures knows these by, with the address. */
-static const stoa_str_t ngx_http_stoa_oauth_account = stoa_string("oauth");
 
 
 /* ---- what all share ---- */
@@ -48,27 +49,15 @@ ngx_http_stoa_oauth_fail(ngx_http_stoa_ctx_t *q, stoa_err_e err)
     return ngx_http_stoa_flow_elsewhere(q, &b);
 }
 
-/* A failure that whoever asks is to blame for: it counts. */
+/* A failure that whoever asks is to blame for. */
 ngx_http_stoa_go_e
 ngx_http_stoa_oauth_refuse(ngx_http_stoa_ctx_t *q, stoa_err_e err,
                            const char *why)
 {
-    stoa_err_e late;
-
     ngx_log_error(NGX_LOG_INFO, q->r->connection->log, 0,
                   "stoa: sign-in was refused: %s", why);
 
-    late = ngx_http_stoa_throttle_verdict(q->gate, ngx_http_stoa_oauth_account,
-                                          0);
-
-    return ngx_http_stoa_oauth_fail(q, late != STOA_OK ? late : err);
-}
-
-void
-ngx_http_stoa_oauth_forgive(ngx_http_stoa_ctx_t *q)
-{
-    (void) ngx_http_stoa_throttle_verdict(q->gate, ngx_http_stoa_oauth_account,
-                                          1);
+    return ngx_http_stoa_oauth_fail(q, err);
 }
 
 static void
@@ -86,7 +75,6 @@ ngx_http_stoa_oauth_t *
 ngx_http_stoa_oauth_open(ngx_http_stoa_ctx_t *q, stoa_value_t name,
                          ngx_http_stoa_go_e *go)
 {
-    stoa_err_e                  err;
     ngx_http_cleanup_t         *cln;
     ngx_http_stoa_oauth_t      *st;
     const stoa_oidc_provider_t *provider;
@@ -119,13 +107,6 @@ ngx_http_stoa_oauth_open(ngx_http_stoa_ctx_t *q, stoa_value_t name,
     st->wait.done = ngx_http_stoa_oauth_came;
     st->wait.data = st;
     q->flow = st;
-
-    err = ngx_http_stoa_throttle_check(q->gate, ngx_http_stoa_oauth_account);
-
-    if (err != STOA_OK) {
-        *go = ngx_http_stoa_oauth_fail(q, err);
-        return NULL;
-    }
 
     return st;
 }

@@ -545,8 +545,6 @@ ngx_http_stoa_oauth_leave(ngx_http_stoa_ctx_t *q)
         return ngx_http_stoa_oauth_fail(q, err);
     }
 
-    ngx_http_stoa_oauth_forgive(q);
-
     stoa_buf_init(&b, &q->mem, 256, 1024);
     stoa_buf_init(&query, &q->mem, 256, 1024);
     stoa_http_form_add(&query, "next", st->flow.next);
@@ -590,14 +588,6 @@ ngx_http_stoa_oauth_native(ngx_http_stoa_ctx_t *q)
     return NGX_HTTP_STOA_NEXT;
 }
 
-static ngx_http_stoa_go_e
-ngx_http_stoa_oauth_grant(ngx_http_stoa_ctx_t *q)
-{
-    ngx_http_stoa_oauth_forgive(q);
-
-    return ngx_http_stoa_granted_or_asked(q);
-}
-
 
 const ngx_http_stoa_step_t ngx_http_stoa_flow_oauth_callback[] = {
     { "back", ngx_http_stoa_oauth_back },         /* pg, waits */
@@ -618,6 +608,6 @@ const ngx_http_stoa_step_t ngx_http_stoa_flow_oauth_token[] = {
     { "verify", ngx_http_stoa_oauth_verify }, /* issuer, may wait */
     { "verified", ngx_http_stoa_oauth_verified },
     { "sign in", ngx_http_stoa_oauth_sign_in }, /* pg, waits */
-    { "reply", ngx_http_stoa_oauth_grant },
+    { "reply", ngx_http_stoa_granted_or_asked },
     ngx_http_stoa_steps_end,
 };

@@ -36,11 +36,9 @@ ngx_http_stoa_oauth_t *ngx_http_stoa_oauth_open(ngx_http_stoa_ctx_t *q,
 ngx_http_stoa_go_e ngx_http_stoa_oauth_fail(ngx_http_stoa_ctx_t *q,
                                             stoa_err_e           err);
 
-/* The same of what whoever asks is to blame for: it counts. */
+/* The same of what whoever asks is to blame for: the log has it. */
 ngx_http_stoa_go_e ngx_http_stoa_oauth_refuse(ngx_http_stoa_ctx_t *q,
                                               stoa_err_e err, const char *why);
-/* Nothing is to blame: what was counted is forgiven. */
-void ngx_http_stoa_oauth_forgive(ngx_http_stoa_ctx_t *q);
 
 /* Step: what the issuer says of itself is here, or will not be. */
 ngx_http_stoa_go_e ngx_http_stoa_oauth_need(ngx_http_stoa_ctx_t *q);

@@ -147,6 +147,22 @@ describe('as shipped: what others do behind one address', () => {
         .status, 200);
     });
 
+  test('what a page can make a browser ask for uses up no sign-in',
+    async () => {
+      const who = await app.user();
+      const from = { 'X-Forwarded-For': '192.0.2.8' };
+
+      for (let i = 0; i < 25; i++) {
+        const res = await app.api('GET', '/api/v1/oauth/google/callback',
+          { headers: from });
+
+        assert.equal(res.status, 404, 'there is no such provider');
+      }
+      assert.equal((await app.api('POST', '/api/v1/auth/login', {
+        headers: from, body: { email: who.email, password: who.password } }))
+        .status, 200);
+    });
+
   test('one session is refused for itself, wherever it comes from',
     async () => {
       const [one, other] = [await app.user(), await app.user()];
