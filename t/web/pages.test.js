@@ -272,12 +272,36 @@ test('devices are ended one by one, all together, and by keyboard', async () => 
 
 test('the next page after signing in is one of this origin', async () => {
   const page = await open(browser, app);
+  const evil = 'evil.example/';
 
-  await go(page, '/account/?next=//evil.example/');
+  await go(page, `/account/?next=//${evil}`);
   await page.getByLabel('E-mail').fill(buyer.email);
   await page.getByLabel('Password', { exact: true }).fill(buyer.password);
   await page.locator('form button[type=submit]').click();
   await page.waitForURL('**/events/');
   assert.equal(new URL(page.url()).origin, app.url);
+
+  /* the same of each other way to write it */
+  const next = (list) => page.evaluate(async (all) => {
+    const forms = await import('/account/forms.js');
+
+    return all.map((to) => forms.next(to));
+  }, list);
+  const bad = ['', null, 'events/', `https:${evil}`, `https://${evil}`,
+    `\\\\${evil}`, `/\\${evil}`, `/\t/${evil}`, `/\n/${evil}`,
+    `/\r\n\\${evil}`, `\t//${evil}`, ` //${evil}`, `/.//${evil}`,
+    `/x/..//${evil}`, `/%2e//${evil}`, `/\t.\t/\\${evil}`, '//[', `//${evil}..`,
+    'javascript:alert(1)', '\u0000//x'];
+
+  assert.deepEqual(await next(bad), bad.map(() => '/events/'));
+  assert.deepEqual(await next(['/', '/events/event/?id=1&x=%2F#top',
+    '/a/../b?to=//x', '/%09/x']), ['/', '/events/event/?id=1&x=%2F#top',
+    '/b?to=//x', '/%09/x']);
+
+  /* and as it comes in an address: who is signed in is sent on */
+  await page.goto(`${app.url}/account/?next=%2F%09%2F${evil}`,
+    { waitUntil: 'commit' });
+  await page.waitForURL((url) => url.pathname !== '/account/');
+  assert.equal(page.url(), `${app.url}/events/`);
   await page.context().close();
 });

@@ -7,9 +7,20 @@ import { call, keep } from "/kit/api.js";
 import { t, el, note, showError, param } from "/kit/page.js";
 import { codeFields } from "/kit/mfa.js";
 
-/* Only a path of this origin may be the next page. */
+/* Only a path of this origin may be the next page, as the browser reads it: it
+   drops tabs and line ends, and "/.//x" is a path, but one that names a host. */
 export function next(to = param("next")) {
-    return /^\/(?![/\\])/.test(to ?? "") ? to : "/events/";
+    try {
+        const url = new URL(to, location.origin);
+
+        if (to.startsWith("/") && url.origin === location.origin
+            && !url.pathname.startsWith("//")) {
+            return url.pathname + url.search + url.hash;
+        }
+    } catch {
+        /* is no address, or none was named */
+    }
+    return "/events/";
 }
 
 export function form(title, fields, button, send, extra = [],
