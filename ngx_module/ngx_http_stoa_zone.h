@@ -59,7 +59,8 @@ typedef struct {
     uint32_t fails;    /* of all nodes, as far as is known */
     uint16_t added;    /* of these, since PostgreSQL was told */
     uint8_t  anew;     /* counted from nothing since then */
-    uint8_t  sent;     /* a statement that tells it is under way */
+    uint8_t  sent : 1; /* a statement that tells it is under way */
+    uint8_t  good : 1; /* somebody got in: of a pair, on this node */
 } ngx_http_stoa_throttle_slot_t;
 
 typedef enum {

@@ -259,6 +259,20 @@ export const MUTANTS = [
     test: 'invariants/identity', pattern: 'I-42: guesses at one node',
   },
   {
+    name: 'accounts: many addresses make many guessers',
+    file: 'ngx_module/ngx_http_stoa_rate.c',
+    from: '            if (guess.known[by]) {\n',
+    to: '            if (guess.known[by] && !($ && by != 0)) {\n',
+    test: 'security/bruteforce', pattern: 'an account has a count of its own',
+  },
+  {
+    name: 'accounts: a stranger locks the owner out, from everywhere',
+    file: 'ngx_module/ngx_http_stoa_rate.c',
+    from: '            if (s->good) {\n',
+    to: '            if (s->good && !$) {\n',
+    test: 'security/bruteforce', pattern: 'an account has a count of its own',
+  },
+  {
     name: 'revocation: tokens of an older epoch are good',
     file: 'ngx_module/ngx_http_stoa_revoke.c',
     from: '        ngx_http_stoa_revoke_put(sh, &key, NGX_HTTP_STOA_REVOKE_USER,\n' +

@@ -6,7 +6,7 @@
 
 import assert from 'node:assert/strict';
 import http from 'node:http';
-import { after, before, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { boot } from '../harness/index.js';
 
 let app;
@@ -209,3 +209,78 @@ test('codes that are guessed: no verdict without the whole of it',
       assert.equal(texts.size, 1, [...texts].join('\n'));
     }
   });
+
+/* A guesser with many addresses, on the owner's one account. */
+for (const nginxWorkers of [1, 4]) {
+  describe(`from many addresses, ${nginxWorkers} nginx workers`, () => {
+    let all;
+
+    before(async () => {
+      all = await boot({ workers: 0, nginxWorkers, nginx: { http:
+        'set_real_ip_from 127.0.0.1; real_ip_header X-Forwarded-For;' } });
+      await all.clock.freeze();
+    });
+    after(() => all?.stop());
+
+    const login = (user, address, password = user.password) => all.api('POST',
+      '/api/v1/auth/login', { body: { email: user.email, password },
+        headers: { 'X-Forwarded-For': address } });
+    const status = async (...args) => (await login(...args)).status;
+    const wrong = (user, addresses) => Promise.all(addresses.map((address) =>
+      login(user, address, 'not this one')));
+    const many = (n, address) => Array.from({ length: n }, (_, i) =>
+      address(i));
+
+    test('a /48 is one guesser, whatever it makes of its /64s', async () => {
+      const [user, other] = [await all.user(), await all.user()];
+      const home = '2001:db8:aa:1::7';
+      const net = (i) => `2001:db8:aa:${(i + 16).toString(16)}::1`;
+
+      assert.equal(await status(user, home), 200);
+      assert.deepEqual(tally(await wrong(user, many(40, net))),
+        { 401: 20, 429: 20 });
+
+      const res = await login(user, net(99));
+
+      assert.equal(res.status, 429, 'the right one is not found, either');
+      assert.ok(Number(res.headers['retry-after']) >= 890);
+      assert.equal(await status(user, '2001:db8:ab:1::7'), 200, 'elsewhere');
+      assert.equal(await status(user, home), 200, 'where they were before');
+      assert.equal(await status(other, net(99)), 200, 'another account');
+    });
+
+    test('an account has a count of its own, which locks nobody out',
+      async () => {
+        const [user, other] = [await all.user(), await all.user()];
+        const [home, away] = ['198.51.100.1', '198.51.100.2'];
+        const net = (i) => `203.0.113.${i}`;
+
+        assert.equal(await status(user, home), 200);
+        assert.deepEqual(tally(await wrong(user, many(130, net))),
+          { 401: 100, 429: 30 });
+
+        const res = await login(user, away);
+
+        assert.equal(res.status, 429);
+        assert.ok(Number(res.headers['retry-after']) <= 60, 'a minute');
+        assert.equal(await status(other, net(1)), 200, 'another account');
+
+        /* whoever got in before has the whole of the pair's own count */
+        for (let i = 0; i < 4; i++) {
+          assert.equal(await status(user, home, 'a slip'), 401);
+        }
+        assert.equal(await status(user, home), 200);
+
+        /* one guess in a minute; the wait does not grow */
+        for (let i = 0; i < 3; i++) {
+          await all.clock.advance(60000);
+          assert.deepEqual(tally(await wrong(user, many(8, (n) =>
+            net(200 + 8 * i + n)))), { 401: 1, 429: 7 });
+        }
+        await all.clock.advance(60000);
+        assert.equal(await status(user, away), 200);
+        assert.equal(await status(user, net(254)), 200,
+          'and whoever gets in does not wait for it again');
+      });
+  });
+}
