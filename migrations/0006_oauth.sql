@@ -28,7 +28,7 @@ alter table app.users add column epoch_at timestamptz;
 -- by whom who it is was shown; null: a password
 alter table app.mfa_challenges add column provider text;
 
--- flows of sign-in that came back: each state counts once
+-- flows of sign-in that came back, and ID tokens: each counts once
 create table app.oauth_states (
     state_sha256 bytea not null,
     expires_at   timestamptz not null,

@@ -3,7 +3,7 @@
  * native application with an ID token.
  *
  * A browser's flow counts once (api.oauth_begin), before its code is
- * exchanged.  The session goes to it as the refresh cookie, as a login's
+ * exchanged, and so does an ID token, with the sign-in.  The session goes to it as the refresh cookie, as a login's
  * does; no address ever carries a secret of ours.  Whose identity it is, the
  * database decides (15_oauth.sql), and app.sign_in() whether that is enough,
  * as for a password.
@@ -40,6 +40,33 @@ ngx_http_stoa_oauth_query(ngx_http_stoa_ctx_t *q, stoa_stmt_e stmt,
     }
 
     return go;
+}
+
+
+/* What counts once, and until when it is remembered; as parameters. */
+static ngx_uint_t
+ngx_http_stoa_oauth_mark(ngx_http_stoa_ctx_t *q, const u_char *data, size_t len,
+                         int64_t until, stoa_value_t values[2])
+{
+    u_char     sum[STOA_SHA256_LEN];
+    stoa_buf_t hash, at;
+
+    stoa_buf_init(&hash, &q->mem, 2 + 2 * sizeof(sum), 2 + 2 * sizeof(sum));
+    stoa_buf_init(&at, &q->mem, 24, 24);
+    stoa_buf_int(&at, until);
+
+    if (!stoa_sha256(data, len, sum) || at.failed || hash.data == NULL) {
+        return 0;
+    }
+
+    hash.data[0] = '\\';
+    hash.data[1] = 'x';
+    stoa_hex_encode((char *) hash.data + 2, sum, sizeof(sum));
+    hash.len = hash.max;
+    values[0] = stoa_buf_view(&hash);
+    values[1] = stoa_buf_view(&at);
+
+    return 1;
 }
 
 
@@ -92,8 +119,6 @@ ngx_http_stoa_oauth_began(ngx_http_stoa_ctx_t *q, stoa_value_t state)
 static ngx_http_stoa_go_e
 ngx_http_stoa_oauth_back(ngx_http_stoa_ctx_t *q)
 {
-    u_char                 sum[STOA_SHA256_LEN];
-    stoa_buf_t             until, hash;
     stoa_value_t           state, values[2];
     ngx_http_stoa_go_e     go;
     ngx_http_stoa_oauth_t *st;
@@ -119,22 +144,11 @@ ngx_http_stoa_oauth_back(ngx_http_stoa_ctx_t *q)
                                           "there is no code");
     }
 
-    stoa_buf_init(&hash, &q->mem, 2 + 2 * sizeof(sum), 2 + 2 * sizeof(sum));
-    stoa_buf_init(&until, &q->mem, 24, 24);
-    stoa_buf_int(&until, st->flow.until);
-
-    if (!stoa_sha256(st->flow.state, STOA_OIDC_STATE, sum) || until.failed
-        || hash.data == NULL)
+    if (!ngx_http_stoa_oauth_mark(q, st->flow.state, STOA_OIDC_STATE,
+                                  st->flow.until, values))
     {
         return ngx_http_stoa_flow_fail(q, STOA_E_NO_MEMORY);
     }
-
-    hash.data[0] = '\\';
-    hash.data[1] = 'x';
-    stoa_hex_encode((char *) hash.data + 2, sum, sizeof(sum));
-    hash.len = hash.max;
-    values[0] = stoa_buf_view(&hash);
-    values[1] = stoa_buf_view(&until);
 
     return ngx_http_stoa_oauth_query(q, STOA_STMT_OAUTH_BEGIN, values, 2);
 }
@@ -475,8 +489,19 @@ ngx_http_stoa_oauth_bool(ngx_uint_t value)
 static ngx_http_stoa_go_e
 ngx_http_stoa_oauth_sign_in(ngx_http_stoa_ctx_t *q)
 {
-    stoa_value_t           values[10];
+    int64_t                until;
+    stoa_str_t             text;
+    stoa_value_t           values[12];
     ngx_http_stoa_oauth_t *st = q->flow;
+
+    /* what is signed: there is more than one signature that fits to it */
+    text = st->id_token;
+
+    while (text.len != 0 && text.data[text.len - 1] != '.') {
+        text.len--;
+    }
+
+    until = st->person.token.exp + ngx_http_stoa_mcf(q->r)->rules.leeway_s;
 
     values[0] = ngx_http_stoa_ctx_literal(q);
     values[1] = stoa_str_z(st->provider->name);
@@ -489,7 +514,11 @@ ngx_http_stoa_oauth_sign_in(ngx_http_stoa_ctx_t *q)
     values[8] = ngx_http_stoa_oauth_bool(st->flow.remember);
     values[9] = ngx_http_stoa_user_agent(q);
 
-    return ngx_http_stoa_oauth_query(q, STOA_STMT_OAUTH_SIGN_IN, values, 10);
+    if (!ngx_http_stoa_oauth_mark(q, text.data, text.len, until, &values[10])) {
+        return ngx_http_stoa_oauth_fail(q, STOA_E_NO_MEMORY);
+    }
+
+    return ngx_http_stoa_oauth_query(q, STOA_STMT_OAUTH_SIGN_IN, values, 12);
 }
 
 static ngx_http_stoa_go_e

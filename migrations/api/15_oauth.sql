@@ -30,7 +30,8 @@ begin
         on i.issuer = auth_foreign.issuer and i.subject = auth_foreign.subject;
 end $$;
 
--- A flow came back: true for the first time only, so that nobody repeats it.
+-- A flow came back, or an ID token: true for the first time only, so that nobody
+-- repeats it.
 create or replace function api.oauth_begin(state_sha256 bytea,
     expires_at timestamptz)
 returns boolean
@@ -178,9 +179,14 @@ end $$;
 -- that of its address, when the provider vouches for the address; else a new
 -- one.  An address that the provider does not vouch for decides nothing, and
 -- the answer does not say whether somebody has it.
+-- An ID token counts once as well: whoever finds one has nothing.
+drop function if exists api.oauth_sign_in(api.ctx, text, text, text, text,
+    boolean, text, text, boolean, text);
+
 create or replace function api.oauth_sign_in(ctx api.ctx, provider text,
     issuer text, subject text, email text, email_verified boolean,
-    first_name text, last_name text, remember boolean, user_agent text)
+    first_name text, last_name text, remember boolean, user_agent text,
+    token_sha256 bytea, token_until timestamptz)
 returns api.grant
 language plpgsql
 security definer
@@ -195,6 +201,10 @@ declare
     v_grant api.grant;
     v_emit jsonb := app.wake()::jsonb;
 begin
+    if not api.oauth_begin(token_sha256, token_until) then
+        return app.grant_fail('OAUTH_INVALID');
+    end if;
+
     delete from app.oauth_identities x
     using app.users u
     where x.issuer = oauth_sign_in.issuer

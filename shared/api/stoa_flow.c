@@ -330,8 +330,9 @@ const stoa_flow_stmt_t stoa_flow_stmts[STOA_STMT_COUNT] = {
             .sql = STOA_STMT_GRANT
                    "api.oauth_sign_in($1::api.ctx, $2::text, $3::text, "
                    "$4::text, $5::text, $6::boolean, $7::text, $8::text, "
-                   "$9::boolean, $10::text) a",
-            .nparams = 10,
+                   "$9::boolean, $10::text, $11::bytea, "
+                   "pg_catalog.to_timestamp($12::bigint)) a",
+            .nparams = 12,
             .write = true,
         },
     },

@@ -453,7 +453,8 @@ race('I-37: one identity signs in for the first time, in many tabs', 'i37',
     const got = await db.all(20, () => [
       `select json_build_object('status', a.status, 'body', a.body)
         from api.oauth_sign_in(${CTX}, 'p', 'https://p', $2, $3, true, 'A',
-          'B', false, 'ua') a`, [null, sub, email]]);
+          'B', false, 'ua', sha256(gen_random_uuid()::text::bytea),
+          app.now()) a`, [null, sub, email]]);
 
     assert.deepEqual(tally(got), { 200: 20 });
     assert.equal(await db.one(`select count(*)::int from app.users u
@@ -465,7 +466,8 @@ race('two identities, unlinked at once: one remains', 'unlink', async (db) => {
   const email = `${crypto.randomBytes(6).toString('hex')}@t.example`;
 
   await db.q(`select api.oauth_sign_in(${CTX}, 'p', 'https://p', s.n || $2,
-    $2, true, 'A', 'B', false, 'ua') from generate_series(1, 2) s (n)`,
+    $2, true, 'A', 'B', false, 'ua', sha256(gen_random_uuid()::text::bytea),
+    app.now()) from generate_series(1, 2) s (n)`,
   [null, email]);
 
   const { rows } = await db.q(`select i.id, i.user_id from app.oauth_identities

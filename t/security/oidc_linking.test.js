@@ -384,7 +384,8 @@ describe('by address', () => {
       const email = fresh('race');
       const claims = vouched(email);
       const tokens = await Promise.all(Array.from({ length: 20 }, () =>
-        is.sign(is.claims(claims.sub, { ...claims, aud: 'web' }),
+        is.sign(is.claims(claims.sub, { ...claims, aud: 'web',
+          jti: crypto.randomUUID() }),
           { head: { typ: 'JWT' } })));
       const all = await app.barrier(21, (i) => i < 20
         ? { method: 'POST', path: '/api/v1/oauth/google/token',
@@ -418,7 +419,7 @@ describe('by address', () => {
       const sub = crypto.randomUUID();
       const ask = async (claims) => strict.api('POST',
         '/api/v1/oauth/google/token', { body: { idToken: await is.sign(
-          is.claims(sub, { aud: 'web', ...claims }),
+          is.claims(sub, { aud: 'web', jti: crypto.randomUUID(), ...claims }),
           { head: { typ: 'JWT' } }) } });
       const email = fresh();
       const made = must(await ask({ email, email_verified: true }), 200).data;
@@ -582,7 +583,7 @@ describe('native applications', () => {
   const url = '/api/v1/oauth/google/token';
   const id = (claims, more) => is.sign(is.claims(claims.sub
     ?? crypto.randomUUID(), { aud: 'android', email_verified: true,
-    email: fresh(), ...claims }), { head: { typ: 'JWT' }, ...more });
+    email: fresh(), jti: crypto.randomUUID(), ...claims }), { head: { typ: 'JWT' }, ...more });
   const post = async (claims, body = {}, more = {}) => app.api('POST', url,
     { body: { idToken: await id(claims, more), ...body } });
 
@@ -615,6 +616,62 @@ describe('native applications', () => {
     /* azp: the application that asked, for our server */
     must(await post({ sub, email, aud: 'web', azp: 'android' }), 200);
     must(await post({ sub, email, aud: ['web', 'ios'], azp: 'ios' }), 200);
+  });
+
+  test('an ID token is good once, however it is written', async () => {
+    const sub = crypto.randomUUID();
+    const email = fresh('once');
+    const send = (idToken) => app.api('POST', url, { body: { idToken } });
+    const idToken = await id({ sub, email });
+
+    must(await send(idToken), 200);
+    await fails(send(idToken));
+
+    /* ES256: (r, n - s) signs what (r, s) does */
+    const n = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
+    const [head, body, mac] = idToken.split('.');
+    const bytes = Buffer.from(mac, 'base64url');
+    const s = n - BigInt(`0x${bytes.subarray(32).toString('hex')}`);
+    const twin = Buffer.concat([bytes.subarray(0, 32),
+      Buffer.from(s.toString(16).padStart(64, '0'), 'hex')]);
+
+    assert.equal(is.keys[0].alg, 'ES256');
+    await fails(send(`${head}.${body}.${twin.toString('base64url')}`));
+
+    const next = await id({ sub, email });
+    const all = await app.barrier(10, () => ({ method: 'POST', path: url,
+      body: { idToken: next } }));
+
+    assert.deepEqual(all.map(({ status }) => status).sort(),
+      [200, ...Array(9).fill(401)]);
+
+    /* until it would have ended by itself */
+    const [{ at }] = await app.sql(`select app.ms(max(expires_at)) as at
+      from app.oauth_states`);
+
+    assert.ok(at >= 1000 * is.claims('x').exp, `${at}`);
+    must(await post({ sub, email, exp: 253402300799 }), 200);
+  });
+
+  test('an ID token that a browser brought is used up', async () => {
+    const seen = [];
+    const { sign } = is;
+
+    is.sign = async (...args) => {
+      seen.push(await sign.apply(is, args));
+      return seen.at(-1);
+    };
+    try {
+      await entered(vouched(fresh('seen')));
+    } finally {
+      is.sign = sign;
+    }
+    assert.equal(seen.length, 1);
+
+    const { nonce } = JSON.parse(Buffer.from(seen[0].split('.')[1],
+      'base64url'));
+
+    await fails(app.api('POST', url, { body: { idToken: seen[0], nonce } }));
   });
 
   test('for our applications, by this issuer, now', async () => {

@@ -79,7 +79,8 @@ select t.person('victim@test.example') as v \gset
 update app.users set pending_email = 'm@test.example' where id = :'v';
 select pg_temp.link(:'v', 'https://m', 'mallory');
 select (api.oauth_sign_in(t.ctx(null), 'p', 'https://p', 'sub',
-    'Victim@test.example', true, 'A', 'B', false, 'ua')).status as s \gset
+    'Victim@test.example', true, 'A', 'B', false, 'ua', sha256('one'),
+    app.now())).status as s \gset
 select is(:s, 200, 'signed in');
 select results_eq(format($$ select password_hash, pending_email,
         email_verified_at is not null, token_epoch from app.users
@@ -89,8 +90,12 @@ select results_eq(format($$ select issuer, subject from app.oauth_identities
         where user_id = %L $$, :'v'),
     $$ values ('https://p', 'sub') $$, 'one identity');
 select is((api.oauth_sign_in(t.ctx(null), 'p', 'https://p', 'other',
-    'victim@test.example', false, 'A', 'B', false, 'ua')).body->>'code',
+    'victim@test.example', false, 'A', 'B', false, 'ua', sha256('two'),
+    app.now())).body->>'code',
     'ACCOUNT_EXISTS_SIGN_IN_FIRST', 'not vouched for');
+select is((api.oauth_sign_in(t.ctx(null), 'p', 'https://p', 'sub',
+    'victim@test.example', true, 'A', 'B', false, 'ua', sha256('one'),
+    app.now())).body->>'code', 'OAUTH_INVALID', 'an ID token counts once');
 
 select * from finish();
 rollback;
