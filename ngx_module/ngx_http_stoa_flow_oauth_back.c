@@ -3,10 +3,11 @@
  * native application with an ID token.
  *
  * A browser's flow counts once (api.oauth_begin), before its code is
- * exchanged, and so does an ID token, with the sign-in.  The session goes to it as the refresh cookie, as a login's
- * does; no address ever carries a secret of ours.  Whose identity it is, the
- * database decides (15_oauth.sql), and app.sign_in() whether that is enough,
- * as for a password.
+ * exchanged, and so does an ID token, with the sign-in.  The session goes
+ * to it as the refresh cookie, as a login's does; no address ever carries a
+ * secret of ours.  Whose identity it is, the database decides
+ * (15_oauth.sql), and app.sign_in() whether that is enough, as for a
+ * password.
  */
 
 #include "ngx_http_stoa_oauth.h"

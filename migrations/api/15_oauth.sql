@@ -30,8 +30,8 @@ begin
         on i.issuer = auth_foreign.issuer and i.subject = auth_foreign.subject;
 end $$;
 
--- A flow came back, or an ID token: true for the first time only, so that nobody
--- repeats it.
+-- A flow came back, or an ID token: true for the first time only, so that
+-- nobody repeats it.
 create or replace function api.oauth_begin(state_sha256 bytea,
     expires_at timestamptz)
 returns boolean
