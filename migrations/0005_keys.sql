@@ -43,6 +43,7 @@ create table app.api_keys (
     last_used_ip text,
     revoked_at   timestamptz,
     reason       text,
+    reminded_at  timestamptz,    -- that it ends
     constraint api_keys_pkey primary key (id),
     constraint api_keys_owner_fkey foreign key (owner_id)
         references app.users (id),

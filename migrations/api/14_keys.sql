@@ -93,6 +93,12 @@ begin
         life, made_by, app.now(), app.now() + make_interval(secs => life));
 end $$;
 
+-- How many days before its end a key's owner is told.
+create or replace function app.key_remind()
+returns int
+language sql immutable
+as $$ select 14 $$;
+
 -- Tells whose account a key speaks for: of a service account, who made it.  Ten
 -- an hour are enough of a warning, and an address that nobody has proved yet
 -- may be somebody else's.
@@ -109,7 +115,10 @@ declare
         join app.users u on u.id = k.owner_id
         where k.id = key_mail.id);
 begin
-    if v_who is not null and app.mail_spend('key_notice ' || v_who, 10) then
+    -- each key ends once
+    if v_who is not null and (what = 'ends'
+        or app.mail_spend('key_notice ' || v_who, 10))
+    then
         perform queue.enqueue('mail.send', jsonb_build_object(
             'template', 'key_notice', 'user_id', v_who,
             'what', what, 'key_id', key_mail.id));

@@ -921,6 +921,40 @@ begin
     return jsonb_build_object('result', 'done');
 end $$;
 
+-- Once for each key.  Not of one that has a successor, nor of one that was made
+-- for so short a time that its owner knows.
+create or replace function task.apikey_reminder(id bigint, payload jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_key uuid;
+begin
+    if not queue.done(apikey_reminder.id) then
+        return '{"result":"done"}'::jsonb;
+    end if;
+
+    for v_key in
+        update app.api_keys k
+        set reminded_at = app.now()
+        where k.reminded_at is null and k.revoked_at is null
+            and k.expires_at > app.now()
+            and k.expires_at <= app.now()
+                + make_interval(days => app.key_remind())
+            and k.life_s > 2 * 86400 * app.key_remind()
+            and not exists (
+                select from app.api_keys n
+                where n.rotated_from = k.id and n.revoked_at is null)
+        returning k.id
+    loop
+        perform app.key_mail('ends', v_key);
+    end loop;
+
+    return '{"result":"done"}'::jsonb;
+end $$;
+
 create or replace function task.retention_sweep(id bigint, payload jsonb)
 returns jsonb
 language plpgsql

@@ -88,7 +88,7 @@ begin
             'prefix', k.prefix,
             'scopes', array_to_string(k.scopes, ', '),
             'service', case o.kind when 'service' then o.first_name end,
-            'days', payload->>'days') into v_data
+            'days', app.key_remind()) into v_data
         from app.api_keys k
         join app.users o on o.id = k.owner_id
         where k.id = (payload->>'key_id')::uuid

@@ -210,6 +210,17 @@ const stoa_task_t stoa_tasks[] = {
         .summary = "Deletes what has outlived its retention.",
     },
     {
+        .kind = "apikey.rotation.reminder",
+        .cls = STOA_CLASS_CRON,
+        .sql = "task.apikey_reminder($1::bigint, $2::jsonb)",
+        .level = 3,
+        .anchor = "each key remembers that its mail was asked for",
+        .every_s = DAY,
+        .crash = { "apikey.rotation.reminder.claimed",
+                   "apikey.rotation.reminder.done" },
+        .summary = "Mails whoever has an API key that ends soon.",
+    },
+    {
         .kind = "audit.seal",
         .cls = STOA_CLASS_CRON,
         .sql = "task.audit_seal($1::bigint, $2::jsonb)",

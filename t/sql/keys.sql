@@ -145,6 +145,50 @@ select is((pg_temp.make(ada, gen_random_uuid())).body->>'code', 'NOT_FOUND',
     'and none is made') from p;
 update app.users set status = 'active' from p where id = ada;
 
+-- ---- whoever has one that ends soon is told, once ----
+
+create function pg_temp.remind(after interval)
+returns bigint language plpgsql as $$
+declare
+    v_was bigint;
+begin
+    perform t.clock(after);
+    select count(*) into v_was from queue.outbox o
+    where o.payload->>'what' = 'ends';
+    perform task.apikey_reminder(queue.enqueue('apikey.rotation.reminder',
+        '{}'), '{}');
+    return (select count(*) from queue.outbox o
+        where o.payload->>'what' = 'ends') - v_was;
+end $$;
+
+create temp table r as
+select gen_random_uuid() as long, gen_random_uuid() as short,
+    gen_random_uuid() as old, gen_random_uuid() as ended;
+select is(pg_temp.remind('0'), 0::bigint, 'none ends');
+select ok((pg_temp.make(bob, long, '{"expires_in_days": 60}')).status = 201
+    and (pg_temp.make(bob, short, '{"expires_in_days": 28}')).status = 201
+    and (pg_temp.make(bob, old, '{"expires_in_days": 50}')).status = 201
+    and (pg_temp.make(bob, ended, '{"expires_in_days": 60}')).status = 201
+    and (pg_temp.rotate(bob, old, gen_random_uuid(),
+        '{"expires_in_days": 300}')).status = 201
+    and (api.key_revoke(t.ctx(bob), ended)).status = 200, 'made')
+from p, r;
+select is(pg_temp.remind('45 days 23 hours'), 0::bigint, 'not yet');
+select is(pg_temp.remind('46 days'), 1::bigint, 'a fortnight before');
+select results_eq(format($$ select m->>'to', m->'data'->>'prefix',
+        m->'data'->>'key_ends', m->'data'->>'key_new', m->'data'->>'days'
+    from queue.outbox o, app.mail_build(o.payload) m
+    where o.payload->>'what' = 'ends' $$),
+    format($$ values ('bob@k.example', 'stoa_sk_' || left(%L, 8), '1',
+        null, '14') $$, long::text), 'which') from r;
+select is(pg_temp.remind('50 days'), 0::bigint, 'once');
+select ok((api.key_revoke(t.ctx(bob), long)).status = 200, 'it is revoked')
+from p, r;
+select is((select app.mail_build(o.payload) from queue.outbox o
+    where o.payload->>'what' = 'ends'), null, 'and the mail is void');
+delete from app.api_keys k using p where k.owner_id = bob;
+select t.clock('0');
+
 -- ---- the sweep ----
 
 select t.clock('200 days');

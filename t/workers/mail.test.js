@@ -148,8 +148,23 @@ describe('by SMTP with STARTTLS and AUTH', () => {
       keys, { token: user.token, body: { name: 'Turnstile',
         scopes: ['users:read', 'events:read'] } })).data);
 
-    await said('An API key was replaced', (await app.api('POST',
+    const next = await said('An API key was replaced', (await app.api('POST',
       `${keys}/${made.id}/rotate`, { token: user.token, body: {} })).data);
+
+    /* J-29: and before it ends; the one that was replaced is not spoken of */
+    await app.sql(`update app.api_keys
+      set expires_at = app.now() + interval '13 days' where owner_id = $1`,
+    [user.id]);
+    for (let i = 0; i < 2; i++) {
+      await app.sql(`select queue.enqueue('apikey.rotation.reminder', '{}')`);
+      await said('An API key ends soon', next);
+      await until(async () => (await app.value(`select count(*)::int
+        from queue.outbox where kind = 'apikey.rotation.reminder'
+          and state <> 2`)) === 0 && (await openMails(app)) === 0,
+      { timeout: 15000, what: 'all of it to be done' });
+    }
+    assert.equal(smtp.to(user.email)
+      .filter((m) => m.subject === 'An API key ends soon').length, 1);
   });
 
   test('T-2: the account\'s language, right to left for Arabic',
