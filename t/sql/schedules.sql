@@ -16,7 +16,8 @@ create temp table wants (line text, after timestamptz, zone text, wants text,
     what text);
 insert into wants values
 ('0 3 * * *', '2026-11-22 02:59:59Z', 'UTC', '2026-11-22 03:00:00', 'daily'),
-('0 3 * * *', '2026-11-22 03:00:00Z', 'UTC', '2026-11-23 03:00:00', 'after, not at'),
+('0 3 * * *', '2026-11-22 03:00:00Z', 'UTC', '2026-11-23 03:00:00',
+    'after, not at'),
 ('*/15 * * * *', '2026-11-22 10:15:30Z', 'UTC', '2026-11-22 10:30:00', 'steps'),
 ('7-59/20 8-10 * * *', '2026-11-22 08:27:00Z', 'UTC', '2026-11-22 08:47:00',
     'a range with steps'),
