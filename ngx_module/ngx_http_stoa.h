@@ -347,14 +347,16 @@ struct ngx_http_stoa_ctx_s {
     ngx_uint_t                    page, limit, sort; /* of a list row */
     struct ngx_http_stoa_entry_s *flight;            /* of the micro-cache */
     unsigned                      head : 1;          /* no body goes out */
-    unsigned keyed     : 1; /* carries a usable Idempotency-Key */
-    unsigned replayed  : 1;
-    unsigned body_read : 1;
-    unsigned filling   : 1; /* flies for the micro-cache */
-    unsigned cursored  : 1; /* list by cursor, not by page */
-    unsigned waited    : 1; /* was parked once already */
-    unsigned bystander : 1; /* its failure is not the answer's */
-    unsigned faulted   : 1; /* .faults go into the answer */
+    unsigned keyed         : 1; /* carries a usable Idempotency-Key */
+    unsigned replayed      : 1;
+    unsigned body_read     : 1;
+    unsigned filling       : 1; /* flies for the micro-cache */
+    unsigned cursored      : 1; /* list by cursor, not by page */
+    unsigned waited        : 1; /* was parked once already */
+    unsigned bystander     : 1; /* its failure is not the answer's */
+    unsigned faulted       : 1; /* .faults go into the answer */
+    unsigned by_cookie     : 1; /* the session's cookie came along */
+    unsigned no_body_token : 1; /* and nothing else: none is told */
 };
 
 /* ---- host (ngx_http_stoa_host.c) ---- */

@@ -46,6 +46,9 @@ ngx_http_stoa_cookie_token(ngx_http_stoa_ctx_t *q, stoa_value_t *token)
     *token = ngx_http_stoa_body_value(q, "refresh_token");
 
     if (token->data == NULL) {
+        /* a script that does not know the token does not learn it */
+        q->by_cookie = q->no_body_token = 1;
+
         return ngx_http_stoa_cookie_instead(q, NGX_HTTP_STOA_COOKIE_REFRESH,
                                             "/refreshToken", token);
     }
@@ -61,6 +64,7 @@ ngx_http_stoa_cookie_token(ngx_http_stoa_ctx_t *q, stoa_value_t *token)
     }
 
     if (cookie.len == 0 || stoa_str_same_secret(*token, cookie)) {
+        q->by_cookie = cookie.len != 0;
         return STOA_OK;
     }
 

@@ -258,9 +258,15 @@ ngx_http_stoa_tokens(ngx_http_stoa_ctx_t *q, stoa_buf_t *b)
         return err;
     }
 
-    stoa_buf_z(b, ",\"refreshToken\":\"");
-    stoa_buf_str(b, stoa_buf_view(&refresh));
-    stoa_buf_char(b, '"');
+    if (q->by_cookie) {
+        stoa_buf_z(b, ",\"cookie\":true");
+    }
+
+    if (!q->no_body_token) {
+        stoa_buf_z(b, ",\"refreshToken\":\"");
+        stoa_buf_str(b, stoa_buf_view(&refresh));
+        stoa_buf_char(b, '"');
+    }
 
     return b->failed ? STOA_E_NO_MEMORY : STOA_OK;
 }

@@ -72,11 +72,13 @@ static const stoa_answer_member_t stoa_answer_registered[] = {
     { "expiresIn?", "int" },     STOA_ANSWER_END,
 };
 
+/* cookie: the one of this session came along.  Where nothing else came the
+   refresh token is in the new cookie only. */
 static const stoa_answer_member_t stoa_answer_refreshed[] = {
     { "user", "User" },        { "refresh", "text" },
-    { "accessToken", "text" }, { "refreshToken", "text" },
+    { "accessToken", "text" }, { "refreshToken?", "text" },
     { "tokenType", "text" },   { "expiresIn", "int" },
-    STOA_ANSWER_END,
+    { "cookie?", "bool" },     STOA_ANSWER_END,
 };
 
 static const stoa_answer_member_t stoa_answer_csrf[] = {

@@ -215,7 +215,7 @@ const stoa_task_t stoa_tasks[] = {
         .sql = "task.apikey_reminder($1::bigint, $2::jsonb)",
         .level = 3,
         .anchor = "each key remembers that its mail was asked for",
-        .every_s = DAY,
+        .cron = "0 9 * * *",
         .crash = { "apikey.rotation.reminder.claimed",
                    "apikey.rotation.reminder.done" },
         .summary = "Mails whoever has an API key that ends soon.",

@@ -5,6 +5,7 @@
  */
 
 import assert from 'node:assert/strict';
+import crypto from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { boot } from '../harness/index.js';
 import { must } from '../harness/fixtures.js';
@@ -143,7 +144,8 @@ test('native applications are asked by an answer', async () => {
   try {
     const user = await native.user();
     const sign = () => issuer.sign(issuer.claims('sub-1', { aud: 'web',
-      email: user.email, email_verified: true }), { head: { typ: 'JWT' } });
+      email: user.email, email_verified: true, jti: crypto.randomUUID() }),
+    { head: { typ: 'JWT' } });
     const post = async () => native.api('POST', '/api/v1/oauth/corp/token',
       { body: { idToken: await sign() } });
 

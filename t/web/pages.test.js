@@ -270,6 +270,48 @@ test('devices are ended one by one, all together, and by keyboard', async () => 
   await page.context().close();
 });
 
+test('once the browser has the cookie no script has the token', async () => {
+  const page = await open(browser, app);
+  const user = await app.user();
+  const stored = () => page.evaluate(() =>
+    localStorage.getItem('stoa.refresh'));
+  const profile = (one) => one.getByLabel('First name').waitFor();
+
+  await go(page, '/account/?next=%2Faccount%2F');
+  await page.getByLabel('E-mail').fill(user.email);
+  await page.getByLabel('Password', { exact: true }).fill(user.password);
+  await page.keyboard.press('Enter');
+  await profile(page);
+  await go(page, '/account/'); /* the first refresh */
+  await profile(page);
+  assert.equal(await stored(), 'cookie');
+  const [cookie] = (await page.context().cookies()).filter((one) =>
+    one.name === '__Host-stoa_refresh');
+
+  assert.ok(cookie.httpOnly && cookie.secure);
+
+  /* another tab, a reload, and both at once */
+  const tab = await page.context().newPage();
+
+  await tab.goto(`${app.url}/account/`);
+  await profile(tab);
+  await Promise.all([page.reload(), tab.reload()]);
+  await Promise.all([profile(page), profile(tab)]);
+  assert.equal(await stored(), 'cookie');
+  assert.equal(await app.value(`select count(*)::int from app.login_sessions
+    where user_id = $1 and revoked_at is null`, [user.id]), 2,
+  'one of the fixture, one of this browser');
+
+  /* a cookie that is gone is a sign-out */
+  await page.context().clearCookies();
+  page.allowed.push(/40[01]/);
+  await page.reload();
+  await page.getByRole('button', { name: 'Sign in' }).waitFor();
+  assert.equal(await stored(), null);
+  content(page);
+  await page.context().close();
+});
+
 test('the next page after signing in is one of this origin', async () => {
   const page = await open(browser, app);
   const evil = 'evil.example/';

@@ -2,13 +2,16 @@
  * The API client of every page: envelope, sign-in state, refresh, retry,
  * Idempotency-Key.
  *
- * The access token lives in memory only.  The refresh token lives in
- * localStorage, so that tabs share one login; one tab at a time refreshes
- * (Web Locks), and the server gives racing tabs the same successor anyway.
+ * The access token lives in memory only.  The refresh token lives in a cookie
+ * that no script reads, where the browser takes it and the server gives it;
+ * until that has been seen, and elsewhere, in localStorage.  Either way tabs
+ * share one login; one tab at a time refreshes (Web Locks), and the server
+ * gives racing tabs the same successor anyway.
  */
 
 const BASE = "/api/v1";
-const STORE = "stoa.refresh";
+const STORE = "stoa.refresh"; /* the token, or where it is */
+const COOKIE = "cookie";
 const ACTING = "stoa.acting"; /* of this tab: an admin in somebody's name */
 const RETRIES = 3;
 const COOKIES = ["/auth/", "/users/me/identities"]; /* rows that set some */
@@ -41,8 +44,9 @@ export function signedIn() {
 export function keep(grant) {
     access = grant.accessToken;
     accessUntil = Date.now() + ((grant.expiresIn || 900) - 20) * 1000;
-    if (grant.refreshToken) {
-        localStorage.setItem(STORE, grant.refreshToken);
+    if (grant.cookie || grant.refreshToken) {
+        localStorage.setItem(STORE,
+            grant.cookie ? COOKIE : grant.refreshToken);
     }
 }
 
@@ -127,9 +131,9 @@ async function refreshed(force) {
         if (!force && access !== null && Date.now() < accessUntil) {
             return access;
         }
-        const body = { refreshToken: stored };
+        const body = stored === COOKIE ? {} : { refreshToken: stored };
         let { answer, json } = await once("POST", "/auth/refresh", { body });
-        if (answer.status === 400) { /* the cookie is another sign-in's */
+        if (answer.status === 400 && stored !== COOKIE) { /* the cookie is another sign-in's */
             ({ answer, json } = await once("POST", "/auth/refresh",
                 { body, cookies: false }));
         }
