@@ -37,6 +37,8 @@ const PAGES = {
     page.locator('input[autocomplete=current-password]') },
   '/account/#forgot': { shows: (page) =>
     page.getByRole('button', { name: WORDS['send.link'] }) },
+  '/account/keys/': { signed: true, shows: (page) =>
+    page.getByRole('button', { name: WORDS['key.make'] }) },
   '/account/reset/#token={{token}}': { shows: (page) =>
     page.locator('button[type=submit]:enabled') },
   '/account/verify/#token={{token}}': { shows: (page) =>
