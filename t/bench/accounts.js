@@ -154,7 +154,7 @@ export const ACCOUNT_ROWS = {
     },
   },
   refresh: {
-    title: 'refreshes per second over pgbench, same statement and connections',
+    title: 'refreshes per second over pgbench, same function and connections',
     must: 0.8, stretch: 0.9, higher: true,
     async run(b) {
       const grants = async (n) => {
