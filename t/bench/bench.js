@@ -267,7 +267,7 @@ const CHECK = '/api/v1/auth/check';
 const ROWS = {
   check: {
     title: 'GET /auth/check over return 200',
-    must: 1.25, stretch: 1.10,
+    must: 1.20, stretch: 1.10,
     spec: (b) => ({ path: '/api/v1/auth/check', token: b.buyer.token }),
     run: (b) => b.overBase('check', '/api/v1/auth/check',
       { headers: b.bearer(b.buyer) }),
