@@ -191,12 +191,13 @@ onSetUps([ON_ONE, ON_FOUR, ON_TWO_NODES], OPTIONS, ({ plain, race }) => {
 
         /* the cookie is good on whichever node */
         const last = app.nodes.length - 1;
-        const next = await must(200, ask(app, auth('refresh', undefined,
+        const answer = await ask(app, auth('refresh', undefined,
           { node: last, headers: { Cookie: `${REFRESH}=${successor}`,
-            'X-Requested-With': 'test' } })));
+            'X-Requested-With': 'test' } }));
+        const next = await must(200, answer);
 
         await app.clock.advance(31000);
-        for (const refreshToken of [successor, next.refreshToken,
+        for (const refreshToken of [successor, cookieOf(answer),
           user.refreshToken]) {
           const res = await ask(app, auth('refresh', { refreshToken }));
 
